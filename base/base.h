@@ -1,0 +1,191 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * base: the little that every room needs: errors, logging, file descriptors, small files.
+ *
+ * Relies on libc only. Nothing here allocates on a hot path or holds global mutable state, except
+ * the log level, which is set once at start.
+ */
+#ifndef BASE_BASE_H
+#define BASE_BASE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#define ARRAY_SIZE(a)	      (sizeof(a) / sizeof((a)[0]))
+#define ALIGN_UP(x, a)	      (((x) + ((typeof(x))(a) - 1)) & ~((typeof(x))(a) - 1))
+#define ALIGN_DOWN(x, a)      ((x) & ~((typeof(x))(a) - 1))
+#define MIN(a, b)	      ((a) < (b) ? (a) : (b))
+#define MAX(a, b)	      ((a) > (b) ? (a) : (b))
+#define KIB		      (UINT64_C(1) << 10)
+#define MIB		      (UINT64_C(1) << 20)
+#define GIB		      (UINT64_C(1) << 30)
+#define NSEC_PER_SEC	      UINT64_C(1000000000)
+#define container_of(p, t, m) ((t *)((char *)(p) - offsetof(t, m)))
+
+/*
+ * An error as a person meets it. Filled once, where the facts are known; passed up unchanged;
+ * printed in one place (error_print()). Functions that take a `struct error *` accept NULL.
+ */
+struct error {
+	int err;	  /* positive errno */
+	const char *code; /* machine-readable, static storage, kebab case: "group-not-viable" */
+	char text[768];	  /* what failed, which device or key, why (the fact that was read) */
+	char next[256];	  /* the next command or action; "" when there is none */
+};
+
+/*
+ * error_set() - fill *e, replacing what was there.
+ * @e: may be NULL (then only the return value is of use)
+ * @err: positive errno
+ * @code: machine-readable code, static storage
+ * @next: next command or action, copied; NULL for none
+ * @fmt: text of one line, without a trailing full stop or newline
+ *
+ * Returns -err, so that `return error_set(e, EBUSY, ...)` reads well. Thread-safe per object.
+ */
+int error_set(struct error *e, int err, const char *code, const char *next, const char *fmt, ...)
+	__attribute__((format(printf, 5, 6)));
+
+/*
+ * error_print() - the one place that prints an error: "PROGRAM: error[CODE]: TEXT (next: NEXT)"
+ * on stderr, one line.
+ */
+void error_print(const struct error *e, const char *program);
+
+enum log_level {
+	LOG_LEVEL_ERROR,
+	LOG_LEVEL_WARN,
+	LOG_LEVEL_INFO,
+	LOG_LEVEL_DEBUG
+};
+
+/* log_set_level() - set once at start, before threads exist. The default is LOG_LEVEL_INFO. */
+void log_set_level(enum log_level level);
+
+/*
+ * log_write() - one line on stderr: seconds since the program's start (CLOCK_MONOTONIC), level,
+ * text. One write(2) a line, so lines of several threads do not mix. Bytes that are not printable
+ * ASCII are shown as '?', since text may come from a guest or a device.
+ */
+void log_write(enum log_level level, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+#define log_error(...) log_write(LOG_LEVEL_ERROR, __VA_ARGS__)
+#define log_warn(...)  log_write(LOG_LEVEL_WARN, __VA_ARGS__)
+#define log_info(...)  log_write(LOG_LEVEL_INFO, __VA_ARGS__)
+#define log_debug(...) log_write(LOG_LEVEL_DEBUG, __VA_ARGS__)
+
+/*
+ * log_limited() - log_write() for what a guest can provoke: at most LOG_LIMIT_BURST lines from one
+ * call site in the life of the process; the last says that further ones are dropped.
+ */
+#define LOG_LIMIT_BURST 16
+#define log_limited(level, ...)                                                             \
+	do {                                                                                \
+		static unsigned log_limit_count__;                                          \
+		unsigned n__ = __atomic_fetch_add(&log_limit_count__, 1, __ATOMIC_RELAXED); \
+		if (n__ < LOG_LIMIT_BURST)                                                  \
+			log_write(level, __VA_ARGS__);                                      \
+		else if (n__ == LOG_LIMIT_BURST)                                            \
+			log_write(level, "(further messages of this kind are dropped)");    \
+		else                                                                        \
+			__atomic_store_n(&log_limit_count__, LOG_LIMIT_BURST + 1,           \
+					 __ATOMIC_RELAXED);                                 \
+	} while (0)
+
+/* monotonic_ns() - CLOCK_MONOTONIC in nanoseconds. */
+uint64_t monotonic_ns(void);
+
+/*
+ * text_append() - append to the NUL-terminated text in @text, which has room for @size bytes; what does
+ * not fit is cut.
+ */
+void text_append(char *text, size_t size, const char *fmt, ...)
+	__attribute__((format(printf, 3, 4)));
+
+/* fd_close() - close *fd if it is >= 0 and set it to -1; errno is preserved. */
+void fd_close(int *fd);
+
+/*
+ * file_read() - the whole of a small file (sysfs, procfs), NUL-terminated, trailing newlines cut.
+ * @dirfd, @path: as for openat(2)
+ * @size: room in @buf; a longer file is -EFBIG
+ *
+ * Returns the length or -errno.
+ */
+ssize_t file_read(int dirfd, const char *path, char *buf, size_t size);
+
+/*
+ * file_read_u64() - one unsigned number ("0x..." or decimal) in a small file.
+ * Returns 0, -errno, or -EINVAL when the content is not one number.
+ */
+int file_read_u64(int dirfd, const char *path, uint64_t *value);
+
+/* file_write() - write @text in one write(2) to an existing file. Returns 0 or -errno. */
+int file_write(int dirfd, const char *path, const char *text);
+
+/*
+ * pread_full(), pwrite_full() - all of @count bytes at @offset; EINTR is retried, a short end of
+ * file is -EIO. Return 0 or -errno.
+ */
+int pread_full(int fd, void *buf, size_t count, uint64_t offset);
+int pwrite_full(int fd, const void *buf, size_t count, uint64_t offset);
+
+/* A PCI function's address, "DDDD:BB:DD.F". */
+struct pci_address {
+	uint16_t domain;
+	uint8_t bus;
+	uint8_t device;	  /* 0-31 */
+	uint8_t function; /* 0-7 */
+};
+#define PCI_ADDRESS_LEN 13 /* "0000:00:00.0" and its NUL */
+
+/*
+ * pci_address_parse() - accepts "DDDD:BB:DD.F" and the short "BB:DD.F" (domain 0), either case.
+ * Returns 0 or -EINVAL.
+ */
+int pci_address_parse(const char *text, struct pci_address *address);
+
+/* pci_address_format() - always the full, lower-case form. Returns @buf. */
+char *pci_address_format(const struct pci_address *address, char buf[PCI_ADDRESS_LEN]);
+
+/* pci_address_equal() - whether both name the same function. */
+bool pci_address_equal(const struct pci_address *a, const struct pci_address *b);
+
+/*
+ * What a check found: a fact that was read, what it means, the next command. A list is filled by
+ * several rooms and printed by the command line, as text or JSON.
+ */
+enum finding_level {
+	FINDING_OK,
+	FINDING_NOTE,
+	FINDING_BLOCKER
+};
+
+struct finding {
+	enum finding_level level;
+	const char *code; /* machine-readable, static storage, kebab case */
+	char fact[512];	  /* what was read, and where: "/proc/cmdline: no intel_iommu=on" */
+	char meaning[256];
+	char next[256]; /* next command or action, "" when none */
+};
+
+#define FINDINGS_MAX 64
+struct findings {
+	unsigned count;
+	struct finding items[FINDINGS_MAX];
+};
+
+/*
+ * findings_add() - append one; silently full at FINDINGS_MAX, where a blocker replaces the last
+ * finding that is none, so that a list with a blocker never looks clean.
+ * @meaning, @next: copied; NULL for none
+ */
+void findings_add(struct findings *f, enum finding_level level, const char *code,
+		  const char *meaning, const char *next, const char *fact_fmt, ...)
+	__attribute__((format(printf, 6, 7)));
+
+/* findings_blockers() - how many blockers the list holds. */
+unsigned findings_blockers(const struct findings *f);
+
+#endif

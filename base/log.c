@@ -1,0 +1,55 @@
+// SPDX-License-Identifier: Apache-2.0
+/* Logging: one line, one write(2); what a guest may have supplied is made printable first. */
+#include <stdarg.h>
+#include <stdio.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "base/base.h"
+
+static enum log_level log_threshold = LOG_LEVEL_INFO;
+static uint64_t log_start_ns;
+
+__attribute__((constructor)) static void log_start(void)
+{
+	log_start_ns = monotonic_ns();
+}
+
+uint64_t monotonic_ns(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	return (uint64_t)ts.tv_sec * NSEC_PER_SEC + (uint64_t)ts.tv_nsec;
+}
+
+void log_set_level(enum log_level level)
+{
+	log_threshold = level;
+}
+
+void log_write(enum log_level level, const char *fmt, ...)
+{
+	static const char *const names[] = { "error", "warn", "info", "debug" };
+	char line[1024];
+	uint64_t ns = monotonic_ns() - log_start_ns;
+	va_list ap;
+	int n, m;
+
+	if (level > log_threshold)
+		return;
+	n = snprintf(line, sizeof(line), "[%5u.%06u] %s: ", (unsigned)(ns / NSEC_PER_SEC),
+		     (unsigned)(ns % NSEC_PER_SEC / 1000), names[level]);
+	va_start(ap, fmt);
+	m = vsnprintf(line + n, sizeof(line) - (size_t)n, fmt, ap);
+	va_end(ap);
+	if (m < 0)
+		return;
+	n = MIN(n + m, (int)sizeof(line) - 2);
+	for (int i = 0; i < n; i++)
+		if (line[i] < 0x20 || line[i] > 0x7e)
+			line[i] = '?';
+	line[n++] = '\n';
+	/* A log that cannot be written must not stop a VM. */
+	(void)!write(STDERR_FILENO, line, (size_t)n);
+}

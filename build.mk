@@ -1,0 +1,112 @@
+# The build proper: one static library a folder, programs, tests. Included by Makefile.
+
+ifeq ($(origin CC),default)
+CC := gcc
+endif
+PREFIX ?= /usr/local
+BUILD := build/$(if $(FUZZ),fuzz,$(notdir $(CC))$(if $(SAN),-san))
+VERSION := 0.1
+# V=1 shows whole commands.
+Q := $(if $(V),,@)
+show = $(if $(V),,@printf '  %-7s %s\n' $(1) $@)
+
+LIBS := base iommu vfio mdev hypervisor-glue instances
+PACKAGES := libsystemd libpci liburcu-memb liburcu-cds jansson
+comma := ,
+SANITIZERS := $(if $(SAN)$(FUZZ),-fsanitize=address$(comma)undefined -fno-omit-frame-pointer -fno-sanitize-recover=undefined)
+CFLAGS_ALL := -std=gnu11 -O2 -g -I. -D_GNU_SOURCE -D_FILE_OFFSET_BITS=64 -DDIVVY_VERSION='"$(VERSION)"' \
+	-pthread -fstack-protector-strong -fno-common -fvisibility=hidden \
+	-Wall -Wextra -Werror -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wold-style-definition \
+	-Wpointer-arith -Wwrite-strings -Wundef -Wvla -Wformat=2 -Wno-format-nonliteral \
+	-Wno-unused-parameter -Wno-missing-field-initializers \
+	$(SANITIZERS) $(if $(FUZZ),-fsanitize=fuzzer-no-link) \
+	$(shell pkg-config --cflags $(PACKAGES)) $(CFLAGS)
+LDLIBS_ALL := $(shell pkg-config --libs $(PACKAGES)) -pthread
+
+# NAME-main.c and main.c are programs; every other .c of a folder goes into its library.
+srcs = $(filter-out $(1)/main.c,$(wildcard $(1)/*.c))
+objs = $(patsubst %.c,$(BUILD)/%.o,$(1))
+ARCHIVES := $(foreach l,$(LIBS),$(if $(call srcs,$(l)),$(BUILD)/$(l)/lib$(l).a))
+# Link order: users before what they use.
+LINK := $(foreach l,instances hypervisor-glue mdev vfio iommu base,$(filter $(BUILD)/$(l)/%,$(ARCHIVES)))
+
+PROGRAMS := $(if $(wildcard hypervisor-glue/main.c),$(BUILD)/divvy-vmm) $(if $(wildcard instances/main.c),$(BUILD)/divvy)
+programs_of = $(patsubst %.c,$(BUILD)/%,$(wildcard $(1)))
+UNIT_TESTS := $(call programs_of,tests/unit/test_*.c)
+BENCHES := $(call programs_of,tests/bench/bench_*.c)
+RIG_PROGRAMS := $(call programs_of,tests/rig/*.c)
+FUZZERS := $(call programs_of,tests/fuzz/fuzz_*.c)
+
+.DEFAULT_GOAL := all
+.PHONY: all unit fuzz clean install check demo shell deps
+.SECONDARY:
+all: $(ARCHIVES) $(PROGRAMS) $(UNIT_TESTS) $(BENCHES) $(RIG_PROGRAMS)
+
+-include guest-drivers/testguest/testguest.mk
+
+$(BUILD)/%.o: %.c build.mk
+	@mkdir -p $(@D)
+	$(call show,CC)
+	$(Q)$(CC) $(CFLAGS_ALL) -MMD -MP -c $< -o $@
+
+# The folder itself is a prerequisite: a source file that goes away makes a new archive.
+define archive_rule
+$(BUILD)/$(1)/lib$(1).a: $(call objs,$(call srcs,$(1))) $(1)
+	@rm -f $$@
+	$$(call show,AR)
+	$$(Q)ar rcs $$@ $$(filter %.o,$$^)
+endef
+$(foreach l,$(LIBS),$(eval $(call archive_rule,$(l))))
+
+link = $(CC) $(CFLAGS_ALL) $(1) $(filter %.o %.a,$^) $(LDLIBS_ALL) $(2) -o $@
+
+$(BUILD)/divvy-vmm: $(BUILD)/hypervisor-glue/main.o $(LINK)
+	$(call show,LINK)
+	$(Q)$(call link)
+$(BUILD)/divvy: $(BUILD)/instances/main.o $(LINK)
+	$(call show,LINK)
+	$(Q)$(call link)
+$(BUILD)/tests/unit/%: $(BUILD)/tests/unit/%.o $(LINK)
+	$(call show,LINK)
+	$(Q)$(call link,,-lcmocka)
+$(BUILD)/tests/fuzz/%: $(BUILD)/tests/fuzz/%.o $(LINK)
+	$(call show,LINK)
+	$(Q)$(call link,-fsanitize=fuzzer)
+$(BENCHES) $(RIG_PROGRAMS): $(BUILD)/%: $(BUILD)/%.o $(LINK)
+	$(call show,LINK)
+	$(Q)$(call link)
+
+-include $(shell find $(BUILD) -name '*.d' 2>/dev/null)
+
+# For clang-tidy and editors.
+build/compile_flags.txt: build.mk
+	@mkdir -p $(@D)
+	@printf '%s\n' $(filter-out -W%,$(CFLAGS_ALL)) > $@
+
+unit: $(UNIT_TESTS)
+	@for t in $^; do $$t || exit 1; done
+
+# Fuzz targets; FUZZ=1 CC=clang only (libFuzzer).
+fuzz: $(FUZZERS)
+
+install: $(PROGRAMS)
+	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/share/doc/divvy
+	install -m 755 $(PROGRAMS) $(DESTDIR)$(PREFIX)/bin
+	install -m 644 README.md LICENSE $(wildcard docs/*.md) $(DESTDIR)$(PREFIX)/share/doc/divvy
+
+# On Debian 13 and later the packages go onto the machine itself; in the host root they are there.
+deps:
+	@[ -n "$$DIVVY_IN_HOSTROOT" ] || tools/hostroot install
+
+check: deps
+	@tests/check
+
+demo: deps
+	@$(MAKE) -s CC=gcc all
+	@tests/rig/demo
+
+shell: deps
+	@bash
+
+clean:
+	rm -rf build

@@ -1,0 +1,470 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * testguest: a guest of a few hundred lines, for tests of the VMM that need no operating system.
+ *
+ * The first word of its command line says what it does, "key=number" words follow:
+ *
+ *   hello                       a line on the serial port
+ *   string count=               as many bytes (up to 64) by REP INSB, and back by REP OUTSB
+ *   read  addr= size= count=    MMIO reads; ends with the last value
+ *   write addr= size= count= value=   MMIO writes
+ *   smp cpus=                   starts the other processors; ends with how many counted
+ *   irq count= vector=          waits for messages; ends with how many came
+ *   intx pin= count= vector=    the same for a level-triggered pin of the I/O APIC
+ *   reset                       through port 0xcf9
+ *   triple                      a triple fault
+ *   ud                          an instruction that does not exist, caught
+ *
+ * With "ring=3", read, write, irq and intx do it in ring 3, which runs natively even where ring 0 is
+ * emulated. It says "ready" on the serial port before it waits for interrupts, and ends by writing a number to
+ * the test device (docs/memory-map.md), which powers the machine off. 0xdead: an exception; 0xbad: a
+ * command line that it does not know.
+ *
+ * Everything here must be an instruction that KVM emulates: no SSE, no x87, no INT n.
+ */
+#include <stdint.h>
+
+#define TEST_DEVICE 0xf0000000u
+#define IOAPIC	    0xfec00000u
+#define LAPIC	    0xfee00000u
+#define PORT_SERIAL 0x3f8
+#define PORT_RESET  0xcf9
+#define TRAMPOLINE  0x8000u
+#define CODE64	    0x18
+#define USER_DATA   0x23
+#define USER_CODE   0x2b
+#define TSS	    0x30
+
+#define LAPIC_EOI    0xb0
+#define LAPIC_SVR    0xf0
+#define LAPIC_ICR    0x300
+#define LAPIC_ICR_HI 0x310
+#define ICR_INIT     0x4500u /* INIT, asserted */
+#define ICR_STARTUP  0x4600u
+#define ICR_OTHERS   (3u << 18) /* all but the sender */
+#define ICR_PENDING  (1u << 12)
+
+#define RESULT_EXCEPTION 0xdeadu
+#define RESULT_UNKNOWN	 0xbadu
+
+struct start_info {
+	uint32_t magic, version, flags, modules;
+	uint64_t modules_gpa, cmdline_gpa, rsdp_gpa, memmap_gpa;
+	uint32_t memmap_entries, reserved;
+};
+#define START_INFO_MAGIC 0x336ec578u
+
+struct gate {
+	uint16_t offset_low, selector;
+	uint8_t ist, type;
+	uint16_t offset_middle;
+	uint32_t offset_high, reserved;
+};
+
+struct table_pointer {
+	uint16_t limit;
+	uint64_t base;
+} __attribute__((packed));
+
+/* Only the stack for interrupts out of ring 3 is of use. */
+struct task_state {
+	uint32_t reserved;
+	uint32_t rsp0_low, rsp0_high;
+	uint32_t unused[23];
+};
+
+struct interrupt_frame;
+
+extern const char ap_trampoline[];
+extern const uint32_t ap_trampoline_size;
+extern uint64_t gdt_tss[2];
+void testguest_main(const struct start_info *info);
+void testguest_ap(void);
+
+static struct gate idt[256] __attribute__((aligned(16)));
+static struct task_state task;
+static char interrupt_stack[8192] __attribute__((aligned(16)));
+static int user; /* in ring 3 by now */
+static volatile uint32_t interrupts, processors;
+static volatile uint32_t expect_exception;
+
+/* ---- the machine ------------------------------------------------------------------------- */
+
+static inline void outb(uint16_t port, uint8_t value)
+{
+	__asm__ volatile("outb %0, %1" : : "a"(value), "Nd"(port));
+}
+
+static inline uint8_t inb(uint16_t port)
+{
+	uint8_t value;
+
+	__asm__ volatile("inb %1, %0" : "=a"(value) : "Nd"(port));
+	return value;
+}
+
+static inline void write32(uint64_t address, uint32_t value)
+{
+	__asm__ volatile("movl %1, %0" : "=m"(*(volatile uint32_t *)address) : "r"(value));
+}
+
+static inline uint32_t read32(uint64_t address)
+{
+	uint32_t value;
+
+	__asm__ volatile("movl %1, %0" : "=r"(value) : "m"(*(volatile uint32_t *)address));
+	return value;
+}
+
+static void print(const char *text)
+{
+	for (; *text; text++) {
+		while (!(inb(PORT_SERIAL + 5) & 0x20))
+			;
+		outb(PORT_SERIAL, (uint8_t)*text);
+	}
+}
+
+static void __attribute__((noreturn)) finish(uint32_t value)
+{
+	write32(TEST_DEVICE, value);
+	for (;;)
+		__asm__ volatile("cli; hlt");
+}
+
+/* ---- interrupts -------------------------------------------------------------------------- */
+
+__attribute__((interrupt)) static void on_interrupt(struct interrupt_frame *frame)
+{
+	interrupts++;
+	write32(LAPIC + LAPIC_EOI, 0);
+}
+
+__attribute__((interrupt)) static void on_spurious(struct interrupt_frame *frame)
+{
+}
+
+static void on_exception(void)
+{
+	if (!expect_exception && !user)
+		print("testguest: exception\n");
+	finish(expect_exception ? expect_exception : RESULT_EXCEPTION);
+}
+
+static void set_gate(unsigned vector, uint64_t to)
+{
+	idt[vector] = (struct gate){
+		.offset_low = (uint16_t)to,
+		.selector = CODE64,
+		.type = 0x8e, /* interrupt gate, present */
+		.offset_middle = (uint16_t)(to >> 16),
+		.offset_high = (uint32_t)(to >> 32),
+	};
+}
+
+static void load_idt(uint16_t limit)
+{
+	struct table_pointer pointer = { limit, (uint64_t)idt };
+
+	__asm__ volatile("lidt %0" : : "m"(pointer));
+}
+
+static void enable_interrupts(unsigned vector)
+{
+	set_gate(vector & 0xff, (uint64_t)on_interrupt);
+	write32(LAPIC + LAPIC_SVR, 0x1ff); /* enabled, spurious vector 0xff */
+}
+
+static void load_task(void)
+{
+	uint64_t base = (uint64_t)&task,
+		 top = (uint64_t)(interrupt_stack + sizeof(interrupt_stack));
+
+	task.rsp0_low = (uint32_t)top;
+	task.rsp0_high = (uint32_t)(top >> 32);
+	gdt_tss[0] = (sizeof(task) - 1) | (base & 0xffffff) << 16 | 0x89ull << 40 |
+		     (base >> 24 & 0xff) << 56;
+	gdt_tss[1] = base >> 32;
+	__asm__ volatile("ltr %w0" : : "r"(TSS));
+}
+
+/* From here on in ring 3 and on the same stack, interrupts enabled. */
+static void enter_ring3(void)
+{
+	user = 1;
+	__asm__ volatile("movq %%rsp, %%rax\n\t"
+			 "pushq %0\n\t"
+			 "pushq %%rax\n\t"
+			 "pushq $0x202\n\t"
+			 "pushq %1\n\t"
+			 "leaq 1f(%%rip), %%rax\n\t"
+			 "pushq %%rax\n\t"
+			 "iretq\n"
+			 "1:"
+			 :
+			 : "i"(USER_DATA), "i"(USER_CODE)
+			 : "rax", "memory", "cc");
+}
+
+/* HLT between interrupts: STI takes effect after it, so none is missed. */
+static void wait_for_interrupts(uint32_t count, int ring3)
+{
+	print("ready\n");
+	if (ring3) {
+		enter_ring3();
+		while (interrupts < count)
+			__asm__ volatile("pause");
+		return;
+	}
+	for (;;) {
+		__asm__ volatile("cli");
+		if (interrupts >= count)
+			return;
+		__asm__ volatile("sti; hlt" : : : "memory");
+	}
+}
+
+/* ---- the command line -------------------------------------------------------------------- */
+
+static const char *skip(const char *text, const char *prefix)
+{
+	while (*prefix)
+		if (*text++ != *prefix++)
+			return 0;
+	return text;
+}
+
+static int is(const char *cmdline, const char *word)
+{
+	const char *end = skip(cmdline, word);
+
+	return end && (*end == 0 || *end == ' ');
+}
+
+static uint64_t number(const char *cmdline, const char *key, uint64_t otherwise)
+{
+	const char *at = cmdline;
+
+	while (*at) {
+		const char *digits = skip(at, key);
+		uint64_t value = 0;
+		unsigned base = 10;
+
+		if (!digits || *digits != '=') {
+			while (*at && *at != ' ')
+				at++;
+			at += *at == ' ';
+			continue;
+		}
+		digits++;
+		if (digits[0] == '0' && digits[1] == 'x') {
+			base = 16;
+			digits += 2;
+		}
+		for (;; digits++) {
+			unsigned d = (unsigned char)*digits;
+
+			if (d >= '0' && d <= '9')
+				d -= '0';
+			else if (base == 16 && d >= 'a' && d <= 'f')
+				d -= 'a' - 10;
+			else
+				return value;
+			value = value * base + d;
+		}
+	}
+	return otherwise;
+}
+
+static int in_ring3(const char *cmdline)
+{
+	return number(cmdline, "ring", 0) == 3;
+}
+
+/* ---- what it can do ---------------------------------------------------------------------- */
+
+static uint32_t do_hello(const char *cmdline)
+{
+	print("testguest: hello\n");
+	return 0;
+}
+
+static uint32_t do_string(const char *cmdline)
+{
+	static char text[64];
+	uint64_t wanted = number(cmdline, "count", 1);
+	uint64_t count = wanted <= sizeof(text) ? wanted : sizeof(text);
+	uint64_t left = count;
+	char *at = text;
+
+	__asm__ volatile("rep insb" : "+D"(at), "+c"(left) : "d"(PORT_SERIAL) : "memory");
+	at = text;
+	__asm__ volatile("rep outsb" : "+S"(at), "+c"(count) : "d"(PORT_SERIAL) : "memory");
+	return 0;
+}
+
+static uint64_t read_sized(uint64_t address, uint64_t size)
+{
+	uint64_t value = 0;
+
+	switch (size) {
+	case 1:
+		__asm__ volatile("movb %1, %b0" : "+r"(value) : "m"(*(volatile uint8_t *)address));
+		break;
+	case 2:
+		__asm__ volatile("movw %1, %w0" : "+r"(value) : "m"(*(volatile uint16_t *)address));
+		break;
+	case 4:
+		value = read32(address);
+		break;
+	case 8:
+		__asm__ volatile("movq %1, %0" : "=r"(value) : "m"(*(volatile uint64_t *)address));
+		break;
+	}
+	return value;
+}
+
+static void write_sized(uint64_t address, uint64_t size, uint64_t value)
+{
+	switch (size) {
+	case 1:
+		__asm__ volatile("movb %b1, %0" : "=m"(*(volatile uint8_t *)address) : "r"(value));
+		break;
+	case 2:
+		__asm__ volatile("movw %w1, %0" : "=m"(*(volatile uint16_t *)address) : "r"(value));
+		break;
+	case 4:
+		write32(address, (uint32_t)value);
+		break;
+	case 8:
+		__asm__ volatile("movq %1, %0" : "=m"(*(volatile uint64_t *)address) : "r"(value));
+		break;
+	}
+}
+
+static uint32_t do_read(const char *cmdline)
+{
+	uint64_t address = number(cmdline, "addr", TEST_DEVICE);
+	uint64_t size = number(cmdline, "size", 4);
+	uint64_t count = number(cmdline, "count", 1);
+	uint64_t value = 0;
+
+	if (in_ring3(cmdline))
+		enter_ring3();
+	while (count-- > 0)
+		value = read_sized(address, size);
+	return (uint32_t)value;
+}
+
+static uint32_t do_write(const char *cmdline)
+{
+	uint64_t address = number(cmdline, "addr", TEST_DEVICE);
+	uint64_t size = number(cmdline, "size", 4);
+	uint64_t count = number(cmdline, "count", 1);
+	uint64_t value = number(cmdline, "value", 0);
+
+	if (in_ring3(cmdline))
+		enter_ring3();
+	while (count-- > 0)
+		write_sized(address, size, value);
+	return 0;
+}
+
+void testguest_ap(void)
+{
+	__asm__ volatile("lock incl %0" : "+m"(processors));
+}
+
+static void send_ipi(uint32_t command)
+{
+	write32(LAPIC + LAPIC_ICR_HI, 0);
+	write32(LAPIC + LAPIC_ICR, command);
+	while (read32(LAPIC + LAPIC_ICR) & ICR_PENDING)
+		;
+}
+
+static uint32_t do_smp(const char *cmdline)
+{
+	uint32_t others = (uint32_t)number(cmdline, "cpus", 2) - 1;
+	volatile char *to = (volatile char *)(uint64_t)TRAMPOLINE;
+
+	for (uint32_t i = 0; i < ap_trampoline_size; i++)
+		to[i] = ap_trampoline[i];
+	write32(LAPIC + LAPIC_SVR, 0x1ff);
+	send_ipi(ICR_INIT | ICR_OTHERS);
+	send_ipi(ICR_STARTUP | ICR_OTHERS | TRAMPOLINE >> 12);
+	while (processors < others)
+		__asm__ volatile("pause");
+	return processors + 1;
+}
+
+static uint32_t do_irq(const char *cmdline)
+{
+	enable_interrupts((unsigned)number(cmdline, "vector", 0x40));
+	wait_for_interrupts((uint32_t)number(cmdline, "count", 1), in_ring3(cmdline));
+	return interrupts;
+}
+
+static uint32_t do_intx(const char *cmdline)
+{
+	uint32_t pin = (uint32_t)number(cmdline, "pin", 16);
+	uint32_t vector = (uint32_t)number(cmdline, "vector", 0x41);
+
+	enable_interrupts(vector);
+	write32(IOAPIC, 0x11 + 2 * pin); /* to local APIC 0 */
+	write32(IOAPIC + 0x10, 0);
+	write32(IOAPIC, 0x10 + 2 * pin);
+	write32(IOAPIC + 0x10, vector | 1u << 15); /* level, active high, fixed, not masked */
+	wait_for_interrupts((uint32_t)number(cmdline, "count", 1), in_ring3(cmdline));
+	return interrupts;
+}
+
+static uint32_t do_reset(const char *cmdline)
+{
+	outb(PORT_RESET, 0x6);
+	return RESULT_UNKNOWN;
+}
+
+static uint32_t do_triple(const char *cmdline)
+{
+	load_idt(0);
+	__asm__ volatile("ud2");
+	return RESULT_UNKNOWN;
+}
+
+static uint32_t do_ud(const char *cmdline)
+{
+	expect_exception = 6;
+	__asm__ volatile("ud2");
+	return RESULT_UNKNOWN;
+}
+
+static const struct {
+	const char *word;
+	uint32_t (*run)(const char *cmdline);
+} modes[] = {
+	{ "hello", do_hello }, { "string", do_string }, { "read", do_read },
+	{ "write", do_write }, { "smp", do_smp },	{ "irq", do_irq },
+	{ "intx", do_intx },   { "reset", do_reset },	{ "triple", do_triple },
+	{ "ud", do_ud },
+};
+
+void testguest_main(const struct start_info *info)
+{
+	const char *cmdline = "";
+
+	for (unsigned i = 0; i < 32; i++)
+		set_gate(i, (uint64_t)on_exception);
+	set_gate(0xff, (uint64_t)on_spurious);
+	load_idt(sizeof(idt) - 1);
+	load_task();
+	if (info->magic == START_INFO_MAGIC && info->cmdline_gpa)
+		cmdline = (const char *)info->cmdline_gpa;
+	for (unsigned i = 0; i < sizeof(modes) / sizeof(modes[0]); i++)
+		if (is(cmdline, modes[i].word))
+			finish(modes[i].run(cmdline));
+	print("testguest: unknown: ");
+	print(cmdline);
+	print("\n");
+	finish(RESULT_UNKNOWN);
+}

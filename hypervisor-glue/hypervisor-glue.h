@@ -1,0 +1,96 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * hypervisor-glue: the VMM. The only room that knows KVM, and the one place where iommu, vfio and
+ * mdev meet. Its public face is small: a description of a machine, and running it.
+ */
+#ifndef GLUE_HYPERVISOR_GLUE_H
+#define GLUE_HYPERVISOR_GLUE_H
+
+#include "base/base.h"
+#include "iommu/iommu.h"
+
+#define MACHINE_DISKS_MAX   16
+#define MACHINE_NETS_MAX    8
+#define MACHINE_DEVICES_MAX 16
+#define MACHINE_USERS_MAX   16
+
+struct machine_disk {
+	char path[4096];
+	bool readonly;
+};
+
+struct machine_net {
+	char tap[16]; /* "" = user mode */
+	uint8_t mac[6];
+};
+
+/* A VM, as its command line or file describes it (docs/divvy-vmm.md lists the words). */
+struct machine_config {
+	char name[64];
+	char kernel[4096], initrd[4096], cmdline[4096];
+	unsigned cpus;
+	uint64_t memory; /* bytes */
+	unsigned disk_count, net_count, device_count, user_count;
+	struct machine_disk disks[MACHINE_DISKS_MAX];
+	struct machine_net nets[MACHINE_NETS_MAX];
+	struct pci_address devices[MACHINE_DEVICES_MAX];
+	char users[MACHINE_USERS_MAX][108]; /* sockets of vfio-user servers; sockaddr_un's room */
+	enum iommu_kind iommu;
+	bool intx;	     /* offer INTx of assigned devices */
+	bool rng;	     /* virtio-rng, on by default */
+	bool virtio_console; /* the terminal is hvc0 instead of ttyS0 */
+	char serial[4096];   /* "stdio", "none", or "file:PATH" */
+	bool no_reboot;	     /* a guest's reset ends the VM */
+	enum log_level log_level;
+};
+
+/* machine_config_init() - defaults: 1 vCPU, 512 MiB, serial on stdio, rng on, warnings logged. */
+void machine_config_init(struct machine_config *config);
+/*
+ * machine_config_set() - one word and its value ("memory", "2G"), from the command line or a file.
+ * @value: NULL or "" for a flag means yes; else yes or no
+ * Errors: "unknown-key" (names the nearest known one), "bad-value".
+ */
+int machine_config_set(struct machine_config *config, const char *key, const char *value,
+		       struct error *e);
+/*
+ * machine_config_file() - "word value" a line, '#' comments; relative paths are seen from the
+ * file's folder. Errors: those of machine_config_set(), with file and line, and
+ * "config-unreadable".
+ */
+int machine_config_file(struct machine_config *config, const char *path, struct error *e);
+
+/* What the command line asks for. */
+enum machine_action {
+	MACHINE_RUN,
+	MACHINE_CHECK,
+	MACHINE_HELP,
+	MACHINE_VERSION
+};
+/*
+ * machine_config_args() - the command line, words in order, a --config file where it stands (later
+ * words win; lists grow). Uses getopt_long(3): one thread.
+ */
+int machine_config_args(struct machine_config *config, int argc, char **argv,
+			enum machine_action *action, struct error *e);
+/*
+ * machine_config_validate() - what a machine needs is there: a kernel is named; kernel, initrd and
+ * disks can be read, sockets of vfio-user servers are there. Keeps nothing open and touches no device.
+ * Errors: "no-kernel", "kernel-missing", "initrd-missing", "disk-missing", "no-vfio-user-socket",
+ * "bad-value".
+ */
+int machine_config_validate(const struct machine_config *config, struct error *e);
+/* machine_config_usage() - the words and what they mean, on standard output. */
+void machine_config_usage(void);
+
+/*
+ * machine_run() - build the machine, run it until the guest powers off (a guest's reset builds it
+ * again, with memory, DMA maps and devices kept), release everything. Blocking; SIGINT and SIGTERM
+ * end it.
+ * SIGUSR1 presses the power button.
+ * Returns 0 when the guest powered off or the host asked, or -errno. The guest's terminal is as it
+ * was in any case.
+ */
+int machine_run(const struct machine_config *config, struct error *e);
+
+#endif

@@ -1,0 +1,373 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * A machine: memory, devices and terminal are acquired in the order in which each needs the ones
+ * before, the guest lives one session after another, and everything is given back in reverse.
+ *
+ * The order for assigned devices is the kernel's: an address space, devices attached to it (type1
+ * chooses its IOMMU by the first group), the ranges they can address, then guest memory mapped.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <signal.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "hypervisor-glue/layout.h"
+#include "hypervisor-glue/machine_private.h"
+#include "mdev/mdev.h"
+
+#define SHORT_LIFE_NS (10 * NSEC_PER_SEC)
+
+void machine_phase(uint64_t *since, const char *phase)
+{
+	uint64_t now = monotonic_ns();
+
+	log_info("time: %-6s %9.1f ms", phase, (double)(now - *since) / 1e6);
+	*since = now;
+}
+
+static int memory_create(struct machine *machine, struct error *e)
+{
+	uint64_t low = MIN(machine->config->memory, LAYOUT_RAM_LOW_END);
+	int err = guest_memory_create(&machine->memory, e);
+
+	if (!err)
+		err = guest_memory_add_ram(machine->memory, 0, low, e);
+	if (!err && machine->config->memory > low)
+		err = guest_memory_add_ram(machine->memory, LAYOUT_RAM_HIGH_START,
+					   machine->config->memory - low, e);
+	return err;
+}
+
+/* ---- assigned devices ---------------------------------------------------------------------- */
+
+/* RAM where the IOMMU cannot map would be RAM that a device cannot reach. */
+static int ranges_check(const struct machine *machine, struct error *e)
+{
+	const struct memory_bank *bank;
+
+	for (unsigned i = 0; (bank = guest_memory_bank(machine->memory, i)); i++) {
+		uint64_t last = bank->gpa + bank->size - 1, usable = 0;
+		bool fits = false;
+
+		for (unsigned j = 0; j < machine->range_count && !fits; j++) {
+			const struct iommu_range *range = &machine->ranges[j];
+
+			fits = range->start <= bank->gpa && range->last >= last;
+			if (range->start <= bank->gpa && range->last >= bank->gpa)
+				usable = range->last - bank->gpa + 1;
+		}
+		if (!fits)
+			return error_set(e, EADDRNOTAVAIL, "memory-reserved",
+					 "lower --memory, or leave the device with that reserved "
+					 "region out",
+					 "guest RAM 0x%llx-0x%llx: the assigned devices can "
+					 "address only 0x%llx bytes from its start on (a reserved "
+					 "region, or the IOMMU's width)",
+					 (unsigned long long)bank->gpa, (unsigned long long)last,
+					 (unsigned long long)usable);
+	}
+	return 0;
+}
+
+static int devices_open(struct machine *machine, struct error *e)
+{
+	const struct machine_config *config = machine->config;
+	uint64_t since = monotonic_ns();
+	int err, count;
+
+	if (!config->device_count)
+		return 0;
+	err = iommu_space_open("", config->iommu, &machine->space, e);
+	if (err)
+		return err;
+	for (unsigned i = 0; i < config->device_count; i++) {
+		err = vfio_device_open("", &config->devices[i], machine->space,
+				       &machine->devices[machine->device_count], e);
+		if (err)
+			return err;
+		machine->device_count++;
+	}
+	machine_phase(&since, "open");
+
+	count = machine->space->ops->ranges(machine->space, machine->ranges, MACHINE_RANGES_MAX);
+	if (count > 0) {
+		machine->range_count = (unsigned)count;
+		err = ranges_check(machine, e);
+		if (err)
+			return err;
+	} else {
+		/* Old kernels do not tell; a map that cannot be is then refused when it is made. */
+		log_warn("iommu %s: the addressable ranges are not known: %s",
+			 machine->space->ops->name, count ? strerror(-count) : "none given");
+	}
+	err = iommu_space_follow(machine->space, machine->memory, e);
+	if (err)
+		return err;
+	machine->following = true;
+	machine_phase(&since, "map");
+	return 0;
+}
+
+/* ---- software devices ---------------------------------------------------------------------- */
+
+/* Takes over @device, on failure too. */
+static int software_add(struct machine *machine, struct vfio_device *device, struct error *e)
+{
+	struct machine_software *software = &machine->software[machine->software_count++];
+
+	software->device = device;
+	return device_memory_follow(&software->memory, device, machine->memory, e);
+}
+
+static int disks_create(struct machine *machine, struct error *e)
+{
+	for (unsigned i = 0; i < machine->config->disk_count; i++) {
+		const struct machine_disk *disk = &machine->config->disks[i];
+		const struct virtio_blk_config config = { disk->path, disk->readonly };
+		struct vfio_device *device;
+		int err = virtio_blk_create(&config, &device, e);
+
+		if (!err)
+			err = software_add(machine, device, e);
+		if (err)
+			return err;
+	}
+	return 0;
+}
+
+static int nets_create(struct machine *machine, struct error *e)
+{
+	for (unsigned i = 0; i < machine->config->net_count; i++) {
+		const struct machine_net *net = &machine->config->nets[i];
+		struct virtio_net_config config = {
+			.tap = net->tap[0] ? net->tap : NULL,
+			.index = i,
+		};
+		struct vfio_device *device;
+		int err;
+
+		memcpy(config.mac, net->mac, sizeof(config.mac));
+		err = virtio_net_create(&config, &device, e);
+		if (!err)
+			err = software_add(machine, device, e);
+		if (err)
+			return err;
+	}
+	return 0;
+}
+
+static int users_open(struct machine *machine, struct error *e)
+{
+	for (unsigned i = 0; i < machine->config->user_count; i++) {
+		struct machine_software *software = &machine->software[machine->software_count];
+		struct vfio_device *device;
+		int err = vfio_user_open(machine->config->users[i], &device, e);
+
+		if (err)
+			return err;
+		software->behind_root_port = true;
+		err = software_add(machine, device, e);
+		if (err)
+			return err;
+		/* "the device state should otherwise be retained": somebody may have had it before. */
+		err = vfio_device_reset(device, e);
+		if (err && err != -ENOTTY)
+			return err;
+	}
+	return 0;
+}
+
+static int virtio_console_add(struct machine *machine, struct error *e)
+{
+	struct vfio_device *device;
+	int err;
+
+	if (!machine->config->virtio_console)
+		return 0;
+	if (pipe2(machine->console_pipe, O_CLOEXEC) < 0 ||
+	    fcntl(machine->console_pipe[1], F_SETFL, O_NONBLOCK) < 0)
+		return error_set(e, errno, "console", NULL, "console: pipe: %s", strerror(errno));
+	err = virtio_console_create(machine->console_pipe[0], STDOUT_FILENO, &device, e);
+	return err ? err : software_add(machine, device, e);
+}
+
+static int rng_add(struct machine *machine, struct error *e)
+{
+	struct vfio_device *device;
+	int err;
+
+	if (!machine->config->rng)
+		return 0;
+	err = virtio_rng_create(&device, e);
+	return err ? err : software_add(machine, device, e);
+}
+
+/* ---- serial port and terminal -------------------------------------------------------------- */
+
+static int serial_open(struct machine *machine, struct error *e)
+{
+	static const char file[] = "file:";
+	const char *text = machine->config->serial;
+
+	if (!strcmp(text, "stdio")) {
+		machine->serial_fd = STDOUT_FILENO;
+	} else if (!strncmp(text, file, strlen(file))) {
+		const char *path = text + strlen(file);
+
+		machine->serial_fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+		if (machine->serial_fd < 0)
+			return error_set(e, errno, "serial-file", NULL, "%s: %s", path,
+					 strerror(errno));
+		machine->serial_owned = true;
+	}
+	return 0;
+}
+
+static int terminal_take(struct machine *machine, struct error *e)
+{
+	bool guest_reads =
+		machine->config->virtio_console || !strcmp(machine->config->serial, "stdio");
+
+	/* With nothing of the guest on it, the terminal stays as it is: Ctrl-C ends the VM. */
+	return guest_reads ? console_create(STDIN_FILENO, &machine->console, e) : 0;
+}
+
+/* ---- all together -------------------------------------------------------------------------- */
+
+static int machine_acquire(struct machine *machine, struct error *e)
+{
+	int err = memory_create(machine, e);
+
+	if (!err)
+		err = serial_open(machine, e);
+	if (!err)
+		err = disks_create(machine, e);
+	if (!err)
+		err = nets_create(machine, e);
+	if (!err)
+		err = users_open(machine, e);
+	if (!err)
+		err = virtio_console_add(machine, e);
+	if (!err)
+		err = rng_add(machine, e);
+	if (!err)
+		err = devices_open(machine, e);
+	if (!err)
+		err = terminal_take(machine, e);
+	return err;
+}
+
+/* Devices are made to stop before their memory goes; what they did not give up is told. */
+static void devices_close(struct machine *machine)
+{
+	for (unsigned i = 0; i < machine->device_count; i++) {
+		struct error e = { 0 };
+
+		if (vfio_device_reset(machine->devices[i], &e) && e.err != ENOTTY)
+			log_error("%s", e.text);
+	}
+	if (machine->following)
+		iommu_space_unfollow(machine->space, machine->memory);
+	while (machine->device_count)
+		vfio_device_close(machine->devices[--machine->device_count]);
+	iommu_space_close(machine->space);
+}
+
+static void machine_release(struct machine *machine)
+{
+	console_destroy(machine->console);
+	devices_close(machine);
+	while (machine->software_count) {
+		struct machine_software *software = &machine->software[--machine->software_count];
+
+		device_memory_unfollow(&software->memory);
+		vfio_device_close(software->device);
+	}
+	fd_close(&machine->console_pipe[1]);
+	fd_close(&machine->console_pipe[0]);
+	if (machine->serial_owned)
+		fd_close(&machine->serial_fd);
+	if (machine->memory)
+		guest_memory_destroy(machine->memory);
+}
+
+/* Software devices go back to power-on with the guest; assigned ones are reset by the session. */
+static int software_reset(struct machine *machine, struct error *e)
+{
+	for (unsigned i = 0; i < machine->software_count; i++) {
+		struct vfio_device *device = machine->software[i].device;
+		int err = device->ops->reset ? device->ops->reset(device) : 0;
+
+		if (err && err != -ENOTTY)
+			return error_set(e, -err, "reset-failed", NULL, "%s: reset: %s",
+					 device->name, strerror(-err));
+	}
+	return 0;
+}
+
+/* One life after another; true when the guest wants the next. */
+static int machine_live(struct machine *machine, bool *again, struct error *e)
+{
+	const char *name = machine->config->name, *next;
+	uint64_t start = monotonic_ns();
+	struct session_end end;
+	int err = session_run(machine, &end, e);
+
+	*again = false;
+	if (err)
+		return err;
+	switch (end.why) {
+	case VM_EXIT_POWER_OFF:
+		log_info("%s: powered off: %s", name, end.reason);
+		return 0;
+	case VM_EXIT_RESET:
+		*again = !machine->config->no_reboot;
+		next = *again ? ", starting again" : "";
+		/* A guest that does nothing else would fill the log. */
+		if (monotonic_ns() - start < SHORT_LIFE_NS)
+			log_limited(LOG_LEVEL_WARN, "%s: reset by the guest (%s)%s", name,
+				    end.reason, next);
+		else
+			log_warn("%s: reset by the guest (%s)%s", name, end.reason, next);
+		return *again ? software_reset(machine, e) : 0;
+	case VM_EXIT_STOPPED:
+		if (end.device_failed)
+			return error_set(e, EIO, "device-error",
+					 "divvy precheck says whether it can be used again",
+					 "%s stopped: %s", name, end.reason);
+		log_warn("%s: stopped: %s", name, end.reason);
+		return 0;
+	case VM_EXIT_ERROR:
+		break;
+	}
+	return error_set(e, EIO, "guest-failed", NULL, "%s cannot go on: %s", name, end.reason);
+}
+
+int machine_run(const struct machine_config *config, struct error *e)
+{
+	struct machine machine = {
+		.config = config,
+		.serial_fd = -1,
+		.console_pipe = { -1, -1 },
+	};
+	sigset_t signals, before;
+	bool again = true;
+	int err;
+
+	/* Blocked before any thread exists, so that only the event loop hears them. */
+	sigemptyset(&signals);
+	sigaddset(&signals, SIGINT);
+	sigaddset(&signals, SIGTERM);
+	sigaddset(&signals, SIGHUP);
+	sigaddset(&signals, SIGUSR1);
+	pthread_sigmask(SIG_BLOCK, &signals, &before);
+
+	err = machine_acquire(&machine, e);
+	while (!err && again)
+		err = machine_live(&machine, &again, e);
+	machine_release(&machine);
+	pthread_sigmask(SIG_SETMASK, &before, NULL);
+	return err;
+}

@@ -1,0 +1,59 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The machine's two lifetimes. `struct machine` is what a reset of the guest leaves alone:
+ * memory, its DMA maps, opened devices, the terminal. A session is one life of the guest, from
+ * its first instruction to power-off or reset: the KVM VM, the PCI host, the platform.
+ */
+#ifndef GLUE_MACHINE_PRIVATE_H
+#define GLUE_MACHINE_PRIVATE_H
+
+#include "hypervisor-glue/console.h"
+#include "hypervisor-glue/device_memory.h"
+#include "hypervisor-glue/hypervisor-glue.h"
+#include "hypervisor-glue/vm.h"
+#include "vfio/vfio.h"
+
+#define MACHINE_SOFTWARE_MAX \
+	(MACHINE_DISKS_MAX + MACHINE_NETS_MAX + MACHINE_USERS_MAX + 2) /* console, rng */
+#define MACHINE_RANGES_MAX 32
+
+/* A device that no IOMMU stands in front of: ours, or that of a vfio-user server. */
+struct machine_software {
+	struct vfio_device *device;
+	bool behind_root_port;
+	struct device_memory memory;
+};
+
+struct machine {
+	const struct machine_config *config;
+	struct guest_memory *memory;
+	struct iommu_space *space; /* NULL: no device is assigned */
+	bool following;		   /* @space maps @memory */
+	struct iommu_range ranges[MACHINE_RANGES_MAX];
+	unsigned range_count;
+	unsigned device_count, software_count;
+	struct vfio_device *devices[MACHINE_DEVICES_MAX];
+	struct machine_software software[MACHINE_SOFTWARE_MAX];
+	int serial_fd;	     /* -1: no serial port */
+	bool serial_owned;   /* a file of ours */
+	int console_pipe[2]; /* to the virtio console: read end, write end */
+	struct console *console;
+};
+
+/* What ended a session. */
+struct session_end {
+	enum vm_exit why;
+	bool device_failed; /* an assigned device reported an error */
+	char reason[256];
+};
+
+/*
+ * session_run() - build a VM around @machine, run it to its end, take it down.
+ * Returns 0 with @end filled, or -errno when it could not be started.
+ */
+int session_run(struct machine *machine, struct session_end *end, struct error *e);
+
+/* machine_phase() - log what a phase took since @since, and start the next. */
+void machine_phase(uint64_t *since, const char *phase);
+
+#endif

@@ -1,0 +1,138 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Private to pci_*.c: the parts of the guest's PCI Express between pci_host.c, which knows who sits
+ * where, and the pieces that can be judged alone: placement (pci_windows.c), register files
+ * (pci_registers.c), root ports (pci_root_port.c), and one function's ties to the VM (pci_function.c).
+ */
+#ifndef GLUE_PCI_INTERNAL_H
+#define GLUE_PCI_INTERNAL_H
+
+#include <pthread.h>
+
+#include "hypervisor-glue/pci.h"
+
+#define PCI_DEVICES_MAX	  32 /* on one bus */
+#define PCI_FUNCTIONS_MAX 8  /* of one device */
+
+/* ---- placement (pci_windows.c): pure --------------------------------------------------------- */
+
+/* A type-1 header forwards three windows; each BAR goes into one of the three kinds. */
+enum pci_window_kind {
+	PCI_WINDOW_IO,
+	PCI_WINDOW_MEM32,
+	PCI_WINDOW_MEM64,
+	PCI_WINDOW_KINDS
+};
+
+struct pci_placed_bar {
+	uint64_t size; /* power of two; 0: not there */
+	bool is_io, is_64, prefetchable;
+	uint64_t base; /* out; 0: no room (I/O only) */
+};
+
+struct pci_placed_slot {
+	bool behind_port;
+	unsigned bar_count;
+	struct pci_placed_bar bars[PCI_FUNCTIONS_MAX * VFIO_PCI_BARS];
+	struct pci_window windows[PCI_WINDOW_KINDS]; /* out: the port's; size 0: closed */
+};
+
+struct pci_placement {
+	uint64_t ram_end; /* first byte above all guest RAM */
+	unsigned physical_bits;
+	const struct iommu_range *iova; /* NULL, 0: everything */
+	unsigned iova_count;
+	struct pci_placed_slot *slots;
+	unsigned slot_count;
+	struct pci_window window32, window64; /* out: what the host bridge forwards */
+};
+
+/*
+ * pci_windows_place() - give every BAR its address: largest first, each naturally aligned, at the
+ * lowest free place. I/O that does not fit is left without an address and logged, since PCI
+ * Express functions must work without (PCIe 6.0, 2.1.1.2); memory that does not fit is an error.
+ *
+ * Returns 0, -ENOMEM, or -ENOSPC ("bar-window-full").
+ */
+int pci_windows_place(struct pci_placement *placement, struct error *e);
+
+/* ---- register files (pci_registers.c): pure ------------------------------------------------------ */
+
+#define PCI_CONFIG_SIZE 256
+
+/* One register: its value at power-on and the bits that a guest may change. */
+struct pci_register {
+	uint16_t offset;
+	uint8_t size; /* 1, 2, 4 */
+	uint32_t reset, writable;
+};
+
+/* The config space of a function that the VMM itself plays. Not locked: its owner does that. */
+struct pci_registers {
+	uint8_t value[PCI_CONFIG_SIZE];
+	uint8_t writable[PCI_CONFIG_SIZE];
+};
+
+void pci_registers_init(struct pci_registers *config, const struct pci_register *fields,
+			unsigned count);
+/* The VMM's own access, over what is writable for the guest. @offset + @size within the space. */
+uint32_t pci_registers_get(const struct pci_registers *config, unsigned offset, unsigned size);
+void pci_registers_set(struct pci_registers *config, unsigned offset, unsigned size,
+		       uint32_t value);
+/* The guest's. Beyond PCI_CONFIG_SIZE: zeroes (no extended capability), and nothing is written. */
+uint32_t pci_registers_read(const struct pci_registers *config, unsigned offset, unsigned size);
+void pci_registers_write(struct pci_registers *config, unsigned offset, unsigned size,
+			 uint32_t value);
+
+/* ---- root ports (pci_root_port.c): pure -------------------------------------------------------- */
+
+struct pci_root_port {
+	pthread_mutex_t lock;
+	struct pci_registers config;
+	/* What firmware would have set, put back by pci_root_port_reset(). */
+	uint8_t number, bus;
+	bool multifunction;
+	struct pci_window windows[PCI_WINDOW_KINDS];
+};
+
+/* What a guest's write asks of the host bridge. */
+#define PCI_ROOT_PORT_RENUMBERED 1u /* the secondary bus number changed */
+#define PCI_ROOT_PORT_BUS_RESET	 2u /* Secondary Bus Reset was set */
+
+void pci_root_port_init(struct pci_root_port *port);
+void pci_root_port_fini(struct pci_root_port *port);
+/*
+ * pci_root_port_program() - what firmware does: numbers and windows; then as after a reset.
+ * @number: port number of the link capability, unique among the ports
+ * @bus: the secondary bus, which is the subordinate too
+ */
+void pci_root_port_program(struct pci_root_port *port, uint8_t number, uint8_t bus,
+			   bool multifunction, const struct pci_window windows[PCI_WINDOW_KINDS]);
+void pci_root_port_reset(struct pci_root_port *port);
+uint8_t pci_root_port_secondary(struct pci_root_port *port);
+uint32_t pci_root_port_read(struct pci_root_port *port, unsigned offset, unsigned size);
+/* Returns PCI_ROOT_PORT_* for the caller to act on, with no lock held. */
+unsigned pci_root_port_write(struct pci_root_port *port, unsigned offset, unsigned size,
+			     uint32_t value);
+
+/* ---- one function's ties to the VM (pci_function.c) -------------------------------------------- */
+
+struct pci_function;
+
+/* pci_function_create() - the virtualised function over @device (borrowed), tied to @vm. */
+int pci_function_create(struct vm *vm, struct vfio_device *device,
+			const struct vfio_pci_options *options, struct pci_function **out,
+			struct error *e);
+/* Takes decode, routes and eventfds out of the VM; no vCPU may run. NULL is fine. */
+void pci_function_destroy(struct pci_function *function);
+struct vfio_pci *pci_function_pci(const struct pci_function *function);
+const char *pci_function_name(const struct pci_function *function);
+/*
+ * pci_function_retry() - BARs that could not decode where the guest put them, since something else
+ * was there, are tried again. Any thread, with no function's lock held.
+ */
+void pci_function_retry(struct pci_function *function);
+/* pci_function_route_intx() - the GSI its INTA# raises; before the guest runs. */
+void pci_function_route_intx(struct pci_function *function, unsigned gsi);
+
+#endif

@@ -1,0 +1,357 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * One life of the guest: the VM, its PCI functions and platform are built, run under an event
+ * loop until somebody asks for the end, and taken down in reverse.
+ *
+ * The event loop's thread only waits: for the end, for signals, for what is typed, and for assigned
+ * devices that fail or are asked back by the host.
+ */
+#include <errno.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <systemd/sd-event.h>
+
+#include "hypervisor-glue/boot.h"
+#include "hypervisor-glue/layout.h"
+#include "hypervisor-glue/machine_private.h"
+#include "hypervisor-glue/pci.h"
+#include "hypervisor-glue/platform.h"
+
+#define FUNCTIONS_MAX (MACHINE_DEVICES_MAX + MACHINE_SOFTWARE_MAX)
+
+struct watch {
+	struct session *session;
+	const char *name;
+	bool is_error; /* else a request to give the device back */
+};
+
+struct session {
+	struct machine *machine;
+	struct vm *vm;
+	struct pci_host *pci;
+	struct serial *serial;
+	struct power *power;
+	struct clock *clock;
+	sd_event *event;
+	bool console_attached, device_failed;
+	bool stop_asked; /* by the host, maybe while the guest was already on its way out */
+	unsigned watch_count;
+	struct watch watches[2 * FUNCTIONS_MAX];
+};
+
+static int failed(struct error *e, int err, const char *what)
+{
+	return error_set(e, -err, "event-loop", NULL, "%s: %s", what, strerror(-err));
+}
+
+/* ---- what the event loop hears ------------------------------------------------------------- */
+
+static int on_exit_request(sd_event_source *source, int fd, uint32_t events, void *opaque)
+{
+	return sd_event_exit(sd_event_source_get_event(source), 0);
+}
+
+static int on_stop_signal(sd_event_source *source, const struct signalfd_siginfo *info,
+			  void *opaque)
+{
+	struct session *session = opaque;
+
+	session->stop_asked = true;
+	vm_request_exit(session->vm, VM_EXIT_STOPPED, "signal %s from process %u",
+			strsignal((int)info->ssi_signo), info->ssi_pid);
+	return 0;
+}
+
+static int on_button_signal(sd_event_source *source, const struct signalfd_siginfo *info,
+			    void *opaque)
+{
+	struct session *session = opaque;
+
+	power_button(session->power);
+	return 0;
+}
+
+static void on_command(void *opaque, enum terminal_command command)
+{
+	struct session *session = opaque;
+
+	if (command == TERMINAL_POWER_BUTTON) {
+		power_button(session->power);
+		return;
+	}
+	session->stop_asked = true;
+	vm_request_exit(session->vm, VM_EXIT_STOPPED, "Ctrl-A x");
+}
+
+static int on_device(sd_event_source *source, int fd, uint32_t events, void *opaque)
+{
+	struct watch *watch = opaque;
+
+	/* Once is enough: the fd stays readable, the VM is on its way out. */
+	sd_event_source_set_enabled(source, SD_EVENT_OFF);
+	watch->session->stop_asked = true;
+	if (watch->is_error) {
+		watch->session->device_failed = true;
+		vm_request_exit(watch->session->vm, VM_EXIT_STOPPED,
+				"%s reported an uncorrectable error", watch->name);
+	} else {
+		vm_request_exit(watch->session->vm, VM_EXIT_STOPPED, "the host asks for %s back",
+				watch->name);
+	}
+	return 0;
+}
+
+static int watch_add(struct session *session, int fd, const char *name, bool is_error)
+{
+	struct watch *watch = &session->watches[session->watch_count];
+
+	if (fd < 0)
+		return 0;
+	if (session->watch_count == ARRAY_SIZE(session->watches))
+		return -ENOSPC;
+	*watch = (struct watch){ session, name, is_error };
+	session->watch_count++;
+	return sd_event_add_io(session->event, NULL, fd, EPOLLIN, on_device, watch);
+}
+
+static int events_add(struct session *session, struct error *e)
+{
+	static const int stops[] = { SIGINT, SIGTERM, SIGHUP };
+	struct machine *machine = session->machine;
+	const struct console_target target = {
+		.serial = machine->config->virtio_console ? NULL : session->serial,
+		.pipe_fd = machine->console_pipe[1],
+	};
+	sd_event_source *exit_source = NULL;
+	int err = sd_event_new(&session->event);
+
+	if (err < 0)
+		return failed(e, err, "event loop");
+	err = sd_event_add_io(session->event, &exit_source, vm_exit_fd(session->vm), EPOLLIN,
+			      on_exit_request, session);
+	/* Last: a signal that the loop has taken from the kernel is to be heard before it ends. */
+	if (err >= 0)
+		err = sd_event_source_set_priority(exit_source, SD_EVENT_PRIORITY_IDLE);
+	if (err >= 0)
+		err = sd_event_source_set_floating(exit_source, true);
+	sd_event_source_unref(exit_source);
+	for (size_t i = 0; i < ARRAY_SIZE(stops) && err >= 0; i++)
+		err = sd_event_add_signal(session->event, NULL, stops[i], on_stop_signal, session);
+	if (err >= 0)
+		err = sd_event_add_signal(session->event, NULL, SIGUSR1, on_button_signal, session);
+	for (unsigned i = 0; i < pci_host_function_count(session->pci) && err >= 0; i++) {
+		const struct vfio_pci *function = pci_host_function(session->pci, i);
+		const char *name = pci_host_function_name(session->pci, i);
+
+		err = watch_add(session, vfio_pci_error_fd(function), name, true);
+		if (err >= 0)
+			err = watch_add(session, vfio_pci_request_fd(function), name, false);
+	}
+	if (err < 0)
+		return failed(e, err, "event loop");
+	/* Only a terminal in use or input that goes somewhere is worth reading. */
+	if (!machine->console)
+		return 0;
+	err = console_attach(machine->console, session->event, &target, on_command, session, e);
+	session->console_attached = !err;
+	return err;
+}
+
+/* ---- building ------------------------------------------------------------------------------ */
+
+/* The guest addresses RAM with as many bits as its CPUID tells. */
+static int memory_check(struct session *session, struct error *e)
+{
+	unsigned bits = vm_physical_bits(session->vm);
+	const struct memory_bank *bank;
+
+	for (unsigned i = 0; (bank = guest_memory_bank(session->machine->memory, i)); i++)
+		if (bits < 64 && bank->gpa + bank->size > UINT64_C(1) << bits)
+			return error_set(e, E2BIG, "memory-too-large", "lower --memory",
+					 "RAM ends at 0x%llx, this processor has %u physical "
+					 "address bits",
+					 (unsigned long long)(bank->gpa + bank->size), bits);
+	return 0;
+}
+
+static int functions_add(struct session *session, struct error *e)
+{
+	struct machine *machine = session->machine;
+	const struct vfio_pci_options software = { 0 };
+	const struct vfio_pci_options assigned = { .intx = machine->config->intx };
+	int err;
+
+	for (unsigned i = 0; i < machine->software_count; i++) {
+		err = pci_host_add(session->pci, machine->software[i].device,
+				   machine->software[i].behind_root_port, &software, e);
+		if (err)
+			return err;
+	}
+	for (unsigned i = 0; i < machine->device_count; i++) {
+		err = pci_host_add(session->pci, machine->devices[i], true, &assigned, e);
+		if (err)
+			return err;
+	}
+	return pci_host_place(session->pci, e);
+}
+
+static int acpi_load(struct session *session, struct error *e)
+{
+	const struct acpi_input input = {
+		.vcpus = session->machine->config->cpus,
+		.window32 = pci_host_window32(session->pci),
+		.window64 = pci_host_window64(session->pci),
+		.last_bus = pci_host_last_bus(session->pci),
+	};
+	uint64_t size = LAYOUT_KERNEL - LAYOUT_ACPI;
+	void *ram = guest_memory_ptr(session->machine->memory, LAYOUT_ACPI, size);
+	ssize_t length;
+
+	if (!ram)
+		return error_set(e, ENOMEM, "memory-too-small", NULL, "no RAM for ACPI tables");
+	memset(ram, 0, size);
+	length = acpi_build(&input, ram, size, LAYOUT_ACPI);
+	if (length < 0)
+		return error_set(e, (int)-length, "acpi", NULL, "ACPI tables: %s",
+				 strerror((int)-length));
+	return 0;
+}
+
+static int kernel_load(struct session *session, struct error *e)
+{
+	const struct machine_config *config = session->machine->config;
+	const struct boot_source source = {
+		.kernel = config->kernel,
+		.initrd = config->initrd[0] ? config->initrd : NULL,
+		.cmdline = config->cmdline,
+		.rsdp_gpa = LAYOUT_ACPI,
+	};
+	struct vm_entry entry;
+	int err = boot_load(&source, session->machine->memory, &entry, e);
+
+	return err ? err : vm_set_entry(session->vm, &entry, e);
+}
+
+static int platform_create(struct session *session, struct error *e)
+{
+	int err = power_create(session->vm, &session->power, e);
+
+	if (!err)
+		err = clock_create(session->vm, &session->clock, e);
+	if (!err && session->machine->serial_fd >= 0)
+		err = serial_create(session->vm, session->machine->serial_fd, &session->serial, e);
+	return err;
+}
+
+/* Leaves what it built to session_release(). */
+static int session_build(struct session *session, struct error *e)
+{
+	struct machine *machine = session->machine;
+	uint64_t since = monotonic_ns();
+	int err;
+
+	for (unsigned i = 0; i < machine->device_count; i++) {
+		struct error reset = { 0 };
+
+		err = vfio_device_reset(machine->devices[i], &reset);
+		if (err && err != -ENOTTY) {
+			if (e)
+				*e = reset;
+			return err;
+		}
+		if (err)
+			log_limited(LOG_LEVEL_WARN, "%s", reset.text);
+	}
+	if (machine->device_count)
+		machine_phase(&since, "reset");
+
+	err = vm_create(&session->vm, e);
+	if (!err)
+		err = memory_check(session, e);
+	if (!err)
+		err = vm_follow(session->vm, machine->memory, e);
+	for (unsigned i = 0; i < machine->device_count && !err; i++)
+		err = vm_add_vfio_file(session->vm, vfio_device_file(machine->devices[i]), e);
+	if (!err)
+		err = vm_add_vcpus(session->vm, machine->config->cpus, e);
+	if (!err)
+		err = platform_create(session, e);
+	if (err)
+		return err;
+	machine_phase(&since, "vm");
+
+	err = pci_host_create(session->vm, machine->memory, machine->ranges, machine->range_count,
+			      &session->pci, e);
+	if (!err)
+		err = functions_add(session, e);
+	if (!err)
+		err = acpi_load(session, e);
+	if (err)
+		return err;
+	machine_phase(&since, "place");
+
+	err = kernel_load(session, e);
+	if (err)
+		return err;
+	machine_phase(&since, "load");
+	return events_add(session, e);
+}
+
+static void session_release(struct session *session)
+{
+	if (session->console_attached)
+		console_detach(session->machine->console);
+	sd_event_unref(session->event);
+	if (session->pci)
+		pci_host_destroy(session->pci);
+	serial_destroy(session->serial);
+	clock_destroy(session->clock);
+	power_destroy(session->power);
+	if (session->vm)
+		vm_destroy(session->vm);
+}
+
+static void counters_log(struct vm *vm)
+{
+	struct vm_counters counters;
+
+	vm_counters(vm, &counters);
+	log_debug("exits: %llu mmio, %llu port, %llu halt, %llu other",
+		  (unsigned long long)counters.mmio, (unsigned long long)counters.port,
+		  (unsigned long long)counters.halt, (unsigned long long)counters.other);
+}
+
+int session_run(struct machine *machine, struct session_end *end, struct error *e)
+{
+	struct session session = { .machine = machine };
+	uint64_t since;
+	int err, loop = 0;
+
+	memset(end, 0, sizeof(*end));
+	err = session_build(&session, e);
+	if (err)
+		goto out;
+	since = monotonic_ns();
+	err = vm_start(session.vm, e);
+	if (err)
+		goto out;
+	loop = sd_event_loop(session.event);
+	if (loop < 0)
+		vm_request_exit(session.vm, VM_EXIT_ERROR, "event loop: %s", strerror(-loop));
+	end->why = vm_join(session.vm, end->reason);
+	end->device_failed = session.device_failed;
+	if (end->why == VM_EXIT_RESET && session.stop_asked) {
+		/* The guest was first, which is no reason to let it live again. */
+		end->why = VM_EXIT_STOPPED;
+		snprintf(end->reason, sizeof(end->reason), "asked to stop while the guest reset");
+	}
+	machine_phase(&since, "run");
+	counters_log(session.vm);
+out:
+	since = monotonic_ns();
+	session_release(&session);
+	machine_phase(&since, "down");
+	return err;
+}

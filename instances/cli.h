@@ -1,0 +1,47 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The `divvy` command line: a table of verbs, one function each. Private to instances/ and its
+ * tests.
+ */
+#ifndef INSTANCES_CLI_H
+#define INSTANCES_CLI_H
+
+#include <jansson.h>
+#include <stdio.h>
+
+#include "base/base.h"
+
+enum cli_exit {
+	CLI_OK = 0,
+	CLI_FAILED = 1, /* an error was printed, or the check found blockers */
+	CLI_USAGE = 2,
+};
+
+/* What every verb takes; unknown options end in usage before a verb runs. */
+struct cli_options {
+	const char *root;      /* "" for the real machine */
+	const char *state_dir; /* NULL: the default */
+	bool json;
+	uint64_t memory_size; /* 0: not given */
+	unsigned timeout_ms;  /* 0: the default */
+	FILE *out;
+};
+
+/* cli_main() - all of the program; writes to @out and stderr. Returns the exit status. */
+int cli_main(int argc, char **argv, FILE *out);
+
+/* cli_fail() - print an error as text or, with --json, as {"error": {...}} too. Returns CLI_FAILED. */
+int cli_fail(const struct cli_options *options, const struct error *e);
+
+/* cli_json_text() - a JSON string; bytes that are not ASCII become '?', so that it always is one. */
+json_t *cli_json_text(const char *text);
+
+/* cli_size() - "512M", "4G", "1048576"; K, M, G, T are powers of 1024. 0 or -EINVAL. */
+int cli_size(const char *text, uint64_t *size);
+
+int cli_precheck(const struct cli_options *options, const struct pci_address *address);
+int cli_bind(const struct cli_options *options, const struct pci_address *address);
+int cli_unbind(const struct cli_options *options, const struct pci_address *address);
+int cli_list(const struct cli_options *options, bool only_gpus);
+
+#endif

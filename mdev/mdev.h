@@ -1,0 +1,54 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * mdev: devices made of software that answer VFIO's operations table.
+ *
+ * Here so far: the virtio 1.2 transport over PCI and the small devices of a VM's own process
+ * (block, net, console, rng). The transport is what the vGPU will stand on. Knows nothing of KVM:
+ * notifications arrive by eventfd (get_io_fds()), interrupts leave by eventfd (set_irqs()), guest
+ * memory comes by dma_map().
+ *
+ * Follows the OASIS Virtual I/O Device (VIRTIO) specification, version 1.2.
+ */
+#ifndef MDEV_MDEV_H
+#define MDEV_MDEV_H
+
+#include "base/base.h"
+#include "vfio/vfio.h"
+
+/*
+ * Every device: created closed to the guest (status 0), one thread of its own for its queues,
+ * which starts with the device and ends with close(). What a guest writes into rings or config is
+ * copied once and validated once; a malformed ring sets DEVICE_NEEDS_RESET and stops the device.
+ * Errors of the host (a failing disk) are answered in the protocol and logged.
+ */
+
+struct virtio_blk_config {
+	const char *path; /* raw file or block device */
+	bool readonly;
+};
+/* Returns 0 or -errno: "disk-missing", "disk-readonly", "disk-not-a-disk", "disk-locked". */
+int virtio_blk_create(const struct virtio_blk_config *config, struct vfio_device **out,
+		      struct error *e);
+
+struct virtio_net_config {
+	const char *tap; /* name of an existing or creatable tap interface; NULL: user mode */
+	uint8_t mac[6];	 /* all zero: a locally administered one is made from @index */
+	unsigned index;
+};
+/*
+ * User mode runs passt(1) as a child over a socket pair: no privilege needed; it ends with the
+ * device. Returns 0 or -errno: "no-tap", "no-passt".
+ */
+int virtio_net_create(const struct virtio_net_config *config, struct vfio_device **out,
+		      struct error *e);
+
+/*
+ * virtio_console_create() - a console on two file descriptors (borrowed; may be the same).
+ * @in_fd: -1 for none
+ */
+int virtio_console_create(int in_fd, int out_fd, struct vfio_device **out, struct error *e);
+
+/* virtio_rng_create() - entropy from getrandom(2). */
+int virtio_rng_create(struct vfio_device **out, struct error *e);
+
+#endif

@@ -1,0 +1,115 @@
+// SPDX-License-Identifier: Apache-2.0
+/* base: what the other rooms take for granted. */
+#include <errno.h>
+#include <fcntl.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+#include <cmocka.h>
+
+#include "base/base.h"
+
+static void a_pci_address_is_read_in_both_forms_and_written_in_one(void **state)
+{
+	struct pci_address a, b;
+	char text[PCI_ADDRESS_LEN];
+
+	assert_int_equal(pci_address_parse("0000:3B:1f.7", &a), 0);
+	assert_string_equal(pci_address_format(&a, text), "0000:3b:1f.7");
+	assert_int_equal(pci_address_parse("3b:1f.7", &b), 0);
+	assert_true(pci_address_equal(&a, &b));
+	b.function = 0;
+	assert_false(pci_address_equal(&a, &b));
+}
+
+static void what_is_not_a_pci_address_is_refused(void **state)
+{
+	static const char *const bad[] = {
+		"",	     "0000:00:20.0", "00:00.8",	 "0000:00:00.0x", "00000:00:00.0", "0:0",
+		"../../etc", "zz:00.0",	     "00:00.0 ", "0000:00:00",	  "-1:00.0"
+	};
+	struct pci_address a;
+
+	for (unsigned i = 0; i < ARRAY_SIZE(bad); i++)
+		assert_int_equal(pci_address_parse(bad[i], &a), -EINVAL);
+}
+
+static void an_error_keeps_code_text_and_next_command(void **state)
+{
+	struct error e = { 0 };
+
+	assert_int_equal(
+		error_set(&e, EBUSY, "device-in-use", "divvy unbind x", "%s: held by %d", "x", 7),
+		-EBUSY);
+	assert_int_equal(e.err, EBUSY);
+	assert_string_equal(e.code, "device-in-use");
+	assert_string_equal(e.text, "x: held by 7");
+	assert_string_equal(e.next, "divvy unbind x");
+	assert_int_equal(error_set(NULL, EIO, "io", NULL, "ignored"), -EIO);
+}
+
+static void small_files_are_read_whole_or_refused(void **state)
+{
+	char name[] = "/tmp/divvy-base-XXXXXX", buf[8];
+	uint64_t v;
+	int fd = mkstemp(name);
+
+	assert_true(fd >= 0);
+	assert_int_equal(write(fd, "0x1f\n", 5), 5);
+	assert_int_equal(file_read(AT_FDCWD, name, buf, sizeof(buf)), 4);
+	assert_string_equal(buf, "0x1f");
+	assert_int_equal(file_read_u64(AT_FDCWD, name, &v), 0);
+	assert_int_equal(v, 0x1f);
+	assert_int_equal(write(fd, "more than eight", 15), 15);
+	assert_int_equal(file_read(AT_FDCWD, name, buf, sizeof(buf)), -EFBIG);
+	assert_int_equal(file_read_u64(AT_FDCWD, name, &v), -EINVAL);
+	close(fd);
+	unlink(name);
+	assert_int_equal(file_read(AT_FDCWD, name, buf, sizeof(buf)), -ENOENT);
+}
+
+static void a_short_file_is_an_error_and_not_a_short_read(void **state)
+{
+	char name[] = "/tmp/divvy-base-XXXXXX", buf[8] = "";
+	int fd = mkstemp(name);
+
+	assert_true(fd >= 0);
+	assert_int_equal(pwrite_full(fd, "abcd", 4, 4), 0);
+	assert_int_equal(pread_full(fd, buf, 8, 0), 0);
+	assert_memory_equal(buf, "\0\0\0\0abcd", 8);
+	assert_int_equal(pread_full(fd, buf, 8, 4), -EIO);
+	unlink(name);
+	fd_close(&fd);
+	assert_int_equal(fd, -1);
+	fd_close(&fd);
+}
+
+static void a_full_list_of_findings_still_shows_a_blocker(void **state)
+{
+	struct findings f = { 0 };
+
+	for (unsigned i = 0; i < FINDINGS_MAX + 3; i++)
+		findings_add(&f, FINDING_OK, "fine", NULL, NULL, "fact %u", i);
+	assert_int_equal(f.count, FINDINGS_MAX);
+	assert_int_equal(findings_blockers(&f), 0);
+	findings_add(&f, FINDING_BLOCKER, "bad", "it is bad", "mend it", "fact");
+	assert_int_equal(f.count, FINDINGS_MAX);
+	assert_int_equal(findings_blockers(&f), 1);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(a_pci_address_is_read_in_both_forms_and_written_in_one),
+		cmocka_unit_test(what_is_not_a_pci_address_is_refused),
+		cmocka_unit_test(an_error_keeps_code_text_and_next_command),
+		cmocka_unit_test(small_files_are_read_whole_or_refused),
+		cmocka_unit_test(a_short_file_is_an_error_and_not_a_short_read),
+		cmocka_unit_test(a_full_list_of_findings_still_shows_a_blocker),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}

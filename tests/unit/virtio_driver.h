@@ -1,0 +1,386 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * virtio_driver: plays the guest for tests of virtio devices, through the VFIO operations table.
+ *
+ * It finds the structures by their capabilities, negotiates, lays out rings in a buffer that is the
+ * guest's memory, and waits for interrupts on eventfds. Nothing of a device's insides is used. Each
+ * step asserts that it worked; tests that want it otherwise write the rings themselves.
+ */
+#ifndef TESTS_VIRTIO_DRIVER_H
+#define TESTS_VIRTIO_DRIVER_H
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <cmocka.h>
+#include <dirent.h>
+#include <linux/pci_regs.h>
+#include <linux/virtio_config.h>
+#include <linux/virtio_pci.h>
+#include <linux/virtio_ring.h>
+#include <poll.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "mdev/mdev.h"
+
+#define GUEST_BASE   UINT64_C(0x100000)
+#define GUEST_SIZE   (4 * MIB)
+#define GUEST_QUEUES 4
+#define GUEST_FEATURES                                                                \
+	(UINT64_C(1) << VIRTIO_F_VERSION_1 | UINT64_C(1) << VIRTIO_RING_F_EVENT_IDX | \
+	 UINT64_C(1) << VIRTIO_RING_F_INDIRECT_DESC)
+#define GUEST_WAIT_MS 10000
+
+struct guest_queue {
+	uint16_t size, next_desc, added, seen;
+	uint64_t desc_gpa, avail_gpa, used_gpa;
+	struct vring_desc *desc;
+	struct vring_avail *avail;
+	struct vring_used *used;
+	uint64_t notify;
+};
+
+struct guest {
+	struct vfio_device *device;
+	uint8_t *memory;
+	uint64_t allocated;
+	uint64_t features;
+	uint64_t cap[6]; /* BAR offset by cfg_type */
+	uint32_t multiplier;
+	int vectors[GUEST_QUEUES + 1]; /* 0: config, i + 1: queue i */
+	struct guest_queue queues[GUEST_QUEUES];
+};
+
+/* One buffer of a chain. */
+struct guest_buffer {
+	uint64_t gpa;
+	uint32_t length;
+	bool writable;
+};
+
+static inline unsigned count_fds(void)
+{
+	DIR *dir = opendir("/proc/self/fd");
+	unsigned count = 0;
+
+	assert_non_null(dir);
+	while (readdir(dir))
+		count++;
+	closedir(dir);
+	return count;
+}
+
+static inline void *guest_ptr(struct guest *guest, uint64_t gpa)
+{
+	assert_true(gpa >= GUEST_BASE && gpa < GUEST_BASE + GUEST_SIZE);
+	return guest->memory + (gpa - GUEST_BASE);
+}
+
+static inline uint64_t guest_alloc(struct guest *guest, uint64_t size)
+{
+	uint64_t gpa = GUEST_BASE + guest->allocated;
+
+	guest->allocated += ALIGN_UP(size, 64);
+	assert_true(guest->allocated <= GUEST_SIZE);
+	return gpa;
+}
+
+static inline uint64_t bar_read(struct guest *guest, uint64_t offset, unsigned size)
+{
+	uint64_t value = 0;
+
+	assert_int_equal(guest->device->ops->region_read(guest->device, 0, offset, &value, size),
+			 size);
+	return value;
+}
+
+static inline void bar_write(struct guest *guest, uint64_t offset, unsigned size, uint64_t value)
+{
+	assert_int_equal(guest->device->ops->region_write(guest->device, 0, offset, &value, size),
+			 size);
+}
+
+static inline uint32_t config_read(struct guest *guest, uint64_t offset, unsigned size)
+{
+	uint32_t value = 0;
+
+	assert_int_equal(guest->device->ops->region_read(
+				 guest->device, VFIO_PCI_CONFIG_REGION_INDEX, offset, &value, size),
+			 size);
+	return value;
+}
+
+static inline void config_write(struct guest *guest, uint64_t offset, unsigned size, uint32_t value)
+{
+	assert_int_equal(guest->device->ops->region_write(
+				 guest->device, VFIO_PCI_CONFIG_REGION_INDEX, offset, &value, size),
+			 size);
+}
+
+static inline uint64_t common_read(struct guest *guest, unsigned offset, unsigned size)
+{
+	return bar_read(guest, guest->cap[VIRTIO_PCI_CAP_COMMON_CFG] + offset, size);
+}
+
+static inline void common_write(struct guest *guest, unsigned offset, unsigned size, uint64_t value)
+{
+	bar_write(guest, guest->cap[VIRTIO_PCI_CAP_COMMON_CFG] + offset, size, value);
+}
+
+static inline uint64_t device_config(struct guest *guest, unsigned offset, unsigned size)
+{
+	return bar_read(guest, guest->cap[VIRTIO_PCI_CAP_DEVICE_CFG] + offset, size);
+}
+
+static inline uint8_t guest_status(struct guest *guest)
+{
+	return (uint8_t)common_read(guest, VIRTIO_PCI_COMMON_STATUS, 1);
+}
+
+static inline void guest_set_status(struct guest *guest, uint8_t status)
+{
+	common_write(guest, VIRTIO_PCI_COMMON_STATUS, 1, status);
+}
+
+static inline uint64_t guest_device_features(struct guest *guest)
+{
+	uint64_t features;
+
+	common_write(guest, VIRTIO_PCI_COMMON_DFSELECT, 4, 0);
+	features = common_read(guest, VIRTIO_PCI_COMMON_DF, 4);
+	common_write(guest, VIRTIO_PCI_COMMON_DFSELECT, 4, 1);
+	return features | common_read(guest, VIRTIO_PCI_COMMON_DF, 4) << 32;
+}
+
+/* Find the structures (VIRTIO 1.2, 4.1.4), all in BAR 0. */
+static inline void guest_find_capabilities(struct guest *guest)
+{
+	uint8_t at = (uint8_t)config_read(guest, PCI_CAPABILITY_LIST, 1);
+
+	for (unsigned i = 0; at && i < 48; i++) {
+		if (config_read(guest, at, 1) == PCI_CAP_ID_VNDR) {
+			unsigned type = config_read(guest, at + 3u, 1);
+
+			assert_in_range(type, 1, 5);
+			guest->cap[type] = type == VIRTIO_PCI_CAP_PCI_CFG
+						   ? at
+						   : config_read(guest, at + 8u, 4);
+			if (type == VIRTIO_PCI_CAP_NOTIFY_CFG)
+				guest->multiplier = config_read(guest, at + 16u, 4);
+		}
+		at = (uint8_t)config_read(guest, at + 1u, 1);
+	}
+}
+
+/* Memory, interrupts and capabilities; the device is the guest's from here on. */
+static inline void guest_open(struct guest *guest, struct vfio_device *device)
+{
+	struct vfio_irq irq;
+	int fd;
+
+	memset(guest, 0, sizeof(*guest));
+	guest->device = device;
+	fd = memfd_create("test-guest", MFD_CLOEXEC);
+	assert_true(fd >= 0);
+	assert_int_equal(ftruncate(fd, GUEST_SIZE), 0);
+	guest->memory = mmap(NULL, GUEST_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	assert_true(guest->memory != MAP_FAILED);
+	/* Two ranges that touch, as banks of memory may. */
+	assert_int_equal(
+		device->ops->dma_map(device, GUEST_BASE, GUEST_SIZE / 2, guest->memory, fd, 0), 0);
+	assert_int_equal(device->ops->dma_map(device, GUEST_BASE + GUEST_SIZE / 2, GUEST_SIZE / 2,
+					      guest->memory + GUEST_SIZE / 2, fd, GUEST_SIZE / 2),
+			 0);
+	close(fd);
+	for (unsigned i = 0; i <= GUEST_QUEUES; i++)
+		guest->vectors[i] = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	assert_int_equal(device->ops->get_irq(device, VFIO_PCI_MSIX_IRQ_INDEX, &irq), 0);
+	assert_int_equal(device->ops->set_irqs(
+				 device, VFIO_IRQ_SET_DATA_EVENTFD | VFIO_IRQ_SET_ACTION_TRIGGER,
+				 VFIO_PCI_MSIX_IRQ_INDEX, 0, irq.count, guest->vectors),
+			 0);
+	guest_find_capabilities(guest);
+}
+
+/* Close the device and the guest around it. */
+static inline void guest_close(struct guest *guest)
+{
+	guest->device->ops->close(guest->device);
+	for (unsigned i = 0; i <= GUEST_QUEUES; i++)
+		close(guest->vectors[i]);
+	munmap(guest->memory, GUEST_SIZE);
+}
+
+/* Reset, then up to FEATURES_OK with @features (VIRTIO 1.2, 3.1.1). Returns whether it stuck. */
+static inline bool guest_negotiate(struct guest *guest, uint64_t features)
+{
+	guest_set_status(guest, 0);
+	assert_int_equal(guest_status(guest), 0);
+	guest->allocated = 0;
+	memset(guest->queues, 0, sizeof(guest->queues));
+	guest_set_status(guest, VIRTIO_CONFIG_S_ACKNOWLEDGE);
+	guest_set_status(guest, VIRTIO_CONFIG_S_ACKNOWLEDGE | VIRTIO_CONFIG_S_DRIVER);
+	for (unsigned i = 0; i < 2; i++) {
+		common_write(guest, VIRTIO_PCI_COMMON_GFSELECT, 4, i);
+		common_write(guest, VIRTIO_PCI_COMMON_GF, 4, (uint32_t)(features >> (32 * i)));
+	}
+	guest_set_status(guest, guest_status(guest) | VIRTIO_CONFIG_S_FEATURES_OK);
+	guest->features = features;
+	common_write(guest, VIRTIO_PCI_COMMON_MSIX, 2, 0);
+	return guest_status(guest) & VIRTIO_CONFIG_S_FEATURES_OK;
+}
+
+static inline void guest_setup_queue(struct guest *guest, unsigned index, uint16_t size)
+{
+	struct guest_queue *queue = &guest->queues[index];
+
+	queue->size = size;
+	queue->desc_gpa = guest_alloc(guest, size * sizeof(struct vring_desc));
+	queue->avail_gpa = guest_alloc(guest, 6 + 2 * (uint64_t)size);
+	queue->used_gpa = guest_alloc(guest, 6 + 8 * (uint64_t)size);
+	queue->desc = guest_ptr(guest, queue->desc_gpa);
+	queue->avail = guest_ptr(guest, queue->avail_gpa);
+	queue->used = guest_ptr(guest, queue->used_gpa);
+	memset(queue->desc, 0, size * sizeof(struct vring_desc));
+	memset(queue->avail, 0, 6 + 2 * (size_t)size);
+	memset(queue->used, 0, 6 + 8 * (size_t)size);
+	common_write(guest, VIRTIO_PCI_COMMON_Q_SELECT, 2, index);
+	assert_true(common_read(guest, VIRTIO_PCI_COMMON_Q_SIZE, 2) >= size);
+	common_write(guest, VIRTIO_PCI_COMMON_Q_SIZE, 2, size);
+	common_write(guest, VIRTIO_PCI_COMMON_Q_MSIX, 2, index + 1);
+	common_write(guest, VIRTIO_PCI_COMMON_Q_DESCLO, 4, (uint32_t)queue->desc_gpa);
+	common_write(guest, VIRTIO_PCI_COMMON_Q_DESCHI, 4, queue->desc_gpa >> 32);
+	common_write(guest, VIRTIO_PCI_COMMON_Q_AVAILLO, 8, queue->avail_gpa);
+	common_write(guest, VIRTIO_PCI_COMMON_Q_USEDLO, 8, queue->used_gpa);
+	queue->notify = guest->cap[VIRTIO_PCI_CAP_NOTIFY_CFG] +
+			common_read(guest, VIRTIO_PCI_COMMON_Q_NOFF, 2) * guest->multiplier;
+	common_write(guest, VIRTIO_PCI_COMMON_Q_ENABLE, 2, 1);
+	assert_int_equal(common_read(guest, VIRTIO_PCI_COMMON_Q_ENABLE, 2), 1);
+}
+
+static inline void guest_driver_ok(struct guest *guest)
+{
+	guest_set_status(guest, guest_status(guest) | VIRTIO_CONFIG_S_DRIVER_OK);
+	assert_true(guest_status(guest) & VIRTIO_CONFIG_S_DRIVER_OK);
+}
+
+/* From reset to running, @queues of 16 entries, with GUEST_FEATURES and @features. */
+static inline void guest_start(struct guest *guest, unsigned queues, uint64_t features)
+{
+	assert_true(guest_negotiate(guest, GUEST_FEATURES | features));
+	for (unsigned i = 0; i < queues; i++)
+		guest_setup_queue(guest, i, 16);
+	guest_driver_ok(guest);
+	assert_false(guest_status(guest) & VIRTIO_CONFIG_S_NEEDS_RESET);
+}
+
+/* Make the chain at @head available. */
+static inline void guest_publish(struct guest *guest, unsigned index, uint16_t head)
+{
+	struct guest_queue *queue = &guest->queues[index];
+
+	__atomic_store_n(&queue->avail->ring[queue->added % queue->size], head, __ATOMIC_RELAXED);
+	queue->added++;
+	__atomic_store_n(&queue->avail->idx, queue->added, __ATOMIC_RELEASE);
+	__atomic_thread_fence(__ATOMIC_SEQ_CST);
+}
+
+/* Lay out a chain in the next descriptors (which are used in turn) and make it available. */
+static inline uint16_t guest_add(struct guest *guest, unsigned index,
+				 const struct guest_buffer *buffers, unsigned count)
+{
+	struct guest_queue *queue = &guest->queues[index];
+	uint16_t head = queue->next_desc % queue->size;
+
+	for (unsigned i = 0; i < count; i++) {
+		uint16_t at = queue->next_desc++ % queue->size;
+
+		queue->desc[at] = (struct vring_desc){
+			.addr = buffers[i].gpa,
+			.len = buffers[i].length,
+			.flags = (buffers[i].writable ? VRING_DESC_F_WRITE : 0) |
+				 (i + 1 < count ? VRING_DESC_F_NEXT : 0),
+			.next = queue->next_desc % queue->size,
+		};
+	}
+	guest_publish(guest, index, head);
+	return head;
+}
+
+static inline void guest_kick(struct guest *guest, unsigned index)
+{
+	bar_write(guest, guest->queues[index].notify, 2, index);
+}
+
+static inline bool guest_wait_vector(struct guest *guest, unsigned vector, int timeout_ms)
+{
+	struct pollfd poll_fd = { .fd = guest->vectors[vector], .events = POLLIN };
+	eventfd_t count;
+
+	return poll(&poll_fd, 1, timeout_ms) > 0 &&
+	       eventfd_read(guest->vectors[vector], &count) == 0;
+}
+
+/*
+ * The next used element, waiting for the queue's interrupt. Returns false after @timeout_ms; true with
+ * the chain's head and the bytes written.
+ */
+static inline bool guest_next_used(struct guest *guest, unsigned index, int timeout_ms,
+				   uint16_t *head, uint32_t *length)
+{
+	struct guest_queue *queue = &guest->queues[index];
+	const uint64_t end = monotonic_ns() + (uint64_t)timeout_ms * 1000000;
+
+	for (;;) {
+		const struct vring_used_elem *element;
+		int64_t left;
+
+		/* Interrupt for the next one (2.7.7), asked for before looking. */
+		__atomic_store_n(&queue->avail->ring[queue->size], queue->seen, __ATOMIC_RELAXED);
+		__atomic_thread_fence(__ATOMIC_SEQ_CST);
+		if (__atomic_load_n(&queue->used->idx, __ATOMIC_ACQUIRE) != queue->seen) {
+			element = &queue->used->ring[queue->seen++ % queue->size];
+			if (head)
+				*head = (uint16_t)element->id;
+			if (length)
+				*length = element->len;
+			return true;
+		}
+		left = (int64_t)(end - monotonic_ns()) / 1000000;
+		if (left <= 0 || !guest_wait_vector(guest, index + 1, (int)left))
+			return false;
+	}
+}
+
+/* Add, notify, wait: the whole way of one request. Returns the bytes written. */
+static inline uint32_t guest_request(struct guest *guest, unsigned index,
+				     const struct guest_buffer *buffers, unsigned count)
+{
+	uint16_t expected = guest_add(guest, index, buffers, count), head = 0xffff;
+	uint32_t length = 0;
+
+	guest_kick(guest, index);
+	assert_true(guest_next_used(guest, index, GUEST_WAIT_MS, &head, &length));
+	assert_int_equal(head, expected);
+	return length;
+}
+
+/* Whether the device asks for a reset within the time a machine may take; with its interrupt. */
+static inline bool guest_needs_reset(struct guest *guest)
+{
+	for (unsigned i = 0; i < GUEST_WAIT_MS / 2; i++) {
+		if (guest_status(guest) & VIRTIO_CONFIG_S_NEEDS_RESET)
+			return guest_wait_vector(guest, 0, GUEST_WAIT_MS);
+		usleep(2000);
+	}
+	return false;
+}
+
+#endif

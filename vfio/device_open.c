@@ -1,0 +1,322 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * Opening a kernel VFIO device: from a PCI address to a device file that is attached to an address
+ * space, by the group (type1) or by the device's own character device (iommufd).
+ *
+ * What can be in the way is asked in the order in which a person would want to hear of it, and the
+ * error names the fact. Closing runs the other way round: the device's file goes before its group
+ * leaves the container, since the kernel refuses that while a device is open.
+ *
+ * A group can be opened once at a time in the whole system, so the space keeps the groups it has
+ * open: the second device of a group takes a reference.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <unistd.h>
+
+#include "vfio/device.h"
+#include "vfio/holders.h"
+
+struct vfio_group {
+	struct vfio_group *next; /* in the space's list */
+	struct iommu_space *space;
+	unsigned id;
+	unsigned references;
+	int fd;
+};
+
+/* Who has it, when the kernel says that somebody does; nothing of ours may be open by then. */
+static int refuse_in_use(const char *root, const struct pci_address *address, const unsigned *group,
+			 const char *node, struct error *e)
+{
+	struct vfio_holders holders;
+	char bdf[PCI_ADDRESS_LEN];
+
+	if (vfio_holders_find(root, address, 1, group, &holders) == 0 && holders.count)
+		return vfio_holders_refuse(&holders, e);
+	return error_set(e, EBUSY, "device-in-use", "find who has it: fuser -v /dev/vfio/*",
+			 "%s: %s is in use, by a process that could not be found%s",
+			 pci_address_format(address, bdf), node,
+			 holders.unreadable ? " (some belong to other users)" : "");
+}
+
+static int open_node(const char *root, const struct pci_address *address, const unsigned *group,
+		     const char *node, struct error *e)
+{
+	char path[VFIO_PATH_MAX], bdf[PCI_ADDRESS_LEN], next[sizeof(e->next)];
+	int err, fd;
+
+	pci_address_format(address, bdf);
+	fd = open(vfio_sysfs_path(path, root, "%s", node), O_RDWR | O_CLOEXEC);
+	if (fd >= 0)
+		return fd;
+	err = errno;
+	switch (err) {
+	case EBUSY:
+		return refuse_in_use(root, address, group, node, e);
+	case EACCES:
+	case EPERM:
+		snprintf(next, sizeof(next), "run as root, or: setfacl -m u:%u:rw %s",
+			 (unsigned)geteuid(), node);
+		return error_set(e, err, "permission-denied", next, "%s: cannot open %s: %s", bdf,
+				 node, strerror(err));
+	case ENOENT:
+		return error_set(e, err, "no-vfio", "modprobe vfio-pci", "%s: there is no %s", bdf,
+				 node);
+	default:
+		return error_set(e, err, "no-vfio", NULL, "%s: cannot open %s: %s", bdf, node,
+				 strerror(err));
+	}
+}
+
+/* An address space does not know whose file it was given: say so in front of what it says. */
+static int attach_failed(const char *bdf, int err, struct error *e)
+{
+	char text[sizeof(e->text)];
+
+	if (e) {
+		memcpy(text, e->text, sizeof(text));
+		snprintf(e->text, sizeof(e->text), "%s: %.700s", bdf, text);
+	}
+	return err;
+}
+
+/* ---- groups of a space -------------------------------------------------------------------- */
+
+static void group_put(struct vfio_group *group)
+{
+	struct vfio_group **link = &group->space->vfio_groups;
+
+	if (--group->references)
+		return;
+	while (*link != group)
+		link = &(*link)->next;
+	*link = group->next;
+	group->space->ops->detach(group->space, group->fd);
+	fd_close(&group->fd);
+	free(group);
+}
+
+static int group_get(const char *root, const struct pci_address *address, unsigned id,
+		     struct iommu_space *space, struct vfio_group **out, struct error *e)
+{
+	struct vfio_group_status status = { .argsz = sizeof(status) };
+	char node[64], bdf[PCI_ADDRESS_LEN], next[64];
+	struct vfio_group *group;
+	int err;
+
+	for (group = space->vfio_groups; group; group = group->next) {
+		if (group->id == id) {
+			group->references++;
+			*out = group;
+			return 0;
+		}
+	}
+	pci_address_format(address, bdf);
+	snprintf(node, sizeof(node), "/dev/vfio/%u", id);
+	group = calloc(1, sizeof(*group));
+	if (!group)
+		return error_set(e, ENOMEM, "out-of-memory", NULL, "%s: no memory", bdf);
+	group->space = space;
+	group->id = id;
+	group->references = 1;
+	group->fd = open_node(root, address, &id, node, e);
+	if (group->fd < 0) {
+		err = group->fd;
+		goto free_group;
+	}
+	if (ioctl(group->fd, VFIO_GROUP_GET_STATUS, &status)) {
+		err = error_set(e, errno, "bad-device", NULL, "%s: %s: VFIO_GROUP_GET_STATUS: %s",
+				bdf, node, strerror(errno));
+		goto close_group;
+	}
+	if (!(status.flags & VFIO_GROUP_FLAGS_VIABLE)) {
+		snprintf(next, sizeof(next), "divvy precheck %s", bdf);
+		err = error_set(e, EBUSY, "group-not-viable", next,
+				"%s: the kernel says that isolation group %u is not viable: a "
+				"member is used by a host driver or by another VFIO user",
+				bdf, id);
+		goto close_group;
+	}
+	err = space->ops->attach(space, group->fd, e);
+	if (err) {
+		attach_failed(bdf, err, e);
+		goto close_group;
+	}
+	group->next = space->vfio_groups;
+	space->vfio_groups = group;
+	*out = group;
+	return 0;
+
+close_group:
+	fd_close(&group->fd);
+free_group:
+	free(group);
+	return err;
+}
+
+/* ---- the two ways in ---------------------------------------------------------------------- */
+
+static int open_by_group(struct vfio_kernel_device *kernel, unsigned id, struct error *e)
+{
+	const char *bdf = kernel->device.name;
+	int err;
+
+	err = group_get(kernel->root, &kernel->address, id, kernel->space, &kernel->group, e);
+	if (err)
+		return err;
+	kernel->fd = ioctl(kernel->group->fd, VFIO_GROUP_GET_DEVICE_FD, bdf);
+	if (kernel->fd >= 0)
+		return 0;
+	err = errno;
+	if (err == EPERM || err == EACCES)
+		return error_set(e, err, "permission-denied", NULL,
+				 "%s: VFIO_GROUP_GET_DEVICE_FD: %s", bdf, strerror(err));
+	return error_set(e, err, err == EBUSY ? "device-in-use" : "bad-device", NULL,
+			 "%s: VFIO_GROUP_GET_DEVICE_FD of group %u: %s", bdf, id, strerror(err));
+}
+
+static int open_by_cdev(struct vfio_kernel_device *kernel, struct error *e)
+{
+	char name[32], node[64];
+	int err;
+
+	if (vfio_sysfs_cdev(kernel->root, &kernel->address, name, sizeof(name)))
+		return error_set(e, ENODEV, "no-iommufd", "use the type1 backend",
+				 "%s: the kernel made no character device for it (no vfio-dev "
+				 "folder in sysfs: built without CONFIG_VFIO_DEVICE_CDEV?)",
+				 kernel->device.name);
+	snprintf(node, sizeof(node), "/dev/vfio/devices/%s", name);
+	kernel->fd = open_node(kernel->root, &kernel->address, NULL, node, e);
+	if (kernel->fd < 0)
+		return kernel->fd;
+	err = kernel->space->ops->attach(kernel->space, kernel->fd, e);
+	if (!err) {
+		kernel->attached = true;
+		return 0;
+	}
+	/*
+	 * A cdev opens for anybody; binding it to an iommufd is what only one can do, and another
+	 * owner shows as EBUSY (by its group) or EINVAL (by its cdev). Then the owner is the fact
+	 * worth telling, unless there is none.
+	 */
+	if (err == -EBUSY || err == -EINVAL) {
+		struct vfio_holders holders;
+		char group[16];
+		unsigned id;
+
+		fd_close(&kernel->fd);
+		if (vfio_sysfs_link_name(kernel->root, &kernel->address, "iommu_group", group,
+					 sizeof(group)) == 0 &&
+		    sscanf(group, "%u", &id) == 1 &&
+		    vfio_holders_find(kernel->root, &kernel->address, 1, &id, &holders) == 0 &&
+		    holders.count)
+			return vfio_holders_refuse(&holders, e);
+	}
+	return attach_failed(kernel->device.name, err, e);
+}
+
+/* Everything that can be known before anything is opened. */
+static int check_openable(const char *root, const struct pci_address *address, unsigned *group_id,
+			  struct error *e)
+{
+	char bdf[PCI_ADDRESS_LEN], driver[VFIO_DRIVER_LEN], next[64];
+	struct iommu_group *group;
+	int err;
+
+	*group_id = 0;
+	pci_address_format(address, bdf);
+	err = vfio_sysfs_exists(root, address, e);
+	if (err)
+		return err;
+	if (vfio_sysfs_is_bridge(root, address))
+		return error_set(e, EINVAL, "is-a-bridge", "divvy list devices",
+				 "%s is a PCI-to-PCI bridge (class 0604): bridges stay with the "
+				 "host, assign what is behind it",
+				 bdf);
+	vfio_sysfs_link_name(root, address, "driver", driver, sizeof(driver));
+	snprintf(next, sizeof(next), "divvy bind %s", bdf);
+	if (!vfio_sysfs_driver_is_vfio(driver))
+		return error_set(e, ENODEV, "not-bound-to-vfio", next,
+				 "%s is %s%s, not to vfio-pci", bdf,
+				 driver[0] ? "bound to the driver " : "bound to no driver", driver);
+	group = malloc(sizeof(*group));
+	if (!group)
+		return error_set(e, ENOMEM, "out-of-memory", NULL, "%s: no memory", bdf);
+	err = iommu_group_load(root, address, group, e);
+	if (!err)
+		err = iommu_group_check_viable(group, address, e);
+	*group_id = group->id;
+	free(group);
+	return err;
+}
+
+int vfio_device_open(const char *root, const struct pci_address *address, struct iommu_space *space,
+		     struct vfio_device **out, struct error *e)
+{
+	struct vfio_kernel_device *kernel;
+	unsigned group_id;
+	uint64_t start;
+	int err;
+
+	err = check_openable(root, address, &group_id, e);
+	if (err)
+		return err;
+	kernel = calloc(1, sizeof(*kernel));
+	if (!kernel)
+		return error_set(e, ENOMEM, "out-of-memory", NULL, "no memory for a device");
+	kernel->fd = -1;
+	kernel->space = space;
+	kernel->address = *address;
+	kernel->device.ops = &vfio_kernel_ops;
+	pci_address_format(address, kernel->device.name);
+	kernel->root = strdup(root);
+	if (!kernel->root) {
+		err = error_set(e, ENOMEM, "out-of-memory", NULL, "no memory for a device");
+		goto release;
+	}
+	start = monotonic_ns();
+	if (space->ops->kind == IOMMU_IOMMUFD)
+		err = open_by_cdev(kernel, e);
+	else
+		err = open_by_group(kernel, group_id, e);
+	if (err)
+		goto release;
+	err = vfio_kernel_device_query(kernel, e);
+	if (err)
+		goto release;
+	log_info("%s: opened by its %s in group %u, %u regions, in %.1f ms", kernel->device.name,
+		 kernel->group ? "group" : "character device", group_id,
+		 kernel->device.region_count, (double)(monotonic_ns() - start) / 1e6);
+	*out = &kernel->device;
+	return 0;
+
+release:
+	vfio_kernel_device_release(kernel);
+	return err;
+}
+
+void vfio_kernel_device_release(struct vfio_kernel_device *kernel)
+{
+	if (kernel->attached)
+		kernel->space->ops->detach(kernel->space, kernel->fd);
+	fd_close(&kernel->fd);
+	if (kernel->group)
+		group_put(kernel->group);
+	free(kernel->root);
+	free(kernel);
+}
+
+int vfio_device_file(const struct vfio_device *device)
+{
+	const struct vfio_kernel_device *kernel;
+
+	if (device->ops != &vfio_kernel_ops)
+		return -1;
+	kernel = container_of(device, struct vfio_kernel_device, device);
+	return kernel->group ? kernel->group->fd : kernel->fd;
+}
