@@ -227,19 +227,21 @@ static int set_net(struct machine_config *config, const struct setting *setting,
 
 static int set_vfio(struct machine_config *config, const struct setting *setting, struct error *e)
 {
-	struct pci_address address;
+	struct machine_device device;
+	struct error inner = { 0 };
 	char full[PCI_ADDRESS_LEN];
 
 	if (config->device_count == MACHINE_DEVICES_MAX)
 		return error_set(e, ENOSPC, "bad-value", NULL, "%s: %u devices are the most",
 				 setting->word, MACHINE_DEVICES_MAX);
-	if (pci_address_parse(setting->value, &address))
-		return bad_value(setting, "a PCI address such as 0000:01:00.0", e);
+	if (machine_device_parse(setting->value, setting->folder, &device, &inner))
+		return error_set(e, inner.err, inner.code, NULL, "%s: %s", setting->word,
+				 inner.text);
 	for (unsigned i = 0; i < config->device_count; i++)
-		if (pci_address_equal(&config->devices[i], &address))
+		if (pci_address_equal(&config->devices[i].address, &device.address))
 			return error_set(e, EEXIST, "bad-value", NULL, "%s: %s is named twice",
-					 setting->word, pci_address_format(&address, full));
-	config->devices[config->device_count++] = address;
+					 setting->word, pci_address_format(&device.address, full));
+	config->devices[config->device_count++] = device;
 	return 0;
 }
 

@@ -24,6 +24,19 @@ struct machine_net {
 	uint8_t mac[6];
 };
 
+/* A PCI function to assign, and how. */
+struct machine_device {
+	struct pci_address address;
+};
+
+/*
+ * machine_device_parse() - "0000:01:00.0[,WORD=VALUE]..." to a device.
+ * @folder: relative paths are seen from it; "": from the current one
+ * Returns 0 or -EINVAL ("bad-value").
+ */
+int machine_device_parse(const char *text, const char *folder, struct machine_device *device,
+			 struct error *e);
+
 /* A VM, as its command line or file describes it (docs/divvy-vmm.md lists the words). */
 struct machine_config {
 	char name[64];
@@ -33,7 +46,7 @@ struct machine_config {
 	unsigned disk_count, net_count, device_count, user_count;
 	struct machine_disk disks[MACHINE_DISKS_MAX];
 	struct machine_net nets[MACHINE_NETS_MAX];
-	struct pci_address devices[MACHINE_DEVICES_MAX];
+	struct machine_device devices[MACHINE_DEVICES_MAX];
 	char users[MACHINE_USERS_MAX][108]; /* sockets of vfio-user servers; sockaddr_un's room */
 	enum iommu_kind iommu;
 	bool intx;	     /* offer INTx of assigned devices */

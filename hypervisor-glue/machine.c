@@ -83,7 +83,7 @@ static int devices_open(struct machine *machine, struct error *e)
 	if (err)
 		return err;
 	for (unsigned i = 0; i < config->device_count; i++) {
-		err = vfio_device_open("", &config->devices[i], machine->space,
+		err = vfio_device_open("", &config->devices[i].address, machine->space,
 				       &machine->devices[machine->device_count], e);
 		if (err)
 			return err;

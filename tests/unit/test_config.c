@@ -180,7 +180,7 @@ static void devices_are_addresses_named_once(void **state)
 	assert_int_equal(set(f, "vfio", "01:00.0"), 0);
 	assert_int_equal(set(f, "vfio", "0001:02:03.4"), 0);
 	assert_int_equal(f->config.device_count, 2);
-	assert_int_equal(f->config.devices[1].domain, 1);
+	assert_int_equal(f->config.devices[1].address.domain, 1);
 	expect_bad(f, "vfio", "0000:01:00.0");
 	assert_non_null(strstr(f->e.text, "0000:01:00.0"));
 	expect_bad(f, "vfio", "gpu");
