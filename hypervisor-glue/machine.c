@@ -10,6 +10,7 @@
 #include <fcntl.h>
 #include <pthread.h>
 #include <signal.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -71,6 +72,12 @@ static int ranges_check(const struct machine *machine, struct error *e)
 	return 0;
 }
 
+struct vfio_pci_options machine_device_options(const struct machine *machine,
+					       const struct machine_assigned *assigned)
+{
+	return (struct vfio_pci_options){ .intx = machine->config->intx };
+}
+
 static int devices_open(struct machine *machine, struct error *e)
 {
 	const struct machine_config *config = machine->config;
@@ -83,8 +90,11 @@ static int devices_open(struct machine *machine, struct error *e)
 	if (err)
 		return err;
 	for (unsigned i = 0; i < config->device_count; i++) {
-		err = vfio_device_open("", &config->devices[i].address, machine->space,
-				       &machine->devices[machine->device_count], e);
+		struct machine_assigned *assigned = &machine->devices[machine->device_count];
+
+		assigned->wanted = config->devices[i];
+		err = vfio_device_open("", &assigned->wanted.address, machine->space,
+				       &assigned->device, e);
 		if (err)
 			return err;
 		machine->device_count++;
@@ -113,11 +123,18 @@ static int devices_open(struct machine *machine, struct error *e)
 /* ---- software devices ---------------------------------------------------------------------- */
 
 /* Takes over @device, on failure too. */
-static int software_add(struct machine *machine, struct vfio_device *device, struct error *e)
+static int software_add(struct machine *machine, struct vfio_device *device, bool behind_root_port,
+			struct error *e)
 {
-	struct machine_software *software = &machine->software[machine->software_count++];
+	struct machine_software *software = calloc(1, sizeof(*software));
 
+	if (!software) {
+		vfio_device_close(device);
+		return error_set(e, ENOMEM, "no-memory", NULL, "no memory for a device");
+	}
 	software->device = device;
+	software->behind_root_port = behind_root_port;
+	machine->software[machine->software_count++] = software;
 	return device_memory_follow(&software->memory, device, machine->memory, e);
 }
 
@@ -130,7 +147,7 @@ static int disks_create(struct machine *machine, struct error *e)
 		int err = virtio_blk_create(&config, &device, e);
 
 		if (!err)
-			err = software_add(machine, device, e);
+			err = software_add(machine, device, false, e);
 		if (err)
 			return err;
 	}
@@ -151,7 +168,7 @@ static int nets_create(struct machine *machine, struct error *e)
 		memcpy(config.mac, net->mac, sizeof(config.mac));
 		err = virtio_net_create(&config, &device, e);
 		if (!err)
-			err = software_add(machine, device, e);
+			err = software_add(machine, device, false, e);
 		if (err)
 			return err;
 	}
@@ -161,14 +178,12 @@ static int nets_create(struct machine *machine, struct error *e)
 static int users_open(struct machine *machine, struct error *e)
 {
 	for (unsigned i = 0; i < machine->config->user_count; i++) {
-		struct machine_software *software = &machine->software[machine->software_count];
 		struct vfio_device *device;
 		int err = vfio_user_open(machine->config->users[i], &device, e);
 
 		if (err)
 			return err;
-		software->behind_root_port = true;
-		err = software_add(machine, device, e);
+		err = software_add(machine, device, true, e);
 		if (err)
 			return err;
 		/* "the device state should otherwise be retained": somebody may have had it before. */
@@ -190,7 +205,7 @@ static int virtio_console_add(struct machine *machine, struct error *e)
 	    fcntl(machine->console_pipe[1], F_SETFL, O_NONBLOCK) < 0)
 		return error_set(e, errno, "console", NULL, "console: pipe: %s", strerror(errno));
 	err = virtio_console_create(machine->console_pipe[0], STDOUT_FILENO, &device, e);
-	return err ? err : software_add(machine, device, e);
+	return err ? err : software_add(machine, device, false, e);
 }
 
 static int rng_add(struct machine *machine, struct error *e)
@@ -201,7 +216,7 @@ static int rng_add(struct machine *machine, struct error *e)
 	if (!machine->config->rng)
 		return 0;
 	err = virtio_rng_create(&device, e);
-	return err ? err : software_add(machine, device, e);
+	return err ? err : software_add(machine, device, false, e);
 }
 
 /* ---- serial port and terminal -------------------------------------------------------------- */
@@ -265,13 +280,13 @@ static void devices_close(struct machine *machine)
 	for (unsigned i = 0; i < machine->device_count; i++) {
 		struct error e = { 0 };
 
-		if (vfio_device_reset(machine->devices[i], &e) && e.err != ENOTTY)
+		if (vfio_device_reset(machine->devices[i].device, &e) && e.err != ENOTTY)
 			log_error("%s", e.text);
 	}
 	if (machine->following)
 		iommu_space_unfollow(machine->space, machine->memory);
 	while (machine->device_count)
-		vfio_device_close(machine->devices[--machine->device_count]);
+		vfio_device_close(machine->devices[--machine->device_count].device);
 	iommu_space_close(machine->space);
 }
 
@@ -280,10 +295,11 @@ static void machine_release(struct machine *machine)
 	console_destroy(machine->console);
 	devices_close(machine);
 	while (machine->software_count) {
-		struct machine_software *software = &machine->software[--machine->software_count];
+		struct machine_software *software = machine->software[--machine->software_count];
 
 		device_memory_unfollow(&software->memory);
 		vfio_device_close(software->device);
+		free(software);
 	}
 	fd_close(&machine->console_pipe[1]);
 	fd_close(&machine->console_pipe[0]);
@@ -297,7 +313,7 @@ static void machine_release(struct machine *machine)
 static int software_reset(struct machine *machine, struct error *e)
 {
 	for (unsigned i = 0; i < machine->software_count; i++) {
-		struct vfio_device *device = machine->software[i].device;
+		struct vfio_device *device = machine->software[i]->device;
 		int err = device->ops->reset ? device->ops->reset(device) : 0;
 
 		if (err && err != -ENOTTY)

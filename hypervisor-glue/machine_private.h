@@ -24,6 +24,12 @@ struct machine_software {
 	struct device_memory memory;
 };
 
+/* A kernel device behind the IOMMU, and what was asked for. */
+struct machine_assigned {
+	struct vfio_device *device;
+	struct machine_device wanted;
+};
+
 struct machine {
 	const struct machine_config *config;
 	struct guest_memory *memory;
@@ -32,8 +38,8 @@ struct machine {
 	struct iommu_range ranges[MACHINE_RANGES_MAX];
 	unsigned range_count;
 	unsigned device_count, software_count;
-	struct vfio_device *devices[MACHINE_DEVICES_MAX];
-	struct machine_software software[MACHINE_SOFTWARE_MAX];
+	struct machine_assigned devices[MACHINE_DEVICES_MAX];
+	struct machine_software *software[MACHINE_SOFTWARE_MAX];
 	int serial_fd;	     /* -1: no serial port */
 	bool serial_owned;   /* a file of ours */
 	int console_pipe[2]; /* to the virtio console: read end, write end */
@@ -52,6 +58,10 @@ struct session_end {
  * Returns 0 with @end filled, or -errno when it could not be started.
  */
 int session_run(struct machine *machine, struct session_end *end, struct error *e);
+
+/* machine_device_options() - how the function of @assigned is shown to the guest. */
+struct vfio_pci_options machine_device_options(const struct machine *machine,
+					       const struct machine_assigned *assigned);
 
 /* machine_phase() - log what a phase took since @since, and start the next. */
 void machine_phase(uint64_t *since, const char *phase);

@@ -19,65 +19,13 @@
 #include "hypervisor-glue/layout.h"
 #include "hypervisor-glue/pci_internal.h"
 
-#define BUSES	     256
 #define ECAM_BUS(o)  ((unsigned)((o) >> 20) & 0xff)
 #define ECAM_FN(o)   ((unsigned)((o) >> 12) & 0xff)
 #define ECAM_REG(o)  ((unsigned)(o) & 0xfff)
-#define DEVFN(d, f)  ((d) << 3 | (f))
 #define PORTS_SIZE   8 /* 0xcf8-0xcff */
 #define RESET_OFFSET (PORT_RESET - PORT_PCI_ADDRESS)
 #define RESET_CPU    0x04 /* the rising bit that resets; Linux and our FADT write 0x06 */
 #define CF8_ENABLE   0x80000000u
-
-/* Whoever answers configuration accesses at one device and function. */
-enum node_kind {
-	NODE_NONE,
-	NODE_HOST_BRIDGE,
-	NODE_ROOT_PORT,
-	NODE_FUNCTION
-};
-
-struct pci_slot;
-
-struct node {
-	enum node_kind kind;
-	struct pci_slot *slot;	   /* NODE_ROOT_PORT */
-	struct vfio_pci *function; /* NODE_FUNCTION */
-};
-
-struct pci_bus {
-	struct node nodes[PCI_DEVICES_MAX * PCI_FUNCTIONS_MAX];
-};
-
-/* What was added together: one software device, or the functions of one assigned slot. */
-struct pci_slot {
-	bool behind_port;
-	bool is_host_slot; /* whose @address is the host's */
-	struct pci_address address;
-	unsigned function_count;
-	struct pci_function *functions[PCI_FUNCTIONS_MAX];
-	uint8_t numbers[PCI_FUNCTIONS_MAX]; /* function numbers, on the host and for the guest */
-	uint8_t device, port_function;	    /* place on bus 0, of the device or of its port */
-	struct pci_root_port port;
-	struct pci_bus bus; /* behind the port */
-};
-
-struct pci_host {
-	struct vm *vm;
-	struct guest_memory *memory;
-	struct iommu_range *iova;
-	unsigned iova_count;
-	bool placed;
-	struct pci_window window32, window64;
-	unsigned slot_count, port_count, function_count;
-	struct pci_slot **slots;
-	struct pci_function **functions; /* in order of addition */
-	struct pci_registers bridge;	 /* nothing in it ever changes */
-	struct pci_bus root;
-	struct pci_bus *buses[BUSES]; /* atomic entries */
-	pthread_mutex_t renumber;     /* one at a time works @buses out */
-	uint32_t address;	      /* 0xcf8, atomic */
-};
 
 static const struct pci_register host_bridge_fields[] = {
 	{ PCI_VENDOR_ID, 2, 0x1b36, 0 }, /* the ids of a generic PCI Express host bridge */
@@ -87,9 +35,9 @@ static const struct pci_register host_bridge_fields[] = {
 
 /* ---- configuration accesses ------------------------------------------------------------------ */
 
-static void renumber_buses(struct pci_host *host)
+void pci_host_renumber(struct pci_host *host)
 {
-	struct pci_bus *buses[BUSES] = { &host->root };
+	struct pci_bus *buses[PCI_BUSES] = { &host->root };
 
 	pthread_mutex_lock(&host->renumber);
 	for (unsigned i = 0; i < host->slot_count; i++) {
@@ -100,7 +48,7 @@ static void renumber_buses(struct pci_host *host)
 		if (bus && !buses[bus])
 			buses[bus] = &slot->bus;
 	}
-	for (unsigned i = 0; i < BUSES; i++)
+	for (unsigned i = 0; i < PCI_BUSES; i++)
 		__atomic_store_n(&host->buses[i], buses[i], __ATOMIC_RELEASE);
 	pthread_mutex_unlock(&host->renumber);
 }
@@ -124,9 +72,9 @@ static void retry_bars(struct pci_host *host)
 		pci_function_retry(host->functions[i]);
 }
 
-static const struct node *find(struct pci_host *host, unsigned bus, unsigned devfn)
+static const struct pci_node *find(struct pci_host *host, unsigned bus, unsigned devfn)
 {
-	static const struct node nobody = { NODE_NONE, NULL, NULL };
+	static const struct pci_node nobody = { PCI_NODE_NONE, NULL, NULL };
 	const struct pci_bus *b = __atomic_load_n(&host->buses[bus], __ATOMIC_ACQUIRE);
 
 	return b ? &b->nodes[devfn] : &nobody;
@@ -136,22 +84,22 @@ static const struct node *find(struct pci_host *host, unsigned bus, unsigned dev
 static uint32_t config_read(struct pci_host *host, unsigned bus, unsigned devfn, unsigned reg,
 			    unsigned size)
 {
-	const struct node *node = find(host, bus, devfn);
+	const struct pci_node *node = find(host, bus, devfn);
 	uint32_t value = UINT32_MAX;
 
 	if (size > 4 || reg % size)
 		return UINT32_MAX;
 	switch (node->kind) {
-	case NODE_HOST_BRIDGE:
+	case PCI_NODE_HOST_BRIDGE:
 		value = pci_registers_read(&host->bridge, reg, size);
 		break;
-	case NODE_ROOT_PORT:
+	case PCI_NODE_ROOT_PORT:
 		value = pci_root_port_read(&node->slot->port, reg, size);
 		break;
-	case NODE_FUNCTION:
+	case PCI_NODE_FUNCTION:
 		value = vfio_pci_config_read(node->function, (uint16_t)reg, size);
 		break;
-	case NODE_NONE:
+	case PCI_NODE_NONE:
 		break;
 	}
 	return value;
@@ -160,26 +108,26 @@ static uint32_t config_read(struct pci_host *host, unsigned bus, unsigned devfn,
 static void config_write(struct pci_host *host, unsigned bus, unsigned devfn, unsigned reg,
 			 unsigned size, uint32_t value)
 {
-	const struct node *node = find(host, bus, devfn);
+	const struct pci_node *node = find(host, bus, devfn);
 	unsigned events;
 
 	if (size > 4 || reg % size)
 		return;
 	switch (node->kind) {
-	case NODE_ROOT_PORT:
+	case PCI_NODE_ROOT_PORT:
 		events = pci_root_port_write(&node->slot->port, reg, size, value);
 		if (events & PCI_ROOT_PORT_RENUMBERED)
-			renumber_buses(host);
+			pci_host_renumber(host);
 		if (events & PCI_ROOT_PORT_BUS_RESET)
 			reset_slot(node->slot);
 		retry_bars(host);
 		break;
-	case NODE_FUNCTION:
+	case PCI_NODE_FUNCTION:
 		vfio_pci_config_write(node->function, (uint16_t)reg, size, value);
 		retry_bars(host);
 		break;
-	case NODE_HOST_BRIDGE:
-	case NODE_NONE:
+	case PCI_NODE_HOST_BRIDGE:
+	case PCI_NODE_NONE:
 		break;
 	}
 }
@@ -276,7 +224,7 @@ int pci_host_create(struct vm *vm, struct guest_memory *memory, const struct iom
 		host->iova_count = iova_count;
 	}
 	pci_registers_init(&host->bridge, host_bridge_fields, ARRAY_SIZE(host_bridge_fields));
-	host->root.nodes[DEVFN(0, 0)].kind = NODE_HOST_BRIDGE;
+	host->root.nodes[PCI_DEVFN(0, 0)].kind = PCI_NODE_HOST_BRIDGE;
 	host->buses[0] = &host->root;
 
 	ret = dispatch_add(vm_mmio(vm), LAYOUT_ECAM_START, LAYOUT_ECAM_SIZE, &ecam_handler, host);
@@ -409,148 +357,6 @@ int pci_host_add(struct pci_host *host, struct vfio_device *device, bool behind_
 	return 0;
 }
 
-/* ---- placement ------------------------------------------------------------------------------- */
-
-/*
- * Places on bus 0, in order of addition: a device number each, or the ports eight to a number when
- * those do not suffice (then INTx lines are shared by more).
- */
-static int number_devices(struct pci_host *host, struct error *e)
-{
-	bool packed = host->slot_count > PCI_DEVICES_MAX - 1;
-	unsigned next = 1, next_port = 0, port_device = 0;
-
-	for (unsigned i = 0; i < host->slot_count; i++) {
-		struct pci_slot *slot = host->slots[i];
-
-		slot->port_function = 0;
-		if (!packed || !slot->behind_port) {
-			slot->device = (uint8_t)MIN(next, 255u);
-			next++;
-			continue;
-		}
-		if (next_port % PCI_FUNCTIONS_MAX == 0)
-			port_device = next++;
-		slot->device = (uint8_t)MIN(port_device, 255u);
-		slot->port_function = next_port++ % PCI_FUNCTIONS_MAX;
-	}
-	if (next > PCI_DEVICES_MAX)
-		return error_set(e, ENOSPC, "too-many-devices", "give this VM fewer devices",
-				 "%u devices need %u places on PCI bus 0, which has %u",
-				 host->function_count, next - 1, PCI_DEVICES_MAX - 1);
-	return 0;
-}
-
-/* A slot without a function 0 is not looked at further (PCI 3.0, 3.2.2.3.4): the lowest becomes it. */
-static void number_functions(struct pci_slot *slot)
-{
-	unsigned lowest = 0;
-
-	for (unsigned i = 1; i < slot->function_count; i++)
-		if (slot->numbers[i] < slot->numbers[lowest])
-			lowest = i;
-	slot->numbers[lowest] = 0;
-}
-
-static void gather_bars(const struct pci_slot *slot, struct pci_placed_slot *placed)
-{
-	placed->behind_port = slot->behind_port;
-	for (unsigned i = 0; i < slot->function_count; i++) {
-		for (unsigned bar = 0; bar < VFIO_PCI_BARS; bar++) {
-			const struct vfio_pci_bar *facts =
-				vfio_pci_bar(pci_function_pci(slot->functions[i]), bar);
-
-			placed->bars[placed->bar_count++] = (struct pci_placed_bar){
-				.size = facts->size,
-				.is_io = facts->is_io,
-				.is_64 = facts->is_64,
-				.prefetchable = facts->prefetchable,
-			};
-		}
-	}
-}
-
-static void place_slot(struct pci_host *host, struct pci_slot *slot,
-		       const struct pci_placed_slot *placed, uint8_t bus, bool port_shares_device)
-{
-	struct node *port = &host->root.nodes[DEVFN(slot->device, slot->port_function)];
-	struct pci_bus *where = slot->behind_port ? &slot->bus : &host->root;
-	unsigned device = slot->behind_port ? 0 : slot->device;
-
-	if (slot->behind_port) {
-		pci_root_port_program(&slot->port, bus, bus, port_shares_device, placed->windows);
-		*port = (struct node){ NODE_ROOT_PORT, slot, NULL };
-	}
-	for (unsigned i = 0; i < slot->function_count; i++) {
-		struct pci_function *function = slot->functions[i];
-		struct vfio_pci *pci = pci_function_pci(function);
-		const struct pci_placed_bar *bars = &placed->bars[i * VFIO_PCI_BARS];
-
-		for (unsigned bar = 0; bar < VFIO_PCI_BARS; bar++)
-			if (bars[bar].size)
-				vfio_pci_set_bar(pci, bar, bars[bar].base);
-		vfio_pci_set_multifunction(pci, slot->function_count > 1);
-		/*
-		 * INTA#: behind a port it is swizzled by device 0, which changes nothing
-		 * (PCI-to-PCI Bridge 1.2, 9.1), so both come out at the bus 0 device's pin A.
-		 */
-		pci_function_route_intx(function, GSI_INTX_FIRST + slot->device % GSI_INTX_COUNT);
-		where->nodes[DEVFN(device, slot->numbers[i])] =
-			(struct node){ NODE_FUNCTION, NULL, pci };
-	}
-}
-
-int pci_host_place(struct pci_host *host, struct error *e)
-{
-	struct pci_placement placement = {
-		.physical_bits = vm_physical_bits(host->vm),
-		.iova = host->iova,
-		.iova_count = host->iova_count,
-		.slot_count = host->slot_count,
-	};
-	const struct memory_bank *bank;
-	bool shared[PCI_DEVICES_MAX] = { false };
-	uint8_t bus = 0;
-	int ret;
-
-	if (host->placed)
-		return error_set(e, EINVAL, "too-late", NULL, "BARs are placed already");
-	ret = number_devices(host, e);
-	if (ret)
-		return ret;
-	for (unsigned i = 0; (bank = guest_memory_bank(host->memory, i)); i++)
-		if (bank->kind == MEMORY_BANK_RAM)
-			placement.ram_end = MAX(placement.ram_end, bank->gpa + bank->size);
-
-	placement.slots = calloc(host->slot_count + 1, sizeof(*placement.slots));
-	if (!placement.slots)
-		return error_set(e, ENOMEM, "no-memory", NULL, "placing BARs: out of memory");
-	for (unsigned i = 0; i < host->slot_count; i++) {
-		gather_bars(host->slots[i], &placement.slots[i]);
-		if (host->slots[i]->port_function)
-			shared[host->slots[i]->device] = true;
-	}
-	ret = pci_windows_place(&placement, e);
-	if (ret)
-		goto out;
-
-	host->window32 = placement.window32;
-	host->window64 = placement.window64;
-	for (unsigned i = 0; i < host->slot_count; i++) {
-		struct pci_slot *slot = host->slots[i];
-
-		number_functions(slot);
-		bus += slot->behind_port;
-		place_slot(host, slot, &placement.slots[i], slot->behind_port ? bus : 0,
-			   shared[slot->device]);
-	}
-	renumber_buses(host);
-	host->placed = true;
-out:
-	free(placement.slots);
-	return ret;
-}
-
 int pci_host_reset(struct pci_host *host, struct error *e)
 {
 	int first_error = 0;
@@ -564,7 +370,7 @@ int pci_host_reset(struct pci_host *host, struct error *e)
 	for (unsigned i = 0; i < host->slot_count; i++)
 		if (host->slots[i]->behind_port)
 			pci_root_port_reset(&host->slots[i]->port);
-	renumber_buses(host);
+	pci_host_renumber(host);
 	__atomic_store_n(&host->address, 0, __ATOMIC_RELAXED);
 	return first_error;
 }

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Private to pci_*.c: the parts of the guest's PCI Express between pci_host.c, which knows who sits
- * where, and the pieces that can be judged alone: placement (pci_windows.c), register files
- * (pci_registers.c), root ports (pci_root_port.c), and one function's ties to the VM (pci_function.c).
+ * Private to pci_*.c: the parts of the guest's PCI Express between the host bridge, which knows who
+ * sits where (pci_host.c, pci_place.c), and the pieces that can be judged alone: placement
+ * (pci_windows.c), register files (pci_registers.c), root ports (pci_root_port.c), and one function's
+ * ties to the VM (pci_function.c).
  */
 #ifndef GLUE_PCI_INTERNAL_H
 #define GLUE_PCI_INTERNAL_H
@@ -134,5 +135,63 @@ const char *pci_function_name(const struct pci_function *function);
 void pci_function_retry(struct pci_function *function);
 /* pci_function_route_intx() - the GSI its INTA# raises; before the guest runs. */
 void pci_function_route_intx(struct pci_function *function, unsigned gsi);
+
+/* ---- the host bridge (pci_host.c, pci_place.c) --------------------------------------------------- */
+
+#define PCI_BUSES	256
+#define PCI_DEVFN(d, f) ((d) << 3 | (f))
+
+/* Whoever answers configuration accesses at one device and function. */
+enum pci_node_kind {
+	PCI_NODE_NONE,
+	PCI_NODE_HOST_BRIDGE,
+	PCI_NODE_ROOT_PORT,
+	PCI_NODE_FUNCTION
+};
+
+struct pci_slot;
+
+struct pci_node {
+	enum pci_node_kind kind;
+	struct pci_slot *slot;	   /* PCI_NODE_ROOT_PORT */
+	struct vfio_pci *function; /* PCI_NODE_FUNCTION */
+};
+
+struct pci_bus {
+	struct pci_node nodes[PCI_DEVICES_MAX * PCI_FUNCTIONS_MAX];
+};
+
+/* What was added together: one software device, or the functions of one assigned slot. */
+struct pci_slot {
+	bool behind_port;
+	bool is_host_slot; /* whose @address is the host's */
+	struct pci_address address;
+	unsigned function_count;
+	struct pci_function *functions[PCI_FUNCTIONS_MAX];
+	uint8_t numbers[PCI_FUNCTIONS_MAX]; /* function numbers, on the host and for the guest */
+	uint8_t device, port_function;	    /* place on bus 0, of the device or of its port */
+	struct pci_root_port port;
+	struct pci_bus bus; /* behind the port */
+};
+
+struct pci_host {
+	struct vm *vm;
+	struct guest_memory *memory;
+	struct iommu_range *iova;
+	unsigned iova_count;
+	bool placed;
+	struct pci_window window32, window64;
+	unsigned slot_count, port_count, function_count;
+	struct pci_slot **slots;
+	struct pci_function **functions; /* in order of addition */
+	struct pci_registers bridge;	 /* nothing in it ever changes */
+	struct pci_bus root;
+	struct pci_bus *buses[PCI_BUSES]; /* atomic entries */
+	pthread_mutex_t renumber;	  /* one at a time works @buses out */
+	uint32_t address;		  /* 0xcf8, atomic */
+};
+
+/* pci_host_renumber() - work out which bus answers to which number, after ports were programmed. */
+void pci_host_renumber(struct pci_host *host);
 
 #endif

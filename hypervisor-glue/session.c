@@ -15,31 +15,7 @@
 
 #include "hypervisor-glue/boot.h"
 #include "hypervisor-glue/layout.h"
-#include "hypervisor-glue/machine_private.h"
-#include "hypervisor-glue/pci.h"
-#include "hypervisor-glue/platform.h"
-
-#define FUNCTIONS_MAX (MACHINE_DEVICES_MAX + MACHINE_SOFTWARE_MAX)
-
-struct watch {
-	struct session *session;
-	const char *name;
-	bool is_error; /* else a request to give the device back */
-};
-
-struct session {
-	struct machine *machine;
-	struct vm *vm;
-	struct pci_host *pci;
-	struct serial *serial;
-	struct power *power;
-	struct clock *clock;
-	sd_event *event;
-	bool console_attached, device_failed;
-	bool stop_asked; /* by the host, maybe while the guest was already on its way out */
-	unsigned watch_count;
-	struct watch watches[2 * FUNCTIONS_MAX];
-};
+#include "hypervisor-glue/session_private.h"
 
 static int failed(struct error *e, int err, const char *what)
 {
@@ -180,17 +156,19 @@ static int functions_add(struct session *session, struct error *e)
 {
 	struct machine *machine = session->machine;
 	const struct vfio_pci_options software = { 0 };
-	const struct vfio_pci_options assigned = { .intx = machine->config->intx };
 	int err;
 
 	for (unsigned i = 0; i < machine->software_count; i++) {
-		err = pci_host_add(session->pci, machine->software[i].device,
-				   machine->software[i].behind_root_port, &software, e);
+		err = pci_host_add(session->pci, machine->software[i]->device,
+				   machine->software[i]->behind_root_port, &software, e);
 		if (err)
 			return err;
 	}
 	for (unsigned i = 0; i < machine->device_count; i++) {
-		err = pci_host_add(session->pci, machine->devices[i], true, &assigned, e);
+		const struct machine_assigned *assigned = &machine->devices[i];
+		const struct vfio_pci_options options = machine_device_options(machine, assigned);
+
+		err = pci_host_add(session->pci, assigned->device, true, &options, e);
 		if (err)
 			return err;
 	}
@@ -255,7 +233,7 @@ static int session_build(struct session *session, struct error *e)
 	for (unsigned i = 0; i < machine->device_count; i++) {
 		struct error reset = { 0 };
 
-		err = vfio_device_reset(machine->devices[i], &reset);
+		err = vfio_device_reset(machine->devices[i].device, &reset);
 		if (err && err != -ENOTTY) {
 			if (e)
 				*e = reset;
@@ -273,7 +251,8 @@ static int session_build(struct session *session, struct error *e)
 	if (!err)
 		err = vm_follow(session->vm, machine->memory, e);
 	for (unsigned i = 0; i < machine->device_count && !err; i++)
-		err = vm_add_vfio_file(session->vm, vfio_device_file(machine->devices[i]), e);
+		err = vm_add_vfio_file(session->vm, vfio_device_file(machine->devices[i].device),
+				       e);
 	if (!err)
 		err = vm_add_vcpus(session->vm, machine->config->cpus, e);
 	if (!err)
