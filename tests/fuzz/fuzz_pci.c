@@ -94,13 +94,13 @@ static void make_device(struct fake_device *fake, struct input *in, int memory, 
 		fake->device.flags &= ~VFIO_DEVICE_FLAGS_RESET;
 }
 
-/* Where the guest finds its MSI-X capability; 0: it has none. */
-static unsigned find_msix(struct vfio_pci *pci)
+/* Where the guest finds its capability @id; 0: it has none. */
+static unsigned find_capability(struct vfio_pci *pci, uint8_t id)
 {
 	unsigned at = vfio_pci_config_read(pci, PCI_CAPABILITY_LIST, 1);
 
 	for (unsigned n = 0; at && n < 64; n++) {
-		if (vfio_pci_config_read(pci, (uint16_t)at, 1) == PCI_CAP_ID_MSIX)
+		if (vfio_pci_config_read(pci, (uint16_t)at, 1) == id)
 			return at;
 		at = vfio_pci_config_read(pci, (uint16_t)(at + 1), 1);
 		must(n < 63); /* the chain that a guest is shown ends */
@@ -129,8 +129,21 @@ static void check_areas(struct vfio_pci *pci, unsigned msix)
 	}
 }
 
+/* As a guest moves a BAR: both registers, decode on all the while or only after. */
+static void move_bar(struct vfio_pci *pci, unsigned index, uint64_t gpa, bool decoding)
+{
+	uint16_t at = (uint16_t)(PCI_BASE_ADDRESS_0 + 4 * index);
+
+	if (!decoding)
+		vfio_pci_config_write(pci, PCI_COMMAND, 2, 0);
+	vfio_pci_config_write(pci, at, 4, (uint32_t)gpa);
+	vfio_pci_config_write(pci, at + 4, 4, (uint32_t)(gpa >> 32));
+	vfio_pci_config_write(pci, PCI_COMMAND, 2, PCI_COMMAND_MEMORY | PCI_COMMAND_IO);
+}
+
 static void guest(struct vfio_pci *pci, struct fake_device *fake, struct input *in, unsigned msix)
 {
+	unsigned msi = find_capability(pci, PCI_CAP_ID_MSI);
 	uint32_t table = msix ? vfio_pci_config_read(pci, (uint16_t)(msix + PCI_MSIX_TABLE), 4) : 0;
 	uint32_t pba = msix ? vfio_pci_config_read(pci, (uint16_t)(msix + PCI_MSIX_PBA), 4) : 0;
 
@@ -174,13 +187,26 @@ static void guest(struct vfio_pci *pci, struct fake_device *fake, struct input *
 			offset = take(in, 1);
 			vfio_pci_bar_read(pci, pba & 7, (pba & ~7u) + offset - 8, bytes);
 			break;
-		case 9: /* MSI-X enable and function mask */
-			vfio_pci_config_write(pci, (uint16_t)(msix + PCI_MSIX_FLAGS), 2,
-					      (uint32_t)take(in, 1) << 8);
+		case 9: /* MSI-X enable and function mask, or MSI with its registers */
+			if (!(opcode & 0x80))
+				vfio_pci_config_write(pci, (uint16_t)(msix + PCI_MSIX_FLAGS), 2,
+						      (uint32_t)take(in, 1) << 8);
+			else if (opcode & 0x40)
+				vfio_pci_config_write(pci, (uint16_t)(msi + PCI_MSI_FLAGS), 2,
+						      (uint32_t)take(in, 1));
+			else
+				vfio_pci_config_write(
+					pci,
+					(uint16_t)(msi + PCI_MSI_ADDRESS_LO + take(in, 1) % 20),
+					MIN(bytes, 4u), (uint32_t)take(in, 4));
 			break;
 		case 10:
 			index = (unsigned)take(in, 1) & 7;
-			vfio_pci_set_bar(pci, index, take(in, 6));
+			offset = take(in, 6);
+			if (opcode & 0x80 && index < VFIO_PCI_BARS - 1)
+				move_bar(pci, index, offset, opcode & 0x40);
+			else
+				vfio_pci_set_bar(pci, index, offset);
 			break;
 		case 11:
 			vfio_pci_reset(pci, NULL);
@@ -236,7 +262,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	options.intx = flags & FLAG_INTX;
 	options.allow_vendor_capability = flags & FLAG_VENDOR;
 	if (!vfio_pci_create(&fake.device, &options, &fake_host_ops, &host, &pci, NULL)) {
-		unsigned msix = find_msix(pci);
+		unsigned msix = find_capability(pci, PCI_CAP_ID_MSIX);
 
 		if (msix)
 			check_areas(pci, msix);
