@@ -3,11 +3,12 @@
  * base: the little that every room needs: errors, logging, file descriptors, small files.
  *
  * Relies on libc only. Nothing here allocates on a hot path or holds global mutable state, except
- * the log level, which is set once at start.
+ * the log level and the threads' hook, which are set once at start.
  */
 #ifndef BASE_BASE_H
 #define BASE_BASE_H
 
+#include <pthread.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -95,6 +96,20 @@ void log_write(enum log_level level, const char *fmt, ...) __attribute__((format
 
 /* monotonic_ns() - CLOCK_MONOTONIC in nanoseconds. */
 uint64_t monotonic_ns(void);
+
+/*
+ * thread_create() - start a thread of a kind, which is also its name until it takes another.
+ * @kind: static storage, at most 15 bytes: what the process's hook knows it by
+ *
+ * It blocks every signal but those of its own faults. Returns 0 or -errno; *thread is meaningful
+ * only then. Every thread of the house starts here.
+ */
+int thread_create(pthread_t *thread, const char *kind, void *(*run)(void *arg), void *arg);
+/*
+ * thread_set_hook() - @hook is run by every new thread before anything else; NULL: none. Set while
+ * there is one thread.
+ */
+void thread_set_hook(void (*hook)(const char *kind));
 
 /*
  * text_append() - append to the NUL-terminated text in @text, which has room for @size bytes; what does

@@ -214,41 +214,51 @@ int boot_load_image(const void *image, size_t size, int initrd_fd, const struct 
 	return image_boot(&bytes, initrd_fd, source, memory, entry, e);
 }
 
-int boot_load(const struct boot_source *source, const struct guest_memory *memory,
-	      struct vm_entry *entry, struct error *e)
+/* O_NONBLOCK: a FIFO named by mistake must not hang the start. */
+static int file_open(const char *path, const char *code, struct error *e)
 {
-	struct boot_image image = { .name = source->kernel };
-	int initrd_fd = -1;
-	struct stat st;
-	int err;
+	int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
 
-	/* O_NONBLOCK: a FIFO named by mistake must not hang the start. */
-	image.fd = open(source->kernel, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-	if (image.fd < 0)
-		return error_set(e, errno, "kernel-missing", NULL, "%s: %s", source->kernel,
-				 strerror(errno));
-	if (fstat(image.fd, &st) < 0) {
+	return fd < 0 ? error_set(e, errno, code, NULL, "%s: %s", path, strerror(errno)) : fd;
+}
+
+int boot_open(const struct boot_source *source, struct boot_files *files, struct error *e)
+{
+	struct stat st;
+	int err = 0;
+
+	files->initrd = -1;
+	files->kernel = file_open(source->kernel, "kernel-missing", e);
+	if (files->kernel < 0)
+		return files->kernel;
+	if (fstat(files->kernel, &st) < 0)
 		err = error_set(e, errno, "kernel-missing", NULL, "%s: %s", source->kernel,
 				strerror(errno));
-		goto out;
-	}
-	if (!S_ISREG(st.st_mode)) {
+	else if (!S_ISREG(st.st_mode))
 		err = error_set(e, ENOEXEC, "not-a-kernel", NULL, "%s: not a regular file",
 				source->kernel);
-		goto out;
-	}
+	else if (source->initrd)
+		err = files->initrd = file_open(source->initrd, "initrd-missing", e);
+	if (err < 0)
+		boot_close(files);
+	return MIN(err, 0);
+}
+
+void boot_close(struct boot_files *files)
+{
+	fd_close(&files->initrd);
+	fd_close(&files->kernel);
+}
+
+int boot_load(const struct boot_source *source, const struct boot_files *files,
+	      const struct guest_memory *memory, struct vm_entry *entry, struct error *e)
+{
+	struct boot_image image = { .name = source->kernel, .fd = files->kernel };
+	struct stat st;
+
+	if (fstat(image.fd, &st) < 0)
+		return error_set(e, errno, "kernel-missing", NULL, "%s: %s", source->kernel,
+				 strerror(errno));
 	image.size = (uint64_t)st.st_size;
-	if (source->initrd) {
-		initrd_fd = open(source->initrd, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-		if (initrd_fd < 0) {
-			err = error_set(e, errno, "initrd-missing", NULL, "%s: %s", source->initrd,
-					strerror(errno));
-			goto out;
-		}
-	}
-	err = image_boot(&image, initrd_fd, source, memory, entry, e);
-out:
-	fd_close(&initrd_fd);
-	fd_close(&image.fd);
-	return err;
+	return image_boot(&image, files->initrd, source, memory, entry, e);
 }

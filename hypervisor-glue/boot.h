@@ -26,12 +26,24 @@ struct boot_range {
 unsigned boot_memory_map(const struct guest_memory *memory, struct boot_range *ranges,
 			 unsigned max);
 
+/* The files of a boot, kept open: a guest that resets is loaded again, by then with no paths. */
+struct boot_files {
+	int kernel, initrd; /* owned; -1: none */
+};
+/*
+ * boot_open() - errors: "kernel-missing", "not-a-kernel" (no regular file), "initrd-missing"; then
+ * nothing is open.
+ */
+int boot_open(const struct boot_source *source, struct boot_files *files, struct error *e);
+void boot_close(struct boot_files *files);
+
 /*
  * boot_load() - errors: "kernel-missing", "not-a-kernel", "kernel-truncated", "kernel-too-old",
  * "no-pvh-entry", "initrd-missing", "cmdline-too-long", "memory-too-small".
+ * @source: for what is no file, and for names in messages
  */
-int boot_load(const struct boot_source *source, const struct guest_memory *memory,
-	      struct vm_entry *entry, struct error *e);
+int boot_load(const struct boot_source *source, const struct boot_files *files,
+	      const struct guest_memory *memory, struct vm_entry *entry, struct error *e);
 
 /*
  * boot_load_image() - the same over a kernel image in memory (for fuzzing and tests); @initrd_fd -1

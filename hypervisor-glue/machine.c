@@ -251,10 +251,31 @@ static int terminal_take(struct machine *machine, struct error *e)
 
 /* ---- all together -------------------------------------------------------------------------- */
 
+/* What every life of the guest begins with. */
+static int boot_acquire(struct machine *machine, struct error *e)
+{
+	const struct machine_config *config = machine->config;
+	int err;
+
+	machine->boot = (struct boot_source){
+		.kernel = config->kernel,
+		.initrd = config->initrd[0] ? config->initrd : NULL,
+		.cmdline = config->cmdline,
+		.rsdp_gpa = LAYOUT_ACPI,
+	};
+	err = boot_open(&machine->boot, &machine->boot_files, e);
+	if (err)
+		return err;
+	machine->kvm_fd = vm_open_kvm("/dev/kvm", e);
+	return MIN(machine->kvm_fd, 0);
+}
+
 static int machine_acquire(struct machine *machine, struct error *e)
 {
-	int err = memory_create(machine, e);
+	int err = boot_acquire(machine, e);
 
+	if (!err)
+		err = memory_create(machine, e);
 	if (!err)
 		err = serial_open(machine, e);
 	if (!err)
@@ -271,6 +292,18 @@ static int machine_acquire(struct machine *machine, struct error *e)
 		err = devices_open(machine, e);
 	if (!err)
 		err = terminal_take(machine, e);
+	return err;
+}
+
+/* Everything is open. Threads begin now, and only now. */
+static int machine_start(struct machine *machine, struct error *e)
+{
+	int err = 0;
+
+	for (unsigned i = 0; i < machine->software_count && !err; i++)
+		err = vfio_device_start(machine->software[i].device, e);
+	for (unsigned i = 0; i < machine->device_count && !err; i++)
+		err = vfio_device_start(machine->devices[i], e);
 	return err;
 }
 
@@ -307,6 +340,8 @@ static void machine_release(struct machine *machine)
 		fd_close(&machine->serial_fd);
 	if (machine->memory)
 		guest_memory_destroy(machine->memory);
+	fd_close(&machine->kvm_fd);
+	boot_close(&machine->boot_files);
 }
 
 /* Software devices go back to power-on with the guest; assigned ones are reset by the session. */
@@ -365,6 +400,8 @@ int machine_run(const struct machine_config *config, struct error *e)
 {
 	struct machine machine = {
 		.config = config,
+		.kvm_fd = -1,
+		.boot_files = { -1, -1 },
 		.serial_fd = -1,
 		.console_pipe = { -1, -1 },
 	};
@@ -381,6 +418,8 @@ int machine_run(const struct machine_config *config, struct error *e)
 	pthread_sigmask(SIG_BLOCK, &signals, &before);
 
 	err = machine_acquire(&machine, e);
+	if (!err)
+		err = machine_start(&machine, e);
 	while (!err && again)
 		err = machine_live(&machine, &again, e);
 	machine_release(&machine);

@@ -7,6 +7,7 @@
 #ifndef GLUE_MACHINE_PRIVATE_H
 #define GLUE_MACHINE_PRIVATE_H
 
+#include "hypervisor-glue/boot.h"
 #include "hypervisor-glue/console.h"
 #include "hypervisor-glue/device_memory.h"
 #include "hypervisor-glue/hypervisor-glue.h"
@@ -32,6 +33,9 @@ struct machine_assigned {
 
 struct machine {
 	const struct machine_config *config;
+	int kvm_fd;
+	struct boot_source boot;
+	struct boot_files boot_files;
 	struct guest_memory *memory;
 	struct iommu_space *space; /* NULL: no device is assigned */
 	bool following;		   /* @space maps @memory */

@@ -173,7 +173,7 @@ int serial_create(struct vm *vm, int out_fd, struct serial **out, struct error *
 				strerror(errno));
 		goto free_serial;
 	}
-	err = -pthread_create(&serial->writer, NULL, writer_main, serial);
+	err = thread_create(&serial->writer, "serial", writer_main, serial);
 	if (err) {
 		error_set(e, -err, "serial", NULL, "serial port: thread: %s", strerror(-err));
 		goto close_room;

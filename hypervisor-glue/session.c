@@ -199,15 +199,9 @@ static int acpi_load(struct session *session, struct error *e)
 
 static int kernel_load(struct session *session, struct error *e)
 {
-	const struct machine_config *config = session->machine->config;
-	const struct boot_source source = {
-		.kernel = config->kernel,
-		.initrd = config->initrd[0] ? config->initrd : NULL,
-		.cmdline = config->cmdline,
-		.rsdp_gpa = LAYOUT_ACPI,
-	};
+	const struct machine *machine = session->machine;
 	struct vm_entry entry;
-	int err = boot_load(&source, session->machine->memory, &entry, e);
+	int err = boot_load(&machine->boot, &machine->boot_files, machine->memory, &entry, e);
 
 	return err ? err : vm_set_entry(session->vm, &entry, e);
 }
@@ -245,7 +239,7 @@ static int session_build(struct session *session, struct error *e)
 	if (machine->device_count)
 		machine_phase(&since, "reset");
 
-	err = vm_create(&session->vm, e);
+	err = vm_create_on(machine->kvm_fd, &session->vm, e);
 	if (!err)
 		err = memory_check(session, e);
 	if (!err)

@@ -508,8 +508,13 @@ void *vcpu_thread(void *arg)
 	struct vcpu *vcpu = arg;
 	struct vm *vm = vcpu->vm;
 	unsigned faults = 0;
+	sigset_t kick;
 	char text[96];
 
+	/* The one signal it takes; one that came before it could is sticky (vcpu_kick()). */
+	sigemptyset(&kick);
+	sigaddset(&kick, vcpu_kick_signal());
+	pthread_sigmask(SIG_UNBLOCK, &kick, NULL);
 	snprintf(text, sizeof(text), "vcpu%u", vcpu->index);
 	pthread_setname_np(pthread_self(), text);
 	dispatch_thread_enter();

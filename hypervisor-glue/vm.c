@@ -8,7 +8,6 @@
  */
 #include <errno.h>
 #include <fcntl.h>
-#include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -157,19 +156,31 @@ static int create_chips(struct vm *vm, struct error *e)
 
 int vm_create(struct vm **out, struct error *e)
 {
+	int kvm_fd = vm_open_kvm("/dev/kvm", e), ret;
+
+	if (kvm_fd < 0)
+		return kvm_fd;
+	ret = vm_create_on(kvm_fd, out, e);
+	if (ret < 0)
+		close(kvm_fd);
+	else
+		(*out)->kvm_owned = true;
+	return ret;
+}
+
+int vm_create_on(int kvm_fd, struct vm **out, struct error *e)
+{
 	struct vm *vm = calloc(1, sizeof(*vm));
 	int ret;
 
 	if (!vm)
 		return error_set(e, ENOMEM, "out-of-memory", NULL, "no memory for a VM");
-	vm->kvm_fd = vm->fd = vm->exit_fd = vm->vfio_fd = -1;
+	vm->kvm_fd = kvm_fd;
+	vm->fd = vm->exit_fd = vm->vfio_fd = -1;
 	pthread_mutex_init(&vm->slot_lock, NULL);
 	pthread_mutex_init(&vm->route_lock, NULL);
 	pthread_mutex_init(&vm->exit_lock, NULL);
 
-	ret = vm->kvm_fd = vm_open_kvm("/dev/kvm", e);
-	if (ret < 0)
-		goto fail;
 	ret = ioctl(vm->kvm_fd, KVM_GET_VCPU_MMAP_SIZE, 0);
 	if (ret < (int)sizeof(struct kvm_run)) {
 		ret = error_set(e, ret < 0 ? errno : ENOTSUP, "kvm-failed", NULL,
@@ -238,7 +249,8 @@ void vm_destroy(struct vm *vm)
 	fd_close(&vm->exit_fd);
 	fd_close(&vm->vfio_fd);
 	fd_close(&vm->fd);
-	fd_close(&vm->kvm_fd);
+	if (vm->kvm_owned)
+		fd_close(&vm->kvm_fd);
 	pthread_mutex_destroy(&vm->exit_lock);
 	pthread_mutex_destroy(&vm->route_lock);
 	pthread_mutex_destroy(&vm->slot_lock);
@@ -295,7 +307,6 @@ fail:
 
 int vm_start(struct vm *vm, struct error *e)
 {
-	sigset_t only_kick, before;
 	char reason[256];
 	int ret = 0;
 
@@ -306,22 +317,17 @@ int vm_start(struct vm *vm, struct error *e)
 	if (ret < 0)
 		return error_set(e, -ret, "no-signal", NULL, "sigaction: %s", strerror(-ret));
 
-	/* vCPU threads take the kick and leave every other signal to the main thread. */
-	sigfillset(&only_kick);
-	sigdelset(&only_kick, vcpu_kick_signal());
-	pthread_sigmask(SIG_SETMASK, &only_kick, &before);
 	pthread_mutex_lock(&vm->exit_lock);
 	vm->started = true;
 	for (unsigned i = 0; i < vm->vcpu_count; i++) {
 		struct vcpu *vcpu = &vm->vcpus[i];
 
-		ret = -pthread_create(&vcpu->thread, NULL, vcpu_thread, vcpu);
+		ret = thread_create(&vcpu->thread, "vcpu", vcpu_thread, vcpu);
 		if (ret < 0)
 			break;
 		vcpu->alive = vcpu->created = true;
 	}
 	pthread_mutex_unlock(&vm->exit_lock);
-	pthread_sigmask(SIG_SETMASK, &before, NULL);
 	if (ret < 0) {
 		error_set(e, -ret, "no-thread", NULL, "no thread for a vCPU: %s", strerror(-ret));
 		vm_request_exit(vm, VM_EXIT_ERROR, "no thread for a vCPU: %s", strerror(-ret));

@@ -26,6 +26,12 @@ enum vm_exit {
  * the capability), -errno.
  */
 int vm_create(struct vm **out, struct error *e);
+/*
+ * vm_open_kvm() - open @path ("/dev/kvm") and check API and capabilities. Returns the fd or -errno.
+ * vm_create_on() - vm_create() over such a descriptor, which is borrowed until vm_destroy().
+ */
+int vm_open_kvm(const char *path, struct error *e);
+int vm_create_on(int kvm_fd, struct vm **out, struct error *e);
 void vm_destroy(struct vm *vm);
 
 struct dispatch *vm_mmio(struct vm *vm);

@@ -59,6 +59,7 @@ struct vm_route {
 
 struct vm {
 	int kvm_fd, fd;
+	bool kvm_owned;
 	int vfio_fd; /* KVM's VFIO device, -1 until there is one */
 	size_t run_size;
 	struct dispatch *mmio, *ports;
@@ -88,8 +89,6 @@ struct vm {
 	char exit_reason[256];
 };
 
-/* vm_open_kvm() - open @path ("/dev/kvm") and check API and capabilities; the fd or -errno. */
-int vm_open_kvm(const char *path, struct error *e);
 /* vm_capability() - KVM_CHECK_EXTENSION on @fd: 0 or less is "no". */
 int vm_capability(int fd, long capability);
 

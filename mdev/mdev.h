@@ -17,7 +17,7 @@
 
 /*
  * Every device: created closed to the guest (status 0), one thread of its own for its queues,
- * which starts with the device and ends with close(). What a guest writes into rings or config is
+ * which begins with vfio_device_start() and ends with close(). What a guest writes into rings or config is
  * copied once and validated once; a malformed ring sets DEVICE_NEEDS_RESET and stops the device.
  * Errors of the host (a failing disk) are answered in the protocol and logged.
  */

@@ -137,8 +137,9 @@ unsigned virtio_iov_slice(struct iovec *iov, unsigned iov_count, size_t skip, si
 struct virtio_device;
 
 struct virtio_device_ops {
-	uint16_t device_id;  /* VIRTIO_ID_*, 5 */
-	uint32_t class_code; /* PCI, 24 bits */
+	const char *thread_kind; /* of its worker: thread_create() */
+	uint16_t device_id;	 /* VIRTIO_ID_*, 5 */
+	uint32_t class_code;	 /* PCI, 24 bits */
 	unsigned queue_count;
 	uint32_t config_size; /* device configuration, bytes */
 	/* Register accesses: any thread, under dev->lock. The whole config; a field of it. */
@@ -211,9 +212,12 @@ struct virtio_device {
  */
 int virtio_device_init(struct virtio_device *dev, const struct virtio_device_ops *ops,
 		       uint64_t features, const char *name, struct error *e);
-/* virtio_device_run() - start the worker; sources must have been added. */
-int virtio_device_run(struct virtio_device *dev, struct error *e);
-/* virtio_device_close() - end the worker, then destroy() and free; also before run. */
+/*
+ * virtio_device_start() - start the worker: the operations table's start(). Sources must have been
+ * added. Before, the worker's part is done by whoever calls, and doorbells wait.
+ */
+int virtio_device_start(struct vfio_device *device, struct error *e);
+/* virtio_device_close() - end the worker, then destroy() and free; also before start. */
 void virtio_device_close(struct virtio_device *dev);
 
 /*

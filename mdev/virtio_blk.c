@@ -242,6 +242,7 @@ static void destroy(struct virtio_device *dev)
 }
 
 static const struct virtio_device_ops blk_ops = {
+	.thread_kind = "virtio-blk",
 	.device_id = VIRTIO_ID_BLOCK,
 	.class_code = 0x018000,
 	.queue_count = 1,
@@ -357,11 +358,6 @@ int virtio_blk_create(const struct virtio_blk_config *config, struct vfio_device
 	ret = virtio_device_init(&blk->dev, &blk_ops, features, name, e);
 	if (ret)
 		goto fail;
-	ret = virtio_device_run(&blk->dev, e);
-	if (ret) {
-		virtio_device_close(&blk->dev);
-		return ret;
-	}
 	*out = &blk->dev.vfio;
 	return 0;
 

@@ -204,6 +204,7 @@ static void destroy(struct virtio_device *dev)
 }
 
 static const struct virtio_device_ops console_ops = {
+	.thread_kind = "virtio-console",
 	.device_id = VIRTIO_ID_CONSOLE,
 	.class_code = 0x078000,
 	.queue_count = 2,
@@ -253,8 +254,6 @@ int virtio_console_create(int in_fd, int out_fd, struct vfio_device **out, struc
 	ret = end_watch(console, &console->in, "input", receive, e);
 	if (!ret)
 		ret = end_watch(console, &console->out, "output", output_ready, e);
-	if (!ret)
-		ret = virtio_device_run(&console->dev, e);
 	if (ret) {
 		virtio_device_close(&console->dev);
 		return ret;

@@ -8,7 +8,6 @@
  * features; and that a reset returns after the last handler has.
  */
 #include <errno.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -74,7 +73,6 @@ static void *worker_main(void *arg)
 	struct virtio_device *dev = arg;
 	int ret;
 
-	pthread_setname_np(pthread_self(), "virtio");
 	ret = sd_event_loop(dev->event);
 	if (ret < 0)
 		log_error("%s: event loop ended: %s", dev->vfio.name, strerror(-ret));
@@ -413,22 +411,18 @@ int virtio_device_init(struct virtio_device *dev, const struct virtio_device_ops
 	return 0;
 }
 
-int virtio_device_run(struct virtio_device *dev, struct error *e)
+int virtio_device_start(struct vfio_device *device, struct error *e)
 {
-	sigset_t all, before;
+	struct virtio_device *dev = container_of(device, struct virtio_device, vfio);
 	int ret;
 
-	/* Signals are for the program's own loop, never for a device's. */
-	sigfillset(&all);
-	pthread_sigmask(SIG_SETMASK, &all, &before);
 	dev->has_worker = true;
-	ret = pthread_create(&dev->thread, NULL, worker_main, dev);
-	pthread_sigmask(SIG_SETMASK, &before, NULL);
+	ret = thread_create(&dev->thread, dev->ops->thread_kind, worker_main, dev);
 	if (ret) {
 		dev->has_worker = false;
 		dev->thread = 0; /* whatever pthread_create() left there is no thread to join */
-		return error_set(e, ret, "device-failed", NULL, "%s: cannot start its thread: %s",
-				 dev->vfio.name, strerror(ret));
+		return error_set(e, -ret, "device-failed", NULL, "%s: cannot start its thread: %s",
+				 dev->vfio.name, strerror(-ret));
 	}
 	return 0;
 }

@@ -169,6 +169,7 @@ static void destroy(struct virtio_device *dev)
 }
 
 static const struct virtio_device_ops net_ops = {
+	.thread_kind = "virtio-net",
 	.device_id = VIRTIO_ID_NET,
 	.class_code = 0x020000,
 	.queue_count = 2,
@@ -222,8 +223,6 @@ int virtio_net_create(const struct virtio_net_config *config, struct vfio_device
 		ret = net_user_watch(net, e);
 	else
 		ret = 0;
-	if (!ret)
-		ret = virtio_device_run(&net->dev, e);
 	if (ret) {
 		virtio_device_close(&net->dev);
 		return ret;

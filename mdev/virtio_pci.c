@@ -541,6 +541,7 @@ static const struct vfio_device_ops virtio_pci_ops = {
 	.dma_map = dma_map,
 	.dma_unmap = dma_unmap,
 	.get_io_fds = get_io_fds,
+	.start = virtio_device_start,
 	.close = close_device,
 };
 

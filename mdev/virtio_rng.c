@@ -43,6 +43,7 @@ static void queue_notify(struct virtio_device *dev, unsigned index)
 }
 
 static const struct virtio_device_ops rng_ops = {
+	.thread_kind = "virtio-rng",
 	.device_id = VIRTIO_ID_RNG,
 	.class_code = 0xff0000,
 	.queue_count = 1,
@@ -59,11 +60,6 @@ int virtio_rng_create(struct vfio_device **out, struct error *e)
 	ret = virtio_device_init(dev, &rng_ops, 0, "virtio-rng", e);
 	if (ret) {
 		free(dev);
-		return ret;
-	}
-	ret = virtio_device_run(dev, e);
-	if (ret) {
-		virtio_device_close(dev);
 		return ret;
 	}
 	*out = &dev->vfio;

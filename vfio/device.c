@@ -162,6 +162,11 @@ const struct vfio_device_ops vfio_kernel_ops = {
 	.close = kernel_close,
 };
 
+int vfio_device_start(struct vfio_device *device, struct error *e)
+{
+	return device->ops->start ? device->ops->start(device, e) : 0;
+}
+
 void vfio_device_close(struct vfio_device *device)
 {
 	if (device)

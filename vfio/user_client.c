@@ -10,7 +10,6 @@
  * the list of pending ones, and its caller takes it off the list before returning.
  */
 #include <errno.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -139,6 +138,9 @@ static void call_leave(struct user_client *client, struct user_call *call)
 		*at = call->next;
 }
 
+static void read_reply(struct user_client *client, const struct user_call *call,
+		       uint64_t deadline_ns);
+
 int user_client_call(struct user_client *client, struct user_call *call)
 {
 	const uint64_t deadline_ns = deadline(client);
@@ -158,6 +160,8 @@ int user_client_call(struct user_client *client, struct user_call *call)
 	header.id = call->id;
 	header.size = (uint32_t)(sizeof(header) + iov[1].iov_len + iov[2].iov_len);
 	send_message(client, iov, ARRAY_SIZE(iov), call->fds, call->fd_count, deadline_ns);
+	if (!client->has_reader)
+		read_reply(client, call, deadline_ns);
 
 	pthread_mutex_lock(&client->lock);
 	while (!call->done && !client->dead)
@@ -281,29 +285,46 @@ static const char *serve(struct user_client *client, struct user_message *messag
 	}
 }
 
+static void read_message(struct user_client *client)
+{
+	struct user_message message = { .payload = client->buffer };
+	int err = user_socket_receive(client->fd, &message, client->timeout_ms);
+	const char *wrong;
+
+	if (err) {
+		die(client, -err, receive_failure(err));
+		return;
+	}
+	if ((message.header.flags & USER_FLAG_TYPE) == USER_TYPE_REPLY)
+		wrong = take_reply(client, &message);
+	else
+		wrong = serve(client, &message);
+	user_message_drop(&message);
+	if (wrong)
+		user_client_broken(client, wrong);
+}
+
 static void *reader_main(void *arg)
 {
 	struct user_client *client = arg;
-	struct user_message message = { .payload = client->buffer };
 
-	pthread_setname_np(pthread_self(), "vfio-user");
-	while (!user_client_dead(client)) {
-		int err = user_socket_receive(client->fd, &message, client->timeout_ms);
-		const char *wrong;
-
-		if (err) {
-			die(client, -err, receive_failure(err));
-			break;
-		}
-		if ((message.header.flags & USER_FLAG_TYPE) == USER_TYPE_REPLY)
-			wrong = take_reply(client, &message);
-		else
-			wrong = serve(client, &message);
-		user_message_drop(&message);
-		if (wrong)
-			user_client_broken(client, wrong);
-	}
+	while (!user_client_dead(client))
+		read_message(client);
 	return NULL;
+}
+
+/* Without a reader the caller reads, until its reply is there. */
+static void read_reply(struct user_client *client, const struct user_call *call,
+		       uint64_t deadline_ns)
+{
+	while (!call->done && !user_client_dead(client)) {
+		int err = user_socket_wait(client->fd, deadline_ns);
+
+		if (err)
+			die(client, -err, "the server does not answer");
+		else
+			read_message(client);
+	}
 }
 
 /* ---- version ------------------------------------------------------------------------------- */
@@ -419,7 +440,6 @@ static void release(struct user_client *client)
 
 int user_client_open(struct user_client *client, int fd, unsigned timeout_ms, struct error *e)
 {
-	sigset_t all, before;
 	int err;
 
 	client->fd = fd;
@@ -430,20 +450,21 @@ int user_client_open(struct user_client *client, int fd, unsigned timeout_ms, st
 		release(client);
 		return error_set(e, ENOMEM, "no-memory", NULL, "%s: out of memory", client->name);
 	}
-	/* Signals are for the program's own loop. */
-	sigfillset(&all);
-	pthread_sigmask(SIG_SETMASK, &all, &before);
-	err = pthread_create(&client->reader, NULL, reader_main, client);
-	pthread_sigmask(SIG_SETMASK, &before, NULL);
-	if (err) {
-		release(client);
-		return error_set(e, err, "no-thread", NULL, "%s: cannot start its thread: %s",
-				 client->name, strerror(err));
-	}
 	err = negotiate(client, e);
 	if (err)
 		user_client_close(client);
 	return err;
+}
+
+int user_client_start(struct user_client *client, struct error *e)
+{
+	int err = thread_create(&client->reader, "vfio-user", reader_main, client);
+
+	if (err)
+		return error_set(e, -err, "no-thread", NULL, "%s: cannot start its thread: %s",
+				 client->name, strerror(-err));
+	client->has_reader = true;
+	return 0;
 }
 
 void user_client_close(struct user_client *client)
@@ -452,6 +473,7 @@ void user_client_close(struct user_client *client)
 	client->closing = true;
 	die_locked(client, ESHUTDOWN, "");
 	pthread_mutex_unlock(&client->lock);
-	pthread_join(client->reader, NULL);
+	if (client->has_reader)
+		pthread_join(client->reader, NULL);
 	release(client);
 }

@@ -44,6 +44,9 @@ int user_socket_connect(const char *path, unsigned timeout_ms, struct error *e);
 int user_socket_send(int fd, struct iovec *iov, unsigned iov_count, const int *fds,
 		     unsigned fd_count, uint64_t deadline_ns);
 
+/* user_socket_wait() - until there is something to read. Returns 0, -ETIMEDOUT at @deadline_ns, -errno. */
+int user_socket_wait(int fd, uint64_t deadline_ns);
+
 struct user_message {
 	struct user_header header;
 	uint8_t *payload; /* the receiver's buffer of USER_PAYLOAD_MAX bytes */
@@ -121,15 +124,18 @@ struct user_client {
 	int dead; /* positive errno: why */
 	bool closing;
 
+	bool has_reader; /* set once, before other threads call */
 	pthread_t reader;
-	uint8_t *buffer; /* the reader's */
+	uint8_t *buffer; /* of who reads: the reader, or before it the one caller */
 };
 
 /*
- * user_client_open() - take over @fd (on failure too), start the reader and agree on a version.
+ * user_client_open() - take over @fd (on failure too) and agree on a version. Until
+ * user_client_start() there is one caller at a time, which reads what the server sends.
  * @client: zeroed storage with @name set, unmoved until user_client_close()
  */
 int user_client_open(struct user_client *client, int fd, unsigned timeout_ms, struct error *e);
+int user_client_start(struct user_client *client, struct error *e);
 void user_client_close(struct user_client *client);
 /*
  * user_client_call() - send, wait for the reply. Any thread.

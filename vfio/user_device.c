@@ -331,6 +331,11 @@ static void regions_release(struct user_device *user)
 	}
 }
 
+static int user_start(struct vfio_device *device, struct error *e)
+{
+	return user_client_start(&to_user(device)->client, e);
+}
+
 static void user_close(struct vfio_device *device)
 {
 	struct user_device *user = to_user(device);
@@ -351,6 +356,7 @@ static const struct vfio_device_ops user_ops = {
 	.dma_map = user_dma_map,
 	.dma_unmap = user_dma_unmap,
 	.get_io_fds = user_get_io_fds,
+	.start = user_start,
 	.close = user_close,
 };
 

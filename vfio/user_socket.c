@@ -73,6 +73,11 @@ static int wait_for(int fd, short events, uint64_t deadline_ns)
 	}
 }
 
+int user_socket_wait(int fd, uint64_t deadline_ns)
+{
+	return wait_for(fd, POLLIN, deadline_ns);
+}
+
 union control {
 	struct cmsghdr align;
 	char bytes[CMSG_SPACE(USER_FDS_MAX * sizeof(int))];

@@ -88,6 +88,8 @@ struct vfio_device_ops {
 	int (*dma_unmap)(struct vfio_device *device, uint64_t iova, uint64_t size);
 	/* Fills up to VFIO_IO_FDS_MAX entries for a region; returns how many. May be NULL. */
 	int (*get_io_fds)(struct vfio_device *device, uint32_t index, struct vfio_io_fd *fds);
+	/* Start what threads serve it; vfio_device_start() says when. NULL: it has none. */
+	int (*start)(struct vfio_device *device, struct error *e);
 	void (*close)(struct vfio_device *device);
 };
 
@@ -112,6 +114,13 @@ struct vfio_device {
  */
 int vfio_device_open(const char *root, const struct pci_address *address, struct iommu_space *space,
 		     struct vfio_device **out, struct error *e);
+/*
+ * vfio_device_start() - start the device's threads: once, before the guest runs. Until then the
+ * device answers its caller's thread, but hears neither doorbells nor its peer. So a process can
+ * open everything, then confine itself, and have no thread that was there before.
+ * Returns 0 or -errno; the device is to be closed in any case.
+ */
+int vfio_device_start(struct vfio_device *device, struct error *e);
 /* vfio_device_close() - detaches and closes; NULL is fine. Unmap its regions before. */
 void vfio_device_close(struct vfio_device *device);
 /*
@@ -129,7 +138,8 @@ int vfio_device_reset(struct vfio_device *device, struct error *e);
  * vfio_user_open() - connect to the vfio-user server that listens on the UNIX socket @path, agree on a
  * version and learn what its device is (vfio-user Protocol Specification 0.9.2; docs/vfio-user.md).
  * Guest memory reaches it by dma_map(), whose fd the server is handed; without one it asks for bytes
- * by messages. A thread of the device's own reads the socket until close().
+ * by messages. From vfio_device_start() on a thread of the device's own reads the socket until close();
+ * the server's own requests are answered from then on, or during calls.
  *
  * The server is not trusted: every request has a time limit, and what does not follow the protocol
  * ends the connection. Requests under way then fail with the cause, later ones with -ENODEV.

@@ -308,6 +308,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	in.fd = pair[1];
 	check(!pthread_create(&thread, NULL, server_main, &in));
 	if (!vfio_user_attach(pair[0], "fuzz", TIMEOUT_MS, &device, NULL)) {
+		check(!vfio_device_start(device, NULL));
 		use(device);
 		vfio_device_close(device);
 	}

@@ -490,6 +490,18 @@ static void elf_of_another_machine_is_no_kernel(void **state)
 	expect_code(f, load(f, size, NULL), "not-a-kernel");
 }
 
+static int load_files(struct fixture *f, const struct boot_source *source)
+{
+	struct boot_files files;
+	int err = boot_open(source, &files, &f->e);
+
+	if (err)
+		return err;
+	err = boot_load(source, &files, f->memory, &f->entry, &f->e);
+	boot_close(&files);
+	return err;
+}
+
 static void files_that_are_not_there_are_named_and_nothing_leaks(void **state)
 {
 	struct fixture *f = *state;
@@ -499,21 +511,21 @@ static void files_that_are_not_there_are_named_and_nothing_leaks(void **state)
 	char path[32];
 	int fd;
 
-	expect_code(f, boot_load(&source, f->memory, &f->entry, &f->e), "kernel-missing");
+	expect_code(f, load_files(f, &source), "kernel-missing");
 	assert_non_null(strstr(f->e.text, "/nonexistent/kernel"));
 	source.kernel = "/tmp";
-	expect_code(f, boot_load(&source, f->memory, &f->entry, &f->e), "not-a-kernel");
+	expect_code(f, load_files(f, &source), "not-a-kernel");
 	fd = temporary(f->image, size, path);
 	close(fd);
 	source.kernel = path;
 	source.initrd = "/nonexistent/initrd";
-	expect_code(f, boot_load(&source, f->memory, &f->entry, &f->e), "initrd-missing");
+	expect_code(f, load_files(f, &source), "initrd-missing");
 	source.initrd = "/tmp";
-	expect_code(f, boot_load(&source, f->memory, &f->entry, &f->e), "initrd-missing");
+	expect_code(f, load_files(f, &source), "initrd-missing");
 	source.initrd = NULL;
-	assert_int_equal(boot_load(&source, f->memory, &f->entry, &f->e), 0);
+	assert_int_equal(load_files(f, &source), 0);
 	assert_int_equal(truncate(path, (off_t)size - 100), 0);
-	expect_code(f, boot_load(&source, f->memory, &f->entry, &f->e), "kernel-truncated");
+	expect_code(f, load_files(f, &source), "kernel-truncated");
 	unlink(path);
 	assert_int_equal(open_fds(), before);
 }

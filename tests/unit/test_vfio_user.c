@@ -203,7 +203,7 @@ static void fake_connect(void)
 	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair), 0);
 	server.fd = pair[1];
 	assert_int_equal(server_start(&server), 0);
-	if (vfio_user_attach(pair[0], "test", 5000, &client, &e))
+	if (vfio_user_attach(pair[0], "test", 5000, &client, &e) || vfio_device_start(client, &e))
 		fail_msg("%s: %s", e.code, e.text);
 }
 

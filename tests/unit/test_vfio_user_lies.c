@@ -56,7 +56,9 @@ static int attach(const struct lie *lie, struct vfio_device **device, struct err
 	server.opaque = (void *)(uintptr_t)lie;
 	assert_int_equal(server_start(&server), 0);
 	ret = vfio_user_attach(pair[0], "test", TIMEOUT_MS, device, e);
-	if (ret)
+	if (!ret)
+		assert_int_equal(vfio_device_start(*device, e), 0);
+	else
 		server_join(&server);
 	return ret;
 }

@@ -403,6 +403,7 @@ static inline void server_serve(struct server *server)
 	struct user_message message = { .payload = malloc(USER_PAYLOAD_MAX) };
 
 	server->buffer = message.payload;
+	vfio_device_start(server->device, NULL);
 	while (message.payload && !user_socket_receive(server->fd, &message, SERVER_TIMEOUT_MS)) {
 		int err = 0;
 

@@ -199,6 +199,7 @@ static inline void guest_open(struct guest *guest, struct vfio_device *device)
 					      guest->memory + GUEST_SIZE / 2, fd, GUEST_SIZE / 2),
 			 0);
 	close(fd);
+	assert_int_equal(vfio_device_start(device, NULL), 0);
 	for (unsigned i = 0; i <= GUEST_QUEUES; i++)
 		guest->vectors[i] = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	assert_int_equal(device->ops->get_irq(device, VFIO_PCI_MSIX_IRQ_INDEX, &irq), 0);
