@@ -301,9 +301,9 @@ static int machine_start(struct machine *machine, struct error *e)
 	int err = 0;
 
 	for (unsigned i = 0; i < machine->software_count && !err; i++)
-		err = vfio_device_start(machine->software[i].device, e);
+		err = vfio_device_start(machine->software[i]->device, e);
 	for (unsigned i = 0; i < machine->device_count && !err; i++)
-		err = vfio_device_start(machine->devices[i], e);
+		err = vfio_device_start(machine->devices[i].device, e);
 	return err;
 }
 

@@ -154,6 +154,8 @@ int LLVMFuzzerInitialize(int *argc, char ***argv)
 	devices[DISK_READONLY] = make_disk(true);
 	check(!virtio_rng_create(&devices[RNG], NULL));
 	devices[CONSOLE] = make_console();
+	for (unsigned i = 0; i < KINDS; i++)
+		check(!devices[i] || !vfio_device_start(devices[i], NULL));
 	if (!devices[NET]) {
 		log_error("no tap here: network devices are not fuzzed");
 		devices[NET] = devices[RNG];
