@@ -408,7 +408,11 @@ static void madt(struct aml *a, unsigned vcpus)
 	table_end(a, table);
 }
 
-static void mcfg(struct aml *a)
+/*
+ * Only the buses that there are: Linux takes the last one named here for the last that may have a host bridge of its
+ * own, and looks for 32 devices on each (pcibios_fixup_peer_bridges()). With 255 that is 16,000 exits a boot.
+ */
+static void mcfg(struct aml *a, const struct acpi_input *input)
 {
 	size_t table = table_begin(a, "MCFG", 1);
 
@@ -416,7 +420,7 @@ static void mcfg(struct aml *a)
 	aml_qword(a, LAYOUT_ECAM_START);
 	aml_word(a, 0); /* segment */
 	aml_byte(a, 0);
-	aml_byte(a, 255);
+	aml_byte(a, (uint8_t)MIN(input->last_bus, 255u));
 	zeroes(a, 4);
 	table_end(a, table);
 }
@@ -461,7 +465,7 @@ ssize_t acpi_build(const struct acpi_input *input, void *buffer, size_t size, ui
 	tables[1] = next_gpa(&a, gpa);
 	madt(&a, input->vcpus);
 	tables[2] = next_gpa(&a, gpa);
-	mcfg(&a);
+	mcfg(&a, input);
 
 	xsdt = table_begin(&a, "XSDT", 1);
 	for (unsigned i = 0; i < ARRAY_SIZE(tables); i++)

@@ -3,7 +3,7 @@
 # Case: edu alone: registers, MSI, DMA both ways; memory decoding off under a reading CPU
 # fast: iommufd@amd
 # full: iommufd type1
-# limit: 300
+# limit: 500
 assign $EDU
 CPUS=2 vm_boot guest pci,edu,clear_mem,edu poweroff --vfio $EDU --iommu "$RIG_VARIANT"
 vm_end
