@@ -146,6 +146,35 @@ int file_write(int dirfd, const char *path, const char *text);
 int pread_full(int fd, void *buf, size_t count, uint64_t offset);
 int pwrite_full(int fd, const void *buf, size_t count, uint64_t offset);
 
+/*
+ * A set of CPUs, of the host's or a guest's: one bit each, in the form that sched_setaffinity(2)
+ * takes (sizeof(struct cpu_list), a cast to cpu_set_t *).
+ */
+#define CPU_LIST_MAX 8192
+struct cpu_list {
+	unsigned long bits[CPU_LIST_MAX / (8 * sizeof(unsigned long))];
+};
+
+bool cpu_list_has(const struct cpu_list *list, unsigned cpu);
+void cpu_list_add(struct cpu_list *list, unsigned cpu);
+unsigned cpu_list_count(const struct cpu_list *list);
+/* cpu_list_and() - drop from @list what is not in @other. */
+void cpu_list_and(struct cpu_list *list, const struct cpu_list *other);
+/*
+ * cpu_list_parse() - "0-3,8" as the kernel writes it; "" is the empty list.
+ * Returns 0 or -EINVAL (no list, a CPU of CPU_LIST_MAX or above, a range that runs backwards).
+ */
+int cpu_list_parse(const char *text, struct cpu_list *list);
+/* cpu_list_format() - the same the other way round, cut where @size ends. Returns @text. */
+char *cpu_list_format(const struct cpu_list *list, char *text, size_t size);
+/* cpu_list_allowed() - where this thread may run (sched_getaffinity(2)). Returns 0 or -errno. */
+int cpu_list_allowed(struct cpu_list *list);
+/*
+ * cpu_list_node() - the CPUs of NUMA node @node (ROOT/sys/devices/system/node/nodeN/cpulist).
+ * Returns 0 or -errno: -ENOENT when there is no such node, or no NUMA in this kernel.
+ */
+int cpu_list_node(const char *root, unsigned node, struct cpu_list *list);
+
 /* A PCI function's address, "DDDD:BB:DD.F". */
 struct pci_address {
 	uint16_t domain;

@@ -22,8 +22,7 @@
 #define RSDP_SIZE   36
 #define FADT_SIZE   276
 #define FACS_SIZE   64
-#define TABLE_ALIGN 64	/* what FACS needs (5.2.10); one rule for all */
-#define APIC_ID_MAX 254 /* above: x2APIC structures */
+#define TABLE_ALIGN 64 /* what FACS needs (5.2.10); one rule for all */
 
 #define CHECKSUM_OFFSET 9 /* in a table header */
 
@@ -275,7 +274,7 @@ static void dsdt(struct aml *a, const struct acpi_input *input)
 	dsdt_host_bridge(a, input);
 	dsdt_motherboard(a);
 	dsdt_serial(a);
-	dsdt_processors(a, input->vcpus);
+	dsdt_processors(a, cpu_topology_count(&input->topology));
 	aml_end(a, scope);
 
 	/* SLP_TYP for PM1a and PM1b, then two reserved (7.4.2). */
@@ -369,25 +368,28 @@ static void madt_override(struct aml *a, uint8_t irq, uint32_t gsi, uint16_t fla
 	aml_word(a, flags);
 }
 
-/* 5.2.12. APIC ids are the vCPUs' indexes, as KVM gives them. */
-static void madt(struct aml *a, unsigned vcpus)
+/* 5.2.12. Processor UIDs are the vCPUs' indexes, APIC IDs follow from the topology. */
+static void madt(struct aml *a, const struct cpu_topology *topology)
 {
 	size_t table = table_begin(a, "APIC", 6);
+	unsigned vcpus = cpu_topology_count(topology);
 
 	aml_dword(a, (uint32_t)LAYOUT_LAPIC);
 	aml_dword(a, 1); /* there is a pair of 8259s */
 	for (unsigned i = 0; i < vcpus && !a->full; i++) {
-		if (i <= APIC_ID_MAX) {
+		uint32_t id = cpu_topology_place(topology, i).apic_id;
+
+		if (id <= TOPOLOGY_APIC_ID_MAX) {
 			aml_byte(a, 0);
 			aml_byte(a, 8);
 			aml_byte(a, (uint8_t)i);
-			aml_byte(a, (uint8_t)i);
+			aml_byte(a, (uint8_t)id);
 			aml_dword(a, 1); /* enabled */
 		} else {
 			aml_byte(a, 9);
 			aml_byte(a, 16);
 			aml_word(a, 0);
-			aml_dword(a, i);
+			aml_dword(a, id);
 			aml_dword(a, 1);
 			aml_dword(a, i);
 		}
@@ -463,7 +465,7 @@ ssize_t acpi_build(const struct acpi_input *input, void *buffer, size_t size, ui
 	tables[0] = next_gpa(&a, gpa);
 	fadt(&a, facs, dsdt_gpa);
 	tables[1] = next_gpa(&a, gpa);
-	madt(&a, input->vcpus);
+	madt(&a, &input->topology);
 	tables[2] = next_gpa(&a, gpa);
 	mcfg(&a, input);
 

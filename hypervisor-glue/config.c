@@ -16,18 +16,10 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "hypervisor-glue/hypervisor-glue.h"
+#include "hypervisor-glue/config_private.h"
 
-#define CPUS_MAX	254 /* 8-bit APIC identifiers, the last one broadcasts */
-#define MEMORY_MIN	(16 * MIB)
-#define MEMORY_MAX	(UINT64_C(16) << 40)
 #define CONFIG_FILE_MAX (256 * KIB)
 #define SUGGEST_WITHIN	3 /* edits */
-
-/* What a value belongs to: @folder prefixes relative paths ("": the current one). */
-struct setting {
-	const char *word, *value, *folder;
-};
 
 typedef int (*word_setter)(struct machine_config *config, const struct setting *setting,
 			   struct error *e);
@@ -39,7 +31,7 @@ struct word {
 	word_setter set; /* NULL: only on the command line */
 };
 
-static int bad_value(const struct setting *setting, const char *expected, struct error *e)
+int config_bad_value(const struct setting *setting, const char *expected, struct error *e)
 {
 	return error_set(e, EINVAL, "bad-value", NULL, "%s: \"%.200s\" is not %s", setting->word,
 			 setting->value, expected);
@@ -48,7 +40,7 @@ static int bad_value(const struct setting *setting, const char *expected, struct
 static int copy_text(char *to, size_t size, const struct setting *setting, struct error *e)
 {
 	if (!setting->value[0])
-		return bad_value(setting, "a value: it is empty", e);
+		return config_bad_value(setting, "a value: it is empty", e);
 	if (strlen(setting->value) >= size)
 		return error_set(e, E2BIG, "bad-value", NULL, "%s: longer than %zu bytes",
 				 setting->word, size - 1);
@@ -63,7 +55,7 @@ static int copy_path(char *to, size_t size, const char *path, const struct setti
 	int n;
 
 	if (!path[0])
-		return bad_value(setting, "a path: it is empty", e);
+		return config_bad_value(setting, "a path: it is empty", e);
 	if (path[0] == '/' || !setting->folder[0])
 		n = snprintf(to, size, "%s", path);
 	else
@@ -89,14 +81,15 @@ static int copy_flag(bool *to, const struct setting *setting, struct error *e)
 			*to = texts[i].value;
 			return 0;
 		}
-	return bad_value(setting, "yes or no", e);
+	return config_bad_value(setting, "yes or no", e);
 }
 
 static int set_name(struct machine_config *config, const struct setting *setting, struct error *e)
 {
 	for (const char *c = setting->value; *c; c++)
 		if (!isalnum((unsigned char)*c) && !strchr("._-", *c))
-			return bad_value(setting, "made of letters, digits, '.', '_' and '-'", e);
+			return config_bad_value(setting,
+						"made of letters, digits, '.', '_' and '-'", e);
 	return copy_text(config->name, sizeof(config->name), setting, e);
 }
 
@@ -114,41 +107,6 @@ static int set_cmdline(struct machine_config *config, const struct setting *sett
 		       struct error *e)
 {
 	return copy_text(config->cmdline, sizeof(config->cmdline), setting, e);
-}
-
-static int set_cpus(struct machine_config *config, const struct setting *setting, struct error *e)
-{
-	unsigned long value;
-	char *end;
-
-	errno = 0;
-	value = strtoul(setting->value, &end, 10);
-	if (!isdigit((unsigned char)setting->value[0]) || *end || errno || !value ||
-	    value > CPUS_MAX)
-		return bad_value(setting, "a number from 1 to 254", e);
-	config->cpus = (unsigned)value;
-	return 0;
-}
-
-static int set_memory(struct machine_config *config, const struct setting *setting, struct error *e)
-{
-	static const char suffixes[] = "MGT";
-	const char *suffix;
-	uint64_t value;
-	char *end;
-
-	errno = 0;
-	value = strtoull(setting->value, &end, 10);
-	suffix = *end ? strchr(suffixes, toupper((unsigned char)*end)) : NULL;
-	/* A number alone could be bytes or megabytes: people mean both. */
-	if (!isdigit((unsigned char)setting->value[0]) || errno || !suffix || end[1] ||
-	    value > MEMORY_MAX / MIB)
-		return bad_value(setting, "a size such as 512M or 2G", e);
-	value *= MIB << (10 * (suffix - suffixes));
-	if (value < MEMORY_MIN || value > MEMORY_MAX)
-		return bad_value(setting, "from 16M to 16T", e);
-	config->memory = value;
-	return 0;
 }
 
 static int set_disk(struct machine_config *config, const struct setting *setting, struct error *e)
@@ -203,23 +161,23 @@ static int set_net(struct machine_config *config, const struct setting *setting,
 		return error_set(e, ENOSPC, "bad-value", NULL, "%s: %u interfaces are the most",
 				 setting->word, MACHINE_NETS_MAX);
 	if (strlen(setting->value) >= sizeof(text))
-		return bad_value(setting, expected, e);
+		return config_bad_value(setting, expected, e);
 	strcpy(text, setting->value);
 	option = strchr(text, ',');
 	if (option) {
 		*option++ = '\0';
 		if (strncmp(option, "mac=", 4) || !parse_mac(option + 4, net.mac))
-			return bad_value(setting, expected, e);
+			return config_bad_value(setting, expected, e);
 	}
 	if (!strncmp(text, "tap=", 4)) {
 		size_t length = strlen(text + 4);
 
 		/* netdevice(7): IFNAMSIZ, with its NUL */
 		if (!length || length >= sizeof(net.tap) || strchr(text + 4, '/'))
-			return bad_value(setting, "an interface name of 1 to 15 bytes", e);
+			return config_bad_value(setting, "an interface name of 1 to 15 bytes", e);
 		strcpy(net.tap, text + 4);
 	} else if (strcmp(text, "user")) {
-		return bad_value(setting, expected, e);
+		return config_bad_value(setting, expected, e);
 	}
 	config->nets[config->net_count++] = net;
 	return 0;
@@ -275,13 +233,19 @@ static int set_iommu(struct machine_config *config, const struct setting *settin
 	else if (!strcmp(setting->value, "type1"))
 		config->iommu = IOMMU_TYPE1;
 	else
-		return bad_value(setting, "auto, iommufd or type1", e);
+		return config_bad_value(setting, "auto, iommufd or type1", e);
 	return 0;
 }
 
 static int set_intx(struct machine_config *config, const struct setting *setting, struct error *e)
 {
 	return copy_flag(&config->intx, setting, e);
+}
+
+static int set_populate(struct machine_config *config, const struct setting *setting,
+			struct error *e)
+{
+	return copy_flag(&config->populate, setting, e);
 }
 
 static int set_no_rng(struct machine_config *config, const struct setting *setting, struct error *e)
@@ -302,7 +266,7 @@ static int set_console(struct machine_config *config, const struct setting *sett
 	else if (!strcmp(setting->value, "virtio"))
 		config->virtio_console = true;
 	else
-		return bad_value(setting, "serial or virtio", e);
+		return config_bad_value(setting, "serial or virtio", e);
 	return 0;
 }
 
@@ -315,7 +279,7 @@ static int set_serial(struct machine_config *config, const struct setting *setti
 	if (!strcmp(setting->value, "stdio") || !strcmp(setting->value, "none"))
 		return copy_text(config->serial, sizeof(config->serial), setting, e);
 	if (strncmp(setting->value, file, strlen(file)))
-		return bad_value(setting, "stdio, none or file:PATH", e);
+		return config_bad_value(setting, "stdio, none or file:PATH", e);
 	err = copy_path(path, sizeof(path), setting->value + strlen(file), setting, e);
 	if (!err)
 		snprintf(config->serial, sizeof(config->serial), "%s%s", file, path);
@@ -338,7 +302,7 @@ static int set_log_level(struct machine_config *config, const struct setting *se
 			config->log_level = (enum log_level)i;
 			return 0;
 		}
-	return bad_value(setting, "error, warn, info or debug", e);
+	return config_bad_value(setting, "error, warn, info or debug", e);
 }
 
 /* The one list of words: usage, files and options are made of it. */
@@ -347,8 +311,16 @@ static const struct word words[] = {
 	{ "kernel", "PATH", "bzImage or PVH ELF kernel", set_kernel },
 	{ "initrd", "PATH", "initial RAM disk", set_initrd },
 	{ "cmdline", "TEXT", "kernel command line", set_cmdline },
-	{ "cpus", "N", "vCPUs (1)", set_cpus },
-	{ "memory", "SIZE", "RAM, such as 512M or 2G (512M)", set_memory },
+	{ "cpus", "N", "vCPUs (1)", config_set_cpus },
+	{ "topology", "sockets=N,cores=N,threads=N", "how the vCPUs sit in sockets and cores",
+	  config_set_topology },
+	{ "pin", "VCPUS=CPUS[,...]", "host CPUs for vCPUs, one each, such as 0=2,1-3=4-6",
+	  config_set_pin },
+	{ "memory", "SIZE", "RAM, such as 512M or 2G (512M)", config_set_memory },
+	{ "numa", "cpus=LIST,memory=SIZE[,host-node=N]",
+	  "a NUMA node of the guest; may be repeated", config_set_numa },
+	{ "huge-pages", "2M|1G", "RAM of the host's reserved huge pages", config_set_huge_pages },
+	{ "populate", NULL, "take all RAM from the host at once", set_populate },
 	{ "disk", "PATH[,readonly]", "virtio disk: raw file or block device; may be repeated",
 	  set_disk },
 	{ "net", "user|tap=IF[,mac=MAC]", "virtio network interface; may be repeated", set_net },
@@ -378,6 +350,8 @@ void machine_config_init(struct machine_config *config)
 	strcpy(config->serial, "stdio");
 	config->cpus = 1;
 	config->memory = 512 * MIB;
+	for (unsigned i = 0; i < MACHINE_CPUS_MAX; i++)
+		config->pins[i] = -1;
 	config->iommu = IOMMU_AUTO;
 	config->rng = true;
 	config->log_level = LOG_LEVEL_WARN;
@@ -554,7 +528,7 @@ int machine_config_args(struct machine_config *config, int argc, char **argv,
 		return error_set(e, EINVAL, "unknown-key", "divvy-vmm --help lists the words",
 				 "\"%.200s\" stands alone: every value follows its word",
 				 argv[optind]);
-	return 0;
+	return config_settle_guest(config, e);
 }
 
 static int readable(const char *what, const char *code, const char *path, struct error *e)

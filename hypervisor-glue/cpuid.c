@@ -3,8 +3,9 @@
  * cpuid: what a vCPU tells the guest of itself.
  *
  * Starts from what KVM can offer (KVM_GET_SUPPORTED_CPUID) and replaces what is one vCPU's own or
- * speaks of the host's topology: the guest sees one package with as many cores as it has vCPUs, one
- * thread each. Leaves are those of Intel's SDM vol. 2A (CPUID) and AMD's APM vol. 3, appendix E.
+ * speaks of the host's topology by the guest's (topology.h): a socket shares the caches of level 3,
+ * the threads of a core the others. Leaves are those of Intel's SDM vol. 2A (CPUID) and AMD's APM
+ * vol. 3, appendix E.
  */
 #include <errno.h>
 #include <string.h>
@@ -20,6 +21,14 @@
 
 #define TOPOLOGY_THREADS 1u
 #define TOPOLOGY_CORES	 2u
+
+/* What one vCPU is made of. */
+struct shape {
+	const struct cpu_topology *topology;
+	struct cpu_place place;
+	unsigned core_shift, socket_shift;
+	bool tsc_deadline, amd;
+};
 
 int cpuid_load(int kvm_fd, struct vm_cpuid *cpuid, struct error *e)
 {
@@ -56,24 +65,16 @@ unsigned cpuid_physical_bits(const struct vm_cpuid *cpuid)
 	return bits < 36 ? 36 : bits > 52 ? 52 : bits;
 }
 
-/* How many APIC ID bits number @count cores. */
-static unsigned core_bits(unsigned count)
-{
-	unsigned bits = 0;
-
-	while ((1u << bits) < count)
-		bits++;
-	return bits;
-}
-
 /* Leaves 0xb and 0x1f share their form; the host's levels are dropped and these put in their place. */
-static void add_topology(struct vm_cpuid *out, uint32_t function, unsigned index, unsigned count)
+static void add_topology(struct vm_cpuid *out, uint32_t function, const struct shape *shape)
 {
+	const struct cpu_topology *t = shape->topology;
+	const uint32_t id = shape->place.apic_id;
 	const uint32_t levels[3][4] = {
 		/* EAX: APIC ID bits below the next level, EBX: threads at this level, ECX, EDX */
-		{ 0, 1, TOPOLOGY_THREADS << 8 | 0, index },
-		{ core_bits(count), count, TOPOLOGY_CORES << 8 | 1, index },
-		{ 0, 0, 2, index },
+		{ shape->core_shift, t->threads, TOPOLOGY_THREADS << 8 | 0, id },
+		{ shape->socket_shift, t->cores * t->threads, TOPOLOGY_CORES << 8 | 1, id },
+		{ 0, 0, 2, id },
 	};
 
 	for (unsigned i = 0; i < 3 && out->nent < VM_CPUID_MAX; i++)
@@ -88,50 +89,58 @@ static void add_topology(struct vm_cpuid *out, uint32_t function, unsigned index
 		};
 }
 
-/* A cache of level 3 is everybody's, the others are one core's. */
-static uint32_t cache_sharing(uint32_t eax, unsigned count)
+/* How many APIC IDs share a cache: those of a socket at level 3, of a core below. */
+static uint32_t cache_sharing(uint32_t eax, const struct shape *shape)
 {
 	unsigned type = eax & 0x1f, level = eax >> 5 & 7;
-	unsigned sharers = level >= 3 ? (1u << core_bits(count)) : 1;
+	uint32_t sharers = 1u << (level >= 3 ? shape->socket_shift : shape->core_shift);
 
 	if (type == 0)
 		return eax;
 	return (eax & ~(0xfffu << 14)) | (sharers - 1) << 14;
 }
 
-static void adjust(struct kvm_cpuid_entry2 *leaf, unsigned index, unsigned count, bool tsc_deadline)
+static void adjust(struct kvm_cpuid_entry2 *leaf, const struct shape *shape)
 {
+	const struct cpu_topology *t = shape->topology;
+	const struct cpu_place *place = &shape->place;
+	unsigned threads = t->cores * t->threads; /* of a socket */
+
 	switch (leaf->function) {
 	case 0x1:
-		leaf->ebx = (leaf->ebx & 0xffff) | (1u << core_bits(count)) << 16 | index << 24;
+		leaf->ebx = (leaf->ebx & 0xffff) | MIN(1u << shape->socket_shift, 255u) << 16 |
+			    place->apic_id << 24;
 		/* MWAIT would keep the host's processor; it needs an offer that we do not make. */
 		leaf->ecx &= ~(CPUID_1_ECX_TSC_DEADLINE | CPUID_1_ECX_MONITOR);
 		leaf->ecx |= CPUID_1_ECX_HYPERVISOR;
-		if (tsc_deadline)
+		if (shape->tsc_deadline)
 			leaf->ecx |= CPUID_1_ECX_TSC_DEADLINE;
 		leaf->edx &= ~CPUID_1_EDX_HTT;
-		if (count > 1)
+		if (threads > 1)
 			leaf->edx |= CPUID_1_EDX_HTT;
 		break;
 	case 0x4:
-		leaf->eax = cache_sharing(leaf->eax, count);
-		leaf->eax &= ~(0x3fu << 26);
+		leaf->eax = cache_sharing(leaf->eax, shape) & ~(0x3fu << 26);
 		if (leaf->eax & 0x1f)
-			leaf->eax |= (MIN(1u << core_bits(count), 64u) - 1) << 26;
+			leaf->eax |= (MIN(1u << (shape->socket_shift - shape->core_shift), 64u) - 1)
+				     << 26;
 		break;
 	case 0x80000001:
+		/* Tells AMD cores from threads in leaf 1's count; on Intel the bit is reserved. */
 		leaf->ecx &= ~CPUID_AMD_ECX_CMP_LEGACY;
+		if (shape->amd && threads > 1)
+			leaf->ecx |= CPUID_AMD_ECX_CMP_LEGACY;
 		break;
-	case 0x80000008:
-		leaf->ecx = (leaf->ecx & ~0xf0ffu) | core_bits(count) << 12 | (count - 1);
+	case 0x80000008: /* AMD: threads of a socket - 1, and the APIC ID bits that number them */
+		leaf->ecx = (leaf->ecx & ~0xf0ffu) | shape->socket_shift << 12 | (threads - 1);
 		break;
 	case 0x8000001d:
-		leaf->eax = cache_sharing(leaf->eax, count);
+		leaf->eax = cache_sharing(leaf->eax, shape);
 		break;
-	case 0x8000001e: /* AMD: extended APIC ID; core, threads of a core - 1; node */
-		leaf->eax = index;
-		leaf->ebx = index;
-		leaf->ecx = 0;
+	case 0x8000001e: /* AMD: extended APIC ID; threads of a core - 1, core; nodes - 1, node */
+		leaf->eax = place->apic_id;
+		leaf->ebx = (t->threads - 1) << 8 | place->core;
+		leaf->ecx = place->socket;
 		break;
 	}
 }
@@ -142,31 +151,34 @@ static bool is_amd(const struct kvm_cpuid_entry2 *vendor)
 	return vendor && (vendor->edx == 0x69746e65 || vendor->edx == 0x6e65476e);
 }
 
-void cpuid_for_vcpu(const struct vm_cpuid *supported, unsigned index, unsigned count,
-		    bool tsc_deadline, struct vm_cpuid *out)
+/* The host's own topology, which has no business in the guest. */
+static bool is_host_topology(uint32_t function)
+{
+	return function == 0xb || function == 0x1f || function == 0x80000026;
+}
+
+void cpuid_for_vcpu(const struct vm_cpuid *supported, const struct cpu_topology *topology,
+		    unsigned index, bool tsc_deadline, struct vm_cpuid *out)
 {
 	const struct kvm_cpuid_entry2 *vendor = find(supported, 0);
-	bool amd = is_amd(vendor);
-	bool had_1f = false;
+	const struct shape shape = {
+		.topology = topology,
+		.place = cpu_topology_place(topology, index),
+		.core_shift = cpu_topology_core_shift(topology),
+		.socket_shift = cpu_topology_socket_shift(topology),
+		.tsc_deadline = tsc_deadline,
+		.amd = is_amd(vendor),
+	};
 
 	memset(out, 0, sizeof(*out));
 	for (unsigned i = 0; i < supported->nent && i < VM_CPUID_MAX; i++) {
-		const struct kvm_cpuid_entry2 *in = &supported->entries[i];
-		struct kvm_cpuid_entry2 *leaf = &out->entries[out->nent];
-
-		if (in->function == 0xb || in->function == 0x1f) {
-			had_1f |= in->function == 0x1f;
+		if (is_host_topology(supported->entries[i].function))
 			continue;
-		}
-		*leaf = *in;
-		adjust(leaf, index, count, tsc_deadline);
-		/* Tells AMD cores from threads in leaf 1's count; on Intel the bit is reserved. */
-		if (amd && count > 1 && in->function == 0x80000001)
-			leaf->ecx |= CPUID_AMD_ECX_CMP_LEGACY;
-		out->nent++;
+		out->entries[out->nent] = supported->entries[i];
+		adjust(&out->entries[out->nent++], &shape);
 	}
 	if (vendor && vendor->eax >= 0xb)
-		add_topology(out, 0xb, index, count);
-	if (had_1f)
-		add_topology(out, 0x1f, index, count);
+		add_topology(out, 0xb, &shape);
+	if (find(supported, 0x1f))
+		add_topology(out, 0x1f, &shape);
 }

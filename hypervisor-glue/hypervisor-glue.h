@@ -7,12 +7,15 @@
 #define GLUE_HYPERVISOR_GLUE_H
 
 #include "base/base.h"
+#include "hypervisor-glue/topology.h"
 #include "iommu/iommu.h"
 
 #define MACHINE_DISKS_MAX   16
 #define MACHINE_NETS_MAX    8
 #define MACHINE_DEVICES_MAX 16
 #define MACHINE_USERS_MAX   16
+#define MACHINE_NODES_MAX   16
+#define MACHINE_CPUS_MAX    (TOPOLOGY_APIC_ID_MAX + 1)
 
 struct machine_disk {
 	char path[4096];
@@ -37,12 +40,26 @@ struct machine_device {
 int machine_device_parse(const char *text, const char *folder, struct machine_device *device,
 			 struct error *e);
 
+/* A NUMA node of the guest. */
+struct machine_node {
+	struct cpu_list cpus; /* vCPUs */
+	uint64_t memory;      /* bytes */
+	int host_node;	      /* where its memory comes from and its vCPUs run; -1: anywhere */
+};
+
 /* A VM, as its command line or file describes it (docs/divvy-vmm.md lists the words). */
 struct machine_config {
 	char name[64];
 	char kernel[4096], initrd[4096], cmdline[4096];
 	unsigned cpus;
-	uint64_t memory; /* bytes */
+	struct cpu_topology topology; /* sockets 0: not said; machine_topology() */
+	int pins[MACHINE_CPUS_MAX];   /* the host CPU of a vCPU; -1: any */
+	uint64_t memory;	      /* bytes */
+	uint64_t huge_page;	      /* 0: whatever the host's page cache has */
+	bool populate;
+	bool cpus_said, memory_said; /* by a word of their own */
+	unsigned node_count;	     /* 0: one node, of everything */
+	struct machine_node nodes[MACHINE_NODES_MAX];
 	unsigned disk_count, net_count, device_count, user_count;
 	struct machine_disk disks[MACHINE_DISKS_MAX];
 	struct machine_net nets[MACHINE_NETS_MAX];
@@ -82,7 +99,9 @@ enum machine_action {
 };
 /*
  * machine_config_args() - the command line, words in order, a --config file where it stands (later
- * words win; lists grow). Uses getopt_long(3): one thread.
+ * words win; lists grow). Words that leave something open are completed by others (cpus by topology or
+ * numa, memory by numa). Uses getopt_long(3): one thread.
+ * Errors: those of the words, and "bad-value" when they contradict each other.
  */
 int machine_config_args(struct machine_config *config, int argc, char **argv,
 			enum machine_action *action, struct error *e);
@@ -93,6 +112,10 @@ int machine_config_args(struct machine_config *config, int argc, char **argv,
  * "bad-value".
  */
 int machine_config_validate(const struct machine_config *config, struct error *e);
+/* machine_topology() - as said, or else sockets of one-thread cores, one a node where they match. */
+struct cpu_topology machine_topology(const struct machine_config *config);
+/* machine_node_of() - the guest node of a vCPU; 0 without nodes. */
+unsigned machine_node_of(const struct machine_config *config, unsigned vcpu);
 /* machine_config_usage() - the words and what they mean, on standard output. */
 void machine_config_usage(void);
 

@@ -275,6 +275,8 @@ static int machine_acquire(struct machine *machine, struct error *e)
 	int err = boot_acquire(machine, e);
 
 	if (!err)
+		err = machine_cpus_acquire(machine, e);
+	if (!err)
 		err = memory_create(machine, e);
 	if (!err)
 		err = serial_open(machine, e);
@@ -340,6 +342,7 @@ static void machine_release(struct machine *machine)
 		fd_close(&machine->serial_fd);
 	if (machine->memory)
 		guest_memory_destroy(machine->memory);
+	free(machine->affinity);
 	fd_close(&machine->kvm_fd);
 	boot_close(&machine->boot_files);
 }

@@ -48,6 +48,7 @@ struct machine {
 	bool serial_owned;   /* a file of ours */
 	int console_pipe[2]; /* to the virtio console: read end, write end */
 	struct console *console;
+	struct cpu_list *affinity; /* of each vCPU; NULL: any CPU */
 };
 
 /* What ended a session. */
@@ -66,6 +67,18 @@ int session_run(struct machine *machine, struct session_end *end, struct error *
 /* machine_device_options() - how the function of @assigned is shown to the guest. */
 struct vfio_pci_options machine_device_options(const struct machine *machine,
 					       const struct machine_assigned *assigned);
+
+/*
+ * machine_cpus_affinity() - where each vCPU may run, by pins and host nodes.
+ * @root: prefix of /sys
+ * @allowed: what this process may use
+ * @out: config->cpus sets, the caller's; NULL when nothing is bound
+ * Errors: "cpu-not-allowed", "no-host-node".
+ */
+int machine_cpus_affinity(const struct machine_config *config, const char *root,
+			  const struct cpu_list *allowed, struct cpu_list **out, struct error *e);
+int machine_cpus_acquire(struct machine *machine, struct error *e);
+const struct cpu_list *machine_affinity(const struct machine *machine, unsigned vcpu);
 
 /* machine_phase() - log what a phase took since @since, and start the next. */
 void machine_phase(uint64_t *since, const char *phase);

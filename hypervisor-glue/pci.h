@@ -9,6 +9,7 @@
 #ifndef GLUE_PCI_H
 #define GLUE_PCI_H
 
+#include "hypervisor-glue/topology.h"
 #include "hypervisor-glue/vm.h"
 #include "vfio/vfio.h"
 
@@ -59,7 +60,7 @@ const char *pci_host_function_name(const struct pci_host *host, unsigned index);
 /* ---- ACPI -------------------------------------------------------------------------------- */
 
 struct acpi_input {
-	unsigned vcpus;
+	struct cpu_topology topology;
 	struct pci_window window32, window64;
 	unsigned last_bus;
 };

@@ -178,7 +178,7 @@ static int functions_add(struct session *session, struct error *e)
 static int acpi_load(struct session *session, struct error *e)
 {
 	const struct acpi_input input = {
-		.vcpus = session->machine->config->cpus,
+		.topology = machine_topology(session->machine->config),
 		.window32 = pci_host_window32(session->pci),
 		.window64 = pci_host_window64(session->pci),
 		.last_bus = pci_host_last_bus(session->pci),
@@ -217,6 +217,19 @@ static int platform_create(struct session *session, struct error *e)
 	return err;
 }
 
+static int vcpus_add(struct session *session, struct error *e)
+{
+	const struct machine_config *config = session->machine->config;
+	const struct cpu_topology topology = machine_topology(config);
+	int err = vm_set_topology(session->vm, &topology, e);
+
+	if (!err)
+		err = vm_add_vcpus(session->vm, config->cpus, e);
+	for (unsigned i = 0; i < config->cpus && !err; i++)
+		vm_set_affinity(session->vm, i, machine_affinity(session->machine, i));
+	return err;
+}
+
 /* Leaves what it built to session_release(). */
 static int session_build(struct session *session, struct error *e)
 {
@@ -248,7 +261,7 @@ static int session_build(struct session *session, struct error *e)
 		err = vm_add_vfio_file(session->vm, vfio_device_file(machine->devices[i].device),
 				       e);
 	if (!err)
-		err = vm_add_vcpus(session->vm, machine->config->cpus, e);
+		err = vcpus_add(session, e);
 	if (!err)
 		err = platform_create(session, e);
 	if (err)

@@ -97,13 +97,14 @@ fail:
 			 strerror(errno));
 }
 
-int vcpu_create(struct vm *vm, struct vcpu *vcpu, unsigned index, unsigned count, struct error *e)
+int vcpu_create(struct vm *vm, struct vcpu *vcpu, unsigned index, struct error *e)
 {
 	struct vm_cpuid cpuid;
 	int ret;
 
 	*vcpu = (struct vcpu){ .vm = vm, .index = index, .fd = -1, .run = NULL };
-	vcpu->fd = ioctl(vm->fd, KVM_CREATE_VCPU, (unsigned long)index);
+	vcpu->apic_id = cpu_topology_place(&vm->topology, index).apic_id;
+	vcpu->fd = ioctl(vm->fd, KVM_CREATE_VCPU, (unsigned long)vcpu->apic_id);
 	if (vcpu->fd < 0)
 		return error_set(e, errno, "kvm-failed", NULL, "vCPU %u: KVM_CREATE_VCPU: %s",
 				 index, strerror(errno));
@@ -115,7 +116,7 @@ int vcpu_create(struct vm *vm, struct vcpu *vcpu, unsigned index, unsigned count
 		goto fail;
 	}
 	/* Before any register: KVM checks CR4 and EFER against it. */
-	cpuid_for_vcpu(&vm->cpuid, index, count, vm->tsc_deadline, &cpuid);
+	cpuid_for_vcpu(&vm->cpuid, &vm->topology, index, vm->tsc_deadline, &cpuid);
 	if (ioctl(vcpu->fd, KVM_SET_CPUID2, &cpuid) < 0) {
 		ret = error_set(e, errno, "kvm-failed", NULL, "vCPU %u: KVM_SET_CPUID2: %s", index,
 				strerror(errno));

@@ -272,26 +272,57 @@ unsigned vm_physical_bits(struct vm *vm)
 	return cpuid_physical_bits(&vm->cpuid);
 }
 
+int vm_set_topology(struct vm *vm, const struct cpu_topology *topology, struct error *e)
+{
+	if (vm->vcpus)
+		return error_set(e, EBUSY, "vcpus-exist", NULL, "the VM has its vCPUs already");
+	vm->topology = *topology;
+	return 0;
+}
+
+/* How many vCPUs this host's KVM gives, and the highest number that one may have. */
+static unsigned vcpus_max(const struct vm *vm, unsigned *id_max)
+{
+	int count = vm_capability(vm->fd, KVM_CAP_MAX_VCPUS);
+	int ids = vm_capability(vm->fd, KVM_CAP_MAX_VCPU_ID);
+
+	if (count <= 0 || count > VM_VCPUS_MAX)
+		count = VM_VCPUS_MAX;
+	/* "If the KVM_CAP_MAX_VCPU_ID does not exist, [...] KVM_CAP_MAX_VCPUS" (api.rst, 4.7) */
+	*id_max = ids > 0 ? (unsigned)ids - 1 : (unsigned)count - 1;
+	*id_max = MIN(*id_max, (unsigned)TOPOLOGY_APIC_ID_MAX);
+	return (unsigned)count;
+}
+
 int vm_add_vcpus(struct vm *vm, unsigned count, struct error *e)
 {
-	int max = vm_capability(vm->fd, KVM_CAP_MAX_VCPUS);
+	unsigned id_max, max = vcpus_max(vm, &id_max);
+	uint32_t last;
 	int ret;
 
 	if (vm->vcpus)
 		return error_set(e, EBUSY, "vcpus-exist", NULL, "the VM has its vCPUs already");
-	if (max <= 0 || max > VM_VCPUS_MAX)
-		max = VM_VCPUS_MAX;
-	if (count == 0 || count > (unsigned)max)
+	if (count == 0 || count > max)
 		return error_set(e, EINVAL, "bad-vcpu-count", NULL,
-				 "%u vCPUs asked for, 1 to %d are possible on this host", count,
+				 "%u vCPUs asked for, 1 to %u are possible on this host", count,
 				 max);
+	if (!vm->topology.sockets)
+		vm->topology = (struct cpu_topology){ 1, count, 1 };
+	last = cpu_topology_place(&vm->topology, count - 1).apic_id;
+	if (cpu_topology_count(&vm->topology) != count || last > id_max)
+		return error_set(e, EINVAL, "bad-vcpu-count",
+				 "let cores and threads be powers of two",
+				 "a topology of %u x %u x %u for %u vCPUs ends with APIC ID %u, "
+				 "and %u is the highest possible",
+				 vm->topology.sockets, vm->topology.cores, vm->topology.threads,
+				 count, last, id_max);
 
 	vm->vcpus = aligned_alloc(_Alignof(struct vcpu), count * sizeof(*vm->vcpus));
 	if (!vm->vcpus)
 		return error_set(e, ENOMEM, "out-of-memory", NULL, "no memory for %u vCPUs", count);
 	memset(vm->vcpus, 0, count * sizeof(*vm->vcpus));
 	for (unsigned i = 0; i < count; i++) {
-		ret = vcpu_create(vm, &vm->vcpus[i], i, count, e);
+		ret = vcpu_create(vm, &vm->vcpus[i], i, e);
 		if (ret < 0)
 			goto fail;
 		vm->vcpu_count = i + 1;
@@ -303,6 +334,12 @@ fail:
 		vcpu_destroy(&vm->vcpus[i]);
 	vm->vcpu_count = 0;
 	return ret;
+}
+
+void vm_set_affinity(struct vm *vm, unsigned vcpu, const struct cpu_list *cpus)
+{
+	if (vcpu < vm->vcpu_count)
+		vm->vcpus[vcpu].affinity = cpus;
 }
 
 int vm_start(struct vm *vm, struct error *e)
@@ -326,6 +363,11 @@ int vm_start(struct vm *vm, struct error *e)
 		if (ret < 0)
 			break;
 		vcpu->alive = vcpu->created = true;
+		if (vcpu->affinity)
+			ret = -pthread_setaffinity_np(vcpu->thread, sizeof(*vcpu->affinity),
+						      (const cpu_set_t *)vcpu->affinity);
+		if (ret < 0)
+			break;
 	}
 	pthread_mutex_unlock(&vm->exit_lock);
 	if (ret < 0) {

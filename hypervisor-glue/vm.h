@@ -9,6 +9,7 @@
 
 #include "base/base.h"
 #include "hypervisor-glue/dispatch.h"
+#include "hypervisor-glue/topology.h"
 #include "iommu/iommu.h"
 
 struct vm;
@@ -102,8 +103,22 @@ struct vm_entry {
 	uint64_t rip, rsp, rsi, rbx, cr3;
 };
 
-/* vm_add_vcpus() - create @count vCPUs with CPUID set (before SREGS); once. */
+/*
+ * vm_set_topology() - how the vCPUs sit in sockets and cores; before vm_add_vcpus(). Without it they
+ * are cores of one socket.
+ */
+int vm_set_topology(struct vm *vm, const struct cpu_topology *topology, struct error *e);
+/*
+ * vm_add_vcpus() - create @count vCPUs with CPUID set (before SREGS); once. "bad-vcpu-count" when there
+ * are more than KVM gives (KVM_CAP_MAX_VCPUS, KVM_CAP_MAX_VCPU_ID), when the topology is not of
+ * @count, or when an APIC ID is above TOPOLOGY_APIC_ID_MAX.
+ */
 int vm_add_vcpus(struct vm *vm, unsigned count, struct error *e);
+/*
+ * vm_set_affinity() - the host CPUs that the thread of a vCPU may run on; after vm_add_vcpus(), before
+ * vm_start(). @cpus is borrowed until the VM is destroyed; NULL: any.
+ */
+void vm_set_affinity(struct vm *vm, unsigned vcpu, const struct cpu_list *cpus);
 /*
  * vm_set_entry() - state of vCPU 0 at its first instruction. After vm_follow() and vm_add_vcpus(): the
  * boot GDT (LAYOUT_BOOT_GDT) and, for long mode, page tables of the first 4 GiB (six pages at cr3, 0:

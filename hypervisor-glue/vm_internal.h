@@ -9,14 +9,14 @@
 #include <linux/kvm.h>
 #include <pthread.h>
 
+#include "hypervisor-glue/topology.h"
 #include "hypervisor-glue/vm.h"
 
 /* A bank of RAM or an area of a BAR each; a fixed number, since a guest moves BARs. */
 #define VM_SLOTS_MAX 1024
 /* KVM_MAX_IRQ_ROUTES of every x86 kernel; fewer when KVM_CAP_IRQ_ROUTING says so. */
-#define VM_GSI_MAX 4096
-/* One APIC ID byte, 255 being the broadcast address. */
-#define VM_VCPUS_MAX 254
+#define VM_GSI_MAX   4096
+#define VM_VCPUS_MAX (TOPOLOGY_APIC_ID_MAX + 1)
 /* PIC pins 0-15 and I/O APIC pins 0-23. */
 #define VM_IRQCHIP_ROUTES 40
 #define VM_IOAPIC_PINS	  24
@@ -31,7 +31,9 @@ struct vm_cpuid {
 /* The counters of one vCPU: written by its thread alone, read by any. A cache line of their own. */
 struct vcpu {
 	struct vm *vm;
-	unsigned index; /* also the APIC ID */
+	unsigned index;
+	uint32_t apic_id;		 /* also KVM's number of it */
+	const struct cpu_list *affinity; /* where its thread may run; NULL: anywhere */
 	int fd;
 	struct kvm_run *run;
 	pthread_t thread;
@@ -78,6 +80,7 @@ struct vm {
 	bool routes_changed;
 	struct kvm_irq_routing *routing; /* built here at every commit, allocated once */
 
+	struct cpu_topology topology;
 	struct vcpu *vcpus;
 	unsigned vcpu_count;
 	bool started;
@@ -102,16 +105,16 @@ void vm_memory_release(struct vm *vm);
 /* cpuid_load() - KVM_GET_SUPPORTED_CPUID into @cpuid. */
 int cpuid_load(int kvm_fd, struct vm_cpuid *cpuid, struct error *e);
 /*
- * cpuid_for_vcpu() - @supported as vCPU @index of @count is to see it: its APIC ID, a topology of one
- * package with @count cores of one thread, TSC deadline where @tsc_deadline. Pure.
+ * cpuid_for_vcpu() - @supported as vCPU @index of @topology is to see it: its APIC ID and where it
+ * sits, TSC deadline where @tsc_deadline. Pure.
  */
-void cpuid_for_vcpu(const struct vm_cpuid *supported, unsigned index, unsigned count,
-		    bool tsc_deadline, struct vm_cpuid *out);
+void cpuid_for_vcpu(const struct vm_cpuid *supported, const struct cpu_topology *topology,
+		    unsigned index, bool tsc_deadline, struct vm_cpuid *out);
 /* cpuid_physical_bits() - the width of a guest-physical address. Pure. */
 unsigned cpuid_physical_bits(const struct vm_cpuid *cpuid);
 
 /* vcpu_create(), vcpu_destroy() - fd, kvm_run mapping, CPUID, MSRs, local interrupt pins. */
-int vcpu_create(struct vm *vm, struct vcpu *vcpu, unsigned index, unsigned count, struct error *e);
+int vcpu_create(struct vm *vm, struct vcpu *vcpu, unsigned index, struct error *e);
 void vcpu_destroy(struct vcpu *vcpu);
 /* vcpu_thread() - runs the guest until an exit is requested; @arg is the struct vcpu. */
 void *vcpu_thread(void *arg);

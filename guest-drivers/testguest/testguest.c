@@ -9,6 +9,7 @@
  *   read  addr= size= count=    MMIO reads; ends with the last value
  *   write addr= size= count= value=   MMIO writes
  *   smp cpus=                   starts the other processors; ends with how many counted
+ *   topology cpus=              every processor writes its place (see report_place()); ends as smp
  *   irq count= vector=          waits for messages; ends with how many came
  *   intx pin= count= vector=    the same for a level-triggered pin of the I/O APIC
  *   reset                       through port 0xcf9
@@ -87,6 +88,7 @@ static char interrupt_stack[8192] __attribute__((aligned(16)));
 static int user; /* in ring 3 by now */
 static volatile uint32_t interrupts, processors;
 static volatile uint32_t expect_exception;
+static volatile uint32_t tell_places;
 
 /* ---- the machine ------------------------------------------------------------------------- */
 
@@ -370,8 +372,33 @@ static uint32_t do_write(const char *cmdline)
 	return 0;
 }
 
+static void cpuid(uint32_t leaf, uint32_t index, uint32_t out[4])
+{
+	__asm__ volatile("cpuid"
+			 : "=a"(out[0]), "=b"(out[1]), "=c"(out[2]), "=d"(out[3])
+			 : "a"(leaf), "c"(index));
+}
+
+/*
+ * 64 bits to the test device's offset 8: the x2APIC ID (leaf 0xb), from bit 32 the APIC ID of leaf 1, from
+ * bit 40 and 44 how many bits of it are below the core and below the socket.
+ */
+static void report_place(void)
+{
+	uint32_t one[4], thread[4], core[4];
+
+	cpuid(1, 0, one);
+	cpuid(0xb, 0, thread);
+	cpuid(0xb, 1, core);
+	write_sized(TEST_DEVICE + 8, 8,
+		    core[3] | (uint64_t)(one[1] >> 24) << 32 | (uint64_t)(thread[0] & 0xf) << 40 |
+			    (uint64_t)(core[0] & 0xf) << 44);
+}
+
 void testguest_ap(void)
 {
+	if (tell_places)
+		report_place();
 	__asm__ volatile("lock incl %0" : "+m"(processors));
 }
 
@@ -396,6 +423,13 @@ static uint32_t do_smp(const char *cmdline)
 	while (processors < others)
 		__asm__ volatile("pause");
 	return processors + 1;
+}
+
+static uint32_t do_topology(const char *cmdline)
+{
+	tell_places = 1;
+	report_place();
+	return do_smp(cmdline);
 }
 
 static uint32_t do_irq(const char *cmdline)
@@ -443,10 +477,10 @@ static const struct {
 	const char *word;
 	uint32_t (*run)(const char *cmdline);
 } modes[] = {
-	{ "hello", do_hello }, { "string", do_string }, { "read", do_read },
-	{ "write", do_write }, { "smp", do_smp },	{ "irq", do_irq },
-	{ "intx", do_intx },   { "reset", do_reset },	{ "triple", do_triple },
-	{ "ud", do_ud },
+	{ "hello", do_hello }, { "string", do_string },	    { "read", do_read },
+	{ "write", do_write }, { "smp", do_smp },	    { "irq", do_irq },
+	{ "intx", do_intx },   { "reset", do_reset },	    { "triple", do_triple },
+	{ "ud", do_ud },       { "topology", do_topology },
 };
 
 void testguest_main(const struct start_info *info)

@@ -37,6 +37,30 @@ static void what_is_not_a_pci_address_is_refused(void **state)
 		assert_int_equal(pci_address_parse(bad[i], &a), -EINVAL);
 }
 
+static void cpu_lists_are_read_and_written_as_the_kernel_does(void **state)
+{
+	static const char *const bad[] = { ",", "1,",	"-1",	  "3-1", "1-",
+					   "a", "8192", "0-8192", "1 ",	 "1;2" };
+	struct cpu_list list, other;
+	char text[64], cut[6];
+
+	assert_int_equal(cpu_list_parse("0-3,8,63-65,8191", &list), 0);
+	assert_int_equal(cpu_list_count(&list), 9);
+	assert_true(cpu_list_has(&list, 64) && cpu_list_has(&list, 8191));
+	assert_false(cpu_list_has(&list, 7) || cpu_list_has(&list, 8192));
+	assert_string_equal(cpu_list_format(&list, text, sizeof(text)), "0-3,8,63-65,8191");
+	assert_string_equal(cpu_list_format(&list, cut, sizeof(cut)), "0-3,8");
+	assert_int_equal(cpu_list_parse("2-9", &other), 0);
+	cpu_list_and(&list, &other);
+	assert_string_equal(cpu_list_format(&list, text, sizeof(text)), "2-3,8");
+	assert_int_equal(cpu_list_parse("", &list), 0);
+	assert_int_equal(cpu_list_count(&list), 0);
+	for (unsigned i = 0; i < ARRAY_SIZE(bad); i++)
+		assert_int_equal(cpu_list_parse(bad[i], &list), -EINVAL);
+	assert_int_equal(cpu_list_allowed(&list), 0);
+	assert_true(cpu_list_count(&list) > 0);
+}
+
 static void an_error_keeps_code_text_and_next_command(void **state)
 {
 	struct error e = { 0 };
@@ -105,6 +129,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(a_pci_address_is_read_in_both_forms_and_written_in_one),
 		cmocka_unit_test(what_is_not_a_pci_address_is_refused),
+		cmocka_unit_test(cpu_lists_are_read_and_written_as_the_kernel_does),
 		cmocka_unit_test(an_error_keeps_code_text_and_next_command),
 		cmocka_unit_test(small_files_are_read_whole_or_refused),
 		cmocka_unit_test(a_short_file_is_an_error_and_not_a_short_read),

@@ -125,10 +125,10 @@ static void cpus_are_1_to_254(void **state)
 {
 	struct fixture *f = *state;
 
-	assert_int_equal(set(f, "cpus", "254"), 0);
-	assert_int_equal(f->config.cpus, 254);
+	assert_int_equal(set(f, "cpus", "255"), 0);
+	assert_int_equal(f->config.cpus, 255);
 	expect_bad(f, "cpus", "0");
-	expect_bad(f, "cpus", "255");
+	expect_bad(f, "cpus", "256");
 	expect_bad(f, "cpus", "4x");
 	expect_bad(f, "cpus", " 4");
 	expect_bad(f, "cpus", "-4");

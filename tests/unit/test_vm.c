@@ -285,7 +285,7 @@ static void cpuid_numbers_the_vcpus_and_shows_one_package(void **state)
 					  { .function = 0x1f, .eax = 77, .edx = 99 },
 					  { .function = 0x80000008, .eax = 0x3028, .ecx = 0x70ff },
 				  } };
-	cpuid_for_vcpu(&host, 5, 6, true, &out);
+	cpuid_for_vcpu(&host, &(struct cpu_topology){ 1, 6, 1 }, 5, true, &out);
 	assert_int_equal(leaf_of(&out, 1, 0)->ebx, 0x05083456);
 	assert_int_equal(leaf_of(&out, 1, 0)->ecx, 1u << 24 | 1u << 31);
 	assert_int_equal(leaf_of(&out, 4, 0)->eax, 7u << 26 | 1u << 5 | 1);
@@ -300,9 +300,164 @@ static void cpuid_numbers_the_vcpus_and_shows_one_package(void **state)
 	}
 	assert_int_equal(leaf_of(&out, 0x80000008, 0)->ecx, 0x3005);
 	assert_int_equal(cpuid_physical_bits(&host), 40);
-	cpuid_for_vcpu(&host, 0, 1, false, &out);
+	cpuid_for_vcpu(&host, &(struct cpu_topology){ 1, 1, 1 }, 0, false, &out);
 	assert_int_equal(leaf_of(&out, 1, 0)->ecx, 1u << 31);
 	assert_int_equal(leaf_of(&out, 1, 0)->edx, 0);
+}
+
+/* Two sockets of three cores of two threads: bit 0 is the thread, bits 1 and 2 the core. */
+static const struct cpu_topology wide = { 2, 3, 2 };
+
+static void cpuid_of_intel_tells_threads_cores_and_sockets(void **state)
+{
+	static struct vm_cpuid host, out;
+
+	host = (struct vm_cpuid){
+		.nent = 5,
+		.entries = {
+			{ .function = 0, .eax = 0x1f, .edx = 0x49656e69 },
+			{ .function = 1, .ebx = 0xff },
+			{ .function = 4, .eax = 2u << 5 | 1 },
+			{ .function = 4, .index = 3, .eax = 3u << 5 | 3 },
+			{ .function = 0x1f },
+		},
+	};
+	/* socket 1, core 2, thread 1 */
+	cpuid_for_vcpu(&host, &wide, 11, false, &out);
+	assert_int_equal(leaf_of(&out, 1, 0)->ebx, 13u << 24 | 8u << 16 | 0xff);
+	assert_int_equal(leaf_of(&out, 1, 0)->edx, 1u << 28);
+	/* L2: the two threads of a core; L3: the eight APIC IDs of a socket; four core IDs in it */
+	assert_int_equal(leaf_of(&out, 4, 0)->eax, 3u << 26 | 1u << 14 | 2u << 5 | 1);
+	assert_int_equal(leaf_of(&out, 4, 3)->eax, 3u << 26 | 7u << 14 | 3u << 5 | 3);
+	for (unsigned function = 0xb; function <= 0x1f; function += 0x14) {
+		assert_int_equal(leaf_of(&out, function, 0)->eax, 1);
+		assert_int_equal(leaf_of(&out, function, 0)->ebx, 2);
+		assert_int_equal(leaf_of(&out, function, 1)->eax, 3);
+		assert_int_equal(leaf_of(&out, function, 1)->ebx, 6);
+		assert_int_equal(leaf_of(&out, function, 1)->edx, 13);
+	}
+}
+
+static void cpuid_of_amd_tells_threads_cores_and_sockets(void **state)
+{
+	static struct vm_cpuid host, out;
+
+	host = (struct vm_cpuid){
+		.nent = 7,
+		.entries = {
+			{ .function = 0, .eax = 0xd, .edx = 0x69746e65 },
+			{ .function = 1 },
+			{ .function = 0x80000001 },
+			{ .function = 0x80000008, .ecx = 0x1f0ff },
+			{ .function = 0x8000001d, .index = 3, .eax = 3u << 5 | 3 },
+			{ .function = 0x8000001e, .eax = 77, .ebx = 77, .ecx = 77 },
+			{ .function = 0x80000026, .eax = 77 },
+		},
+	};
+	cpuid_for_vcpu(&host, &wide, 11, false, &out);
+	assert_int_equal(leaf_of(&out, 0x80000001, 0)->ecx, 1u << 1);
+	assert_int_equal(leaf_of(&out, 0x80000008, 0)->ecx, 0x10000 | 3u << 12 | 5);
+	assert_int_equal(leaf_of(&out, 0x8000001d, 3)->eax, 7u << 14 | 3u << 5 | 3);
+	assert_int_equal(leaf_of(&out, 0x8000001e, 0)->eax, 13);
+	assert_int_equal(leaf_of(&out, 0x8000001e, 0)->ebx, 1u << 8 | 2);
+	assert_int_equal(leaf_of(&out, 0x8000001e, 0)->ecx, 1);
+	for (unsigned i = 0; i < out.nent; i++)
+		assert_int_not_equal(out.entries[i].function, 0x80000026);
+}
+
+static void every_vcpu_reads_its_own_place_from_cpuid(void **state)
+{
+	/* by socket, core and thread */
+	static const uint32_t ids[] = { 0, 1, 2, 3, 4, 5, 6, 7 };
+	struct cpu_topology topology = { 2, 2, 2 };
+	unsigned seen = 0;
+	struct machine m;
+	char reason[256];
+
+	need_kvm();
+	machine_init_topology(&m, 8, &topology);
+	machine_start(&m, "topology cpus=8");
+	if (machine_join(&m, reason) != VM_EXIT_POWER_OFF)
+		fail_msg("%s", reason);
+	assert_int_equal(m.result, 8);
+	assert_int_equal(m.accesses, 8);
+	for (unsigned i = 0; i < 8; i++) {
+		uint32_t id = (uint32_t)m.values[i];
+
+		seen |= 1u << id;
+		assert_int_equal(m.values[i] >> 32 & 0xff, id); /* leaf 1 says the same */
+		assert_int_equal(m.values[i] >> 40 & 0xf, 1);	/* a bit for the thread */
+		assert_int_equal(m.values[i] >> 44 & 0xf, 2);	/* and one for the core */
+	}
+	for (unsigned i = 0; i < ARRAY_SIZE(ids); i++)
+		assert_true(seen >> ids[i] & 1);
+	machine_release(&m);
+}
+
+static void a_topology_that_kvm_cannot_number_is_refused_in_words(void **state)
+{
+	static const struct {
+		struct cpu_topology topology;
+		unsigned vcpus;
+	} bad[] = {
+		{ { 2, 2, 1 }, 3 },    /* is of four */
+		{ { 40, 3, 2 }, 240 }, /* leaves gaps: the last ID is 317 */
+		{ { 1, 256, 1 }, 256 },
+	};
+	struct error e = { 0 };
+	struct vm *vm;
+
+	need_kvm();
+	for (unsigned i = 0; i < ARRAY_SIZE(bad); i++) {
+		assert_int_equal(vm_create(&vm, &e), 0);
+		assert_int_equal(vm_set_topology(vm, &bad[i].topology, &e), 0);
+		assert_int_equal(vm_add_vcpus(vm, bad[i].vcpus, &e), -EINVAL);
+		assert_string_equal(e.code, "bad-vcpu-count");
+		vm_destroy(vm);
+	}
+}
+
+static void as_many_vcpus_as_kvm_gives_are_created(void **state)
+{
+	struct error e = { 0 };
+	struct vm *vm;
+	int max;
+
+	need_kvm();
+	assert_int_equal(vm_create(&vm, &e), 0);
+	max = MIN(vm_capability(vm->fd, KVM_CAP_MAX_VCPUS), VM_VCPUS_MAX);
+	if (vm_add_vcpus(vm, (unsigned)max, &e))
+		fail_msg("%s", e.text);
+	assert_int_equal(vm->vcpus[max - 1].apic_id, max - 1);
+	vm_destroy(vm);
+}
+
+/* What a vCPU's thread may run on, as the kernel tells. */
+static void a_vcpu_runs_where_it_is_pinned(void **state)
+{
+	static struct cpu_list allowed, one, now;
+	char reason[256];
+	struct machine m;
+	unsigned cpu = 0;
+
+	need_kvm();
+	assert_int_equal(cpu_list_allowed(&allowed), 0);
+	while (!cpu_list_has(&allowed, cpu))
+		cpu++;
+	memset(&one, 0, sizeof(one));
+	cpu_list_add(&one, cpu);
+	machine_init(&m, 2);
+	vm_set_affinity(m.vm, 1, &one);
+	machine_start(&m, "irq count=1");
+	assert_int_equal(
+		pthread_getaffinity_np(m.vm->vcpus[1].thread, sizeof(now), (cpu_set_t *)&now), 0);
+	assert_memory_equal(&now, &one, sizeof(now));
+	assert_int_equal(
+		pthread_getaffinity_np(m.vm->vcpus[0].thread, sizeof(now), (cpu_set_t *)&now), 0);
+	assert_memory_equal(&now, &allowed, sizeof(now));
+	vm_request_exit(m.vm, VM_EXIT_STOPPED, "seen");
+	machine_join(&m, reason);
+	machine_release(&m);
 }
 
 static void physical_bits_are_what_both_processor_and_nesting_reach(void **state)
@@ -413,6 +568,12 @@ int main(void)
 		cmocka_unit_test(start_that_fails_half_way_leaves_no_vcpu_running),
 		cmocka_unit_test(exit_requested_at_any_moment_of_the_start_is_not_lost),
 		cmocka_unit_test(cpuid_numbers_the_vcpus_and_shows_one_package),
+		cmocka_unit_test(cpuid_of_intel_tells_threads_cores_and_sockets),
+		cmocka_unit_test(cpuid_of_amd_tells_threads_cores_and_sockets),
+		cmocka_unit_test(every_vcpu_reads_its_own_place_from_cpuid),
+		cmocka_unit_test(a_topology_that_kvm_cannot_number_is_refused_in_words),
+		cmocka_unit_test(as_many_vcpus_as_kvm_gives_are_created),
+		cmocka_unit_test(a_vcpu_runs_where_it_is_pinned),
 		cmocka_unit_test(physical_bits_are_what_both_processor_and_nesting_reach),
 		cmocka_unit_test(twenty_lives_leave_no_descriptor),
 		cmocka_unit_test(bad_vcpu_counts_are_refused_in_words),

@@ -194,7 +194,9 @@ static inline uint32_t load_testguest(struct machine *m)
 	return entry;
 }
 
-static inline void machine_init(struct machine *m, unsigned vcpus)
+/* @topology: NULL for cores of one socket */
+static inline void machine_init_topology(struct machine *m, unsigned vcpus,
+					 const struct cpu_topology *topology)
 {
 	struct error e = { 0 };
 
@@ -203,12 +205,18 @@ static inline void machine_init(struct machine *m, unsigned vcpus)
 	assert_true(m->ready_fd >= 0);
 	if (guest_memory_create(&m->memory, &e) ||
 	    guest_memory_add_ram(m->memory, 0, 8 * MIB, &e) || vm_create(&m->vm, &e) ||
-	    vm_follow(m->vm, m->memory, &e) || vm_add_vcpus(m->vm, vcpus, &e))
+	    vm_follow(m->vm, m->memory, &e) || (topology && vm_set_topology(m->vm, topology, &e)) ||
+	    vm_add_vcpus(m->vm, vcpus, &e))
 		fail_msg("%s", e.text);
 	assert_int_equal(dispatch_add(vm_ports(m->vm), PORT_SERIAL, 8, &serial_handler, m), 0);
 	assert_int_equal(dispatch_add(vm_ports(m->vm), PORT_RESET, 1, &reset_handler, m), 0);
 	assert_int_equal(
 		dispatch_add(vm_mmio(m->vm), LAYOUT_PLATFORM_START, 0x2000, &test_handler, m), 0);
+}
+
+static inline void machine_init(struct machine *m, unsigned vcpus)
+{
+	machine_init_topology(m, vcpus, NULL);
 }
 
 static inline void machine_release(struct machine *m)
