@@ -193,8 +193,8 @@ static int set_vfio(struct machine_config *config, const struct setting *setting
 		return error_set(e, ENOSPC, "bad-value", NULL, "%s: %u devices are the most",
 				 setting->word, MACHINE_DEVICES_MAX);
 	if (machine_device_parse(setting->value, setting->folder, &device, &inner))
-		return error_set(e, inner.err, inner.code, NULL, "%s: %s", setting->word,
-				 inner.text);
+		return error_set(e, inner.err, inner.code, inner.next[0] ? inner.next : NULL,
+				 "%s: %s", setting->word, inner.text);
 	for (unsigned i = 0; i < config->device_count; i++)
 		if (pci_address_equal(&config->devices[i].address, &device.address))
 			return error_set(e, EEXIST, "bad-value", NULL, "%s: %s is named twice",
@@ -324,7 +324,8 @@ static const struct word words[] = {
 	{ "disk", "PATH[,readonly]", "virtio disk: raw file or block device; may be repeated",
 	  set_disk },
 	{ "net", "user|tap=IF[,mac=MAC]", "virtio network interface; may be repeated", set_net },
-	{ "vfio", "BDF", "assign this PCI function; may be repeated", set_vfio },
+	{ "vfio", "BDF[,rom=off|device|PATH][,clique=N]",
+	  "assign this PCI function; may be repeated", set_vfio },
 	{ "vfio-user", "SOCKET", "the device of a vfio-user server; may be repeated",
 	  set_vfio_user },
 	{ "iommu", "auto|iommufd|type1", "how DMA of assigned devices is mapped (auto)",
@@ -570,6 +571,9 @@ int machine_config_validate(const struct machine_config *config, struct error *e
 		err = readable("initrd", "initrd-missing", config->initrd, e);
 	for (unsigned i = 0; i < config->disk_count && !err; i++)
 		err = readable("disk", "disk-missing", config->disks[i].path, e);
+	for (unsigned i = 0; i < config->device_count && !err; i++)
+		if (config->devices[i].rom_path[0])
+			err = readable("ROM", "rom-missing", config->devices[i].rom_path, e);
 	for (unsigned i = 0; i < config->user_count && !err; i++)
 		err = is_socket(config->users[i], e);
 	return err;

@@ -30,10 +30,14 @@ struct machine_net {
 /* A PCI function to assign, and how. */
 struct machine_device {
 	struct pci_address address;
+	bool device_rom;     /* show the device's own expansion ROM */
+	char rom_path[4096]; /* show this file's contents as one; "": no */
+	bool in_p2p_clique;
+	uint8_t p2p_clique; /* 0-15 */
 };
 
 /*
- * machine_device_parse() - "0000:01:00.0[,WORD=VALUE]..." to a device.
+ * machine_device_parse() - "0000:01:00.0[,rom=off|device|PATH][,clique=0..15]" to a device.
  * @folder: relative paths are seen from it; "": from the current one
  * Returns 0 or -EINVAL ("bad-value").
  */
@@ -106,10 +110,10 @@ enum machine_action {
 int machine_config_args(struct machine_config *config, int argc, char **argv,
 			enum machine_action *action, struct error *e);
 /*
- * machine_config_validate() - what a machine needs is there: a kernel is named; kernel, initrd and
- * disks can be read, sockets of vfio-user servers are there. Keeps nothing open and touches no device.
- * Errors: "no-kernel", "kernel-missing", "initrd-missing", "disk-missing", "no-vfio-user-socket",
- * "bad-value".
+ * machine_config_validate() - what a machine needs is there: a kernel is named; kernel, initrd, disks
+ * and ROM files can be read, sockets of vfio-user servers are there. Keeps nothing open and touches no device.
+ * Errors: "no-kernel", "kernel-missing", "initrd-missing", "disk-missing", "rom-missing",
+ * "no-vfio-user-socket", "bad-value".
  */
 int machine_config_validate(const struct machine_config *config, struct error *e);
 /* machine_topology() - as said, or else sockets of one-thread cores, one a node where they match. */

@@ -75,7 +75,37 @@ static int ranges_check(const struct machine *machine, struct error *e)
 struct vfio_pci_options machine_device_options(const struct machine *machine,
 					       const struct machine_assigned *assigned)
 {
-	return (struct vfio_pci_options){ .intx = machine->config->intx };
+	return (struct vfio_pci_options){
+		.intx = machine->config->intx,
+		.rom = assigned->rom,
+		.in_p2p_clique = assigned->wanted.in_p2p_clique,
+		.p2p_clique = assigned->wanted.p2p_clique,
+	};
+}
+
+int machine_assigned_open(struct machine *machine, const struct machine_device *wanted,
+			  struct machine_assigned *out, struct error *e)
+{
+	const char *path = wanted->rom_path[0] ? wanted->rom_path : NULL;
+	int err;
+
+	*out = (struct machine_assigned){ .wanted = *wanted };
+	err = vfio_device_open("", &wanted->address, machine->space, &out->device, e);
+	if (err)
+		return err;
+	/* Once and before the guest runs: a file may be out of reach later. */
+	if (path || wanted->device_rom)
+		err = vfio_rom_load(out->device, path, &out->rom, e);
+	if (err)
+		machine_assigned_close(out);
+	return err;
+}
+
+void machine_assigned_close(struct machine_assigned *assigned)
+{
+	vfio_device_close(assigned->device);
+	vfio_rom_free(assigned->rom);
+	*assigned = (struct machine_assigned){ 0 };
 }
 
 static int devices_open(struct machine *machine, struct error *e)
@@ -90,11 +120,8 @@ static int devices_open(struct machine *machine, struct error *e)
 	if (err)
 		return err;
 	for (unsigned i = 0; i < config->device_count; i++) {
-		struct machine_assigned *assigned = &machine->devices[machine->device_count];
-
-		assigned->wanted = config->devices[i];
-		err = vfio_device_open("", &assigned->wanted.address, machine->space,
-				       &assigned->device, e);
+		err = machine_assigned_open(machine, &config->devices[i],
+					    &machine->devices[machine->device_count], e);
 		if (err)
 			return err;
 		machine->device_count++;
@@ -321,7 +348,7 @@ static void devices_close(struct machine *machine)
 	if (machine->following)
 		iommu_space_unfollow(machine->space, machine->memory);
 	while (machine->device_count)
-		vfio_device_close(machine->devices[--machine->device_count].device);
+		machine_assigned_close(&machine->devices[--machine->device_count]);
 	iommu_space_close(machine->space);
 }
 

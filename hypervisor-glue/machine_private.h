@@ -28,6 +28,7 @@ struct machine_software {
 /* A kernel device behind the IOMMU, and what was asked for. */
 struct machine_assigned {
 	struct vfio_device *device;
+	struct vfio_rom *rom; /* NULL: the guest sees none */
 	struct machine_device wanted;
 };
 
@@ -64,6 +65,13 @@ struct session_end {
  */
 int session_run(struct machine *machine, struct session_end *end, struct error *e);
 
+/*
+ * machine_assigned_open() - open the device that @wanted describes in the machine's address space, and
+ * read its ROM. On failure nothing is left open.
+ */
+int machine_assigned_open(struct machine *machine, const struct machine_device *wanted,
+			  struct machine_assigned *out, struct error *e);
+void machine_assigned_close(struct machine_assigned *assigned);
 /* machine_device_options() - how the function of @assigned is shown to the guest. */
 struct vfio_pci_options machine_device_options(const struct machine *machine,
 					       const struct machine_assigned *assigned);

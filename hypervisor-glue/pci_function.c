@@ -47,7 +47,7 @@ struct pci_function {
 	int intx_trigger;	     /* -1: down */
 	pthread_mutex_t decode_lock; /* of @bars; below the function's lock, above the VM's */
 	bool waiting;		     /* atomic: a BAR is wanted and not decoded */
-	struct function_bar bars[VFIO_PCI_BARS];
+	struct function_bar bars[VFIO_PCI_PLACES];
 	unsigned vector_count;
 	struct function_vector *vectors;
 };
@@ -146,7 +146,7 @@ static void waiting_update(struct pci_function *function)
 {
 	bool waiting = false;
 
-	for (unsigned i = 0; i < VFIO_PCI_BARS; i++)
+	for (unsigned i = 0; i < VFIO_PCI_PLACES; i++)
 		waiting |= function->bars[i].wanted && !function->bars[i].decoded;
 	__atomic_store_n(&function->waiting, waiting, __ATOMIC_RELEASE);
 }
@@ -157,7 +157,7 @@ static void bar_update(void *opaque, unsigned index, bool enabled, uint64_t gpa,
 	struct pci_function *function = opaque;
 	struct function_bar *bar;
 
-	if (index >= VFIO_PCI_BARS)
+	if (index >= VFIO_PCI_PLACES)
 		return;
 	bar = &function->bars[index];
 	pthread_mutex_lock(&function->decode_lock);
@@ -177,7 +177,7 @@ void pci_function_retry(struct pci_function *function)
 	if (!__atomic_load_n(&function->waiting, __ATOMIC_ACQUIRE))
 		return;
 	pthread_mutex_lock(&function->decode_lock);
-	for (unsigned i = 0; i < VFIO_PCI_BARS; i++)
+	for (unsigned i = 0; i < VFIO_PCI_PLACES; i++)
 		if (function->bars[i].wanted && !function->bars[i].decoded)
 			decode_on(function, &function->bars[i]);
 	waiting_update(function);
@@ -333,7 +333,7 @@ int pci_function_create(struct vm *vm, struct vfio_device *device,
 	function->device = device;
 	function->intx_trigger = -1;
 	pthread_mutex_init(&function->decode_lock, NULL);
-	for (unsigned i = 0; i < VFIO_PCI_BARS; i++)
+	for (unsigned i = 0; i < VFIO_PCI_PLACES; i++)
 		function->bars[i] = (struct function_bar){ .function = function, .index = i };
 	function->vector_count = device_vectors(device);
 	function->vectors = calloc(function->vector_count + 1, sizeof(*function->vectors));

@@ -34,7 +34,7 @@ struct pci_placed_bar {
 struct pci_placed_slot {
 	bool behind_port;
 	unsigned bar_count;
-	struct pci_placed_bar bars[PCI_FUNCTIONS_MAX * VFIO_PCI_BARS];
+	struct pci_placed_bar bars[PCI_FUNCTIONS_MAX * VFIO_PCI_PLACES];
 	struct pci_window windows[PCI_WINDOW_KINDS]; /* out: the port's; size 0: closed */
 };
 

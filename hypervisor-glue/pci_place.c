@@ -55,7 +55,7 @@ static void gather_bars(const struct pci_slot *slot, struct pci_placed_slot *pla
 {
 	placed->behind_port = slot->behind_port;
 	for (unsigned i = 0; i < slot->function_count; i++) {
-		for (unsigned bar = 0; bar < VFIO_PCI_BARS; bar++) {
+		for (unsigned bar = 0; bar < VFIO_PCI_PLACES; bar++) {
 			const struct vfio_pci_bar *facts =
 				vfio_pci_bar(pci_function_pci(slot->functions[i]), bar);
 
@@ -83,9 +83,9 @@ static void place_slot(struct pci_host *host, struct pci_slot *slot,
 	for (unsigned i = 0; i < slot->function_count; i++) {
 		struct pci_function *function = slot->functions[i];
 		struct vfio_pci *pci = pci_function_pci(function);
-		const struct pci_placed_bar *bars = &placed->bars[i * VFIO_PCI_BARS];
+		const struct pci_placed_bar *bars = &placed->bars[i * VFIO_PCI_PLACES];
 
-		for (unsigned bar = 0; bar < VFIO_PCI_BARS; bar++)
+		for (unsigned bar = 0; bar < VFIO_PCI_PLACES; bar++)
 			if (bars[bar].size)
 				vfio_pci_set_bar(pci, bar, bars[bar].base);
 		vfio_pci_set_multifunction(pci, slot->function_count > 1);

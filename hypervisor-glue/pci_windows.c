@@ -25,7 +25,7 @@
 #define BAR_SIZE_MAX	(UINT64_C(1) << 48) /* and so no sum of sizes wraps */
 #define MEM64_ALIGN	GIB
 #define NOT_PLACED	UINT64_MAX
-#define SLOT_BARS_MAX	(PCI_FUNCTIONS_MAX * VFIO_PCI_BARS)
+#define SLOT_BARS_MAX	(PCI_FUNCTIONS_MAX * VFIO_PCI_PLACES)
 
 struct item {
 	uint64_t size, align; /* align: power of two */

@@ -11,7 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "vfio/pci_internal.h"
+#include "vfio/quirk.h"
 
 static void capabilities_find(struct vfio_pci *pci, const struct vfio_pci_options *options)
 {
@@ -42,6 +42,7 @@ int vfio_pci_create(struct vfio_device *device, const struct vfio_pci_options *o
 	pci->device = device;
 	pci->host = host;
 	pci->opaque = opaque;
+	pci->rom = options->rom;
 	pci->intx_trigger = pci->intx_resample = -1;
 	pci->error_fd = pci->request_fd = -1;
 	ret = pthread_mutex_init(&pci->lock, NULL);
@@ -64,6 +65,10 @@ int vfio_pci_create(struct vfio_device *device, const struct vfio_pci_options *o
 	pci->has_intx = options->intx && pci->original[PCI_INTERRUPT_PIN] &&
 			pci_irq_count(pci, VFIO_PCI_INTX_IRQ_INDEX);
 	pci_config_init(pci);
+	pci_extended_init(pci);
+	ret = pci_quirks_init(pci, options, e);
+	if (ret)
+		goto fail;
 	ret = pci_bars_map(pci, e);
 	if (ret)
 		goto fail;
@@ -84,6 +89,7 @@ void vfio_pci_destroy(struct vfio_pci *pci)
 {
 	if (!pci)
 		return;
+	pci_quirks_fini(pci);
 	/* Stop DMA before anything the device might be using goes away. */
 	memset(pci->config + PCI_COMMAND, 0, 2);
 	if (pci->commanded)

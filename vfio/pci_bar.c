@@ -1,22 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
- * BARs: how large and of what kind, where the guest has them decode, which parts of them it may reach
- * without leaving the guest, and its accesses to the rest.
- *
- * Every BAR that can be mapped gets its whole size reserved without access; the device is mapped over
- * the areas a guest may reach directly (whole pages, none of them holding MSI-X table or PBA). So an
- * error in an offset faults instead of reaching something else. The addresses are congruent with the
- * guest's (BARs are naturally aligned) up to 1 GiB, so that huge page table entries can be used.
- * The mappings last as long as the function: turning decode off only takes them from the guest.
+ * BARs and the expansion ROM: how large and of what kind, where the guest has them decode, and its
+ * accesses to what it cannot reach directly (pci_bar_map.c).
  *
  * Guest accesses that trap take no lock: what they look at is set before the function is used and
- * does not change, but for `enabled`, which is read once.
+ * does not change, but for `enabled`, which is read once. The ROM is a copy made once, read-only.
  */
 #include <errno.h>
-#include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
-#include <unistd.h>
 
 #include "vfio/pci_internal.h"
 
@@ -57,6 +48,10 @@ int pci_bars_discover(struct vfio_pci *pci, struct error *e)
 		if (type.is_64)
 			i++; /* the upper half is no BAR of its own */
 	}
+	if (pci->rom) {
+		pci->bars[VFIO_PCI_ROM].facts.size = pci->rom->size;
+		pci->bars[VFIO_PCI_ROM].region_size = pci->rom->size;
+	}
 	return 0;
 }
 
@@ -92,7 +87,7 @@ uint32_t pci_bar_writable(const struct vfio_pci *pci, unsigned index)
 
 static uint64_t bar_address(const struct vfio_pci *pci, unsigned index)
 {
-	unsigned at = PCI_BASE_ADDRESS_0 + 4 * index;
+	unsigned at = pci_bar_register(index);
 	uint64_t address = pci_get32(pci->config, at) & pci_bar_writable(pci, index);
 
 	if (pci->bars[index].facts.is_64)
@@ -111,6 +106,16 @@ static bool address_ok(const struct vfio_pci_bar *facts, uint64_t address)
 					: UINT64_C(0xffffffff);
 
 	return address && address < limit && facts->size <= limit - address;
+}
+
+/* What COMMAND switches on; the ROM has a switch of its own besides (PCI 3.0, 6.2.5.2). */
+static bool decode_on(const struct vfio_pci *pci, unsigned index)
+{
+	uint16_t command = pci_get16(pci->config, PCI_COMMAND);
+
+	if (index == VFIO_PCI_ROM && !(pci->config[PCI_ROM_ADDRESS] & PCI_ROM_ADDRESS_ENABLE))
+		return false;
+	return command & (pci->bars[index].facts.is_io ? PCI_COMMAND_IO : PCI_COMMAND_MEMORY);
 }
 
 static void bar_off(struct vfio_pci *pci, unsigned index)
@@ -134,43 +139,40 @@ static void bar_on(struct vfio_pci *pci, unsigned index, uint64_t address)
 
 void pci_bars_update(struct vfio_pci *pci)
 {
-	uint16_t command = pci_get16(pci->config, PCI_COMMAND);
-	uint64_t address[VFIO_PCI_BARS];
-	bool wanted[VFIO_PCI_BARS];
+	uint64_t address[VFIO_PCI_PLACES];
+	bool wanted[VFIO_PCI_PLACES];
 
 	/* All that go before any that come: two BARs may change places. */
-	for (unsigned i = 0; i < VFIO_PCI_BARS; i++) {
+	for (unsigned i = 0; i < VFIO_PCI_PLACES; i++) {
 		const struct vfio_pci_bar *facts = &pci->bars[i].facts;
 
 		address[i] = facts->size ? bar_address(pci, i) : 0;
-		wanted[i] = facts->size &&
-			    command & (facts->is_io ? PCI_COMMAND_IO : PCI_COMMAND_MEMORY) &&
-			    address_ok(facts, address[i]);
+		wanted[i] = facts->size && decode_on(pci, i) && address_ok(facts, address[i]);
 		if (!wanted[i] || address[i] != facts->gpa)
 			bar_off(pci, i);
 	}
-	for (unsigned i = 0; i < VFIO_PCI_BARS; i++)
+	for (unsigned i = 0; i < VFIO_PCI_PLACES; i++)
 		if (wanted[i] && !pci->bars[i].facts.enabled)
 			bar_on(pci, i, address[i]);
 }
 
 void pci_bars_off(struct vfio_pci *pci)
 {
-	for (unsigned i = 0; i < VFIO_PCI_BARS; i++)
+	for (unsigned i = 0; i < VFIO_PCI_PLACES; i++)
 		bar_off(pci, i);
 }
 
 const struct vfio_pci_bar *vfio_pci_bar(const struct vfio_pci *pci, unsigned bar)
 {
-	return bar < VFIO_PCI_BARS ? &pci->bars[bar].facts : NULL;
+	return bar < VFIO_PCI_PLACES ? &pci->bars[bar].facts : NULL;
 }
 
 void vfio_pci_set_bar(struct vfio_pci *pci, unsigned bar, uint64_t gpa)
 {
-	unsigned at = PCI_BASE_ADDRESS_0 + 4 * bar;
+	unsigned at = pci_bar_register(bar);
 	struct vfio_pci_bar *facts;
 
-	if (bar >= VFIO_PCI_BARS || !pci->bars[bar].facts.size)
+	if (bar >= VFIO_PCI_PLACES || !pci->bars[bar].facts.size)
 		return;
 	facts = &pci->bars[bar].facts;
 	pthread_mutex_lock(&pci->lock);
@@ -184,184 +186,12 @@ void vfio_pci_set_bar(struct vfio_pci *pci, unsigned bar, uint64_t gpa)
 	pthread_mutex_unlock(&pci->lock);
 }
 
-/* ---- host mappings ------------------------------------------------------------------------- */
-
-/* @size bytes of address space without access, aligned to the BAR (at most 1 GiB). */
-static void *reserve(uint64_t size, uint64_t page_size)
-{
-	uint64_t align = MAX(MIN(size, GIB), page_size), span;
-	uintptr_t start, aligned;
-	void *at;
-
-	size = ALIGN_UP(size, page_size);
-	span = size + align - page_size;
-	at = mmap(NULL, span, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-	if (at == MAP_FAILED)
-		return NULL;
-	start = (uintptr_t)at;
-	aligned = ALIGN_UP(start, align);
-	if (aligned > start)
-		munmap(at, aligned - start);
-	if (aligned + size < start + span)
-		munmap((char *)at + (aligned - start) + size, start + span - aligned - size);
-	return (char *)at + (aligned - start);
-}
-
-/*
- * Map the device over one area. A mapping that fails may have left a hole in the reservation; it is
- * filled again before something else of the process lands there and is taken for ours. Returns
- * false where even that failed and the reservation is to be given up.
- */
-static bool map_area(struct vfio_pci *pci, unsigned index, void *hva, const struct vfio_area *area,
-		     bool *mapped)
-{
-	struct vfio_device *device = pci->device;
-	char *at = (char *)hva + area->offset;
-	int ret = device->ops->region_mmap(device, index, area->offset, area->size, at);
-	void *again;
-
-	*mapped = !ret;
-	if (!ret)
-		return true;
-	log_limited(LOG_LEVEL_WARN,
-		    "%s: BAR %u + 0x%llx cannot be mapped (%s): its accesses trap, which is slow",
-		    device->name, index, (unsigned long long)area->offset, strerror(-ret));
-	again = mmap(at, area->size, PROT_NONE,
-		     MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED_NOREPLACE, -1, 0);
-	if (again == at)
-		return true;
-	if (again == MAP_FAILED)
-		return errno == EEXIST; /* the reservation (or part of it) is still there */
-	munmap(again, area->size);
-	return false;
-}
-
-static int bar_map(struct vfio_pci *pci, unsigned index, struct error *e)
-{
-	uint64_t page_size = (uint64_t)sysconf(_SC_PAGESIZE);
-	struct vfio_pci_bar *facts = &pci->bars[index].facts;
-	struct vfio_area areas[ARRAY_SIZE(facts->areas)];
-	struct vfio_device *device = pci->device;
-	struct vfio_region region = { 0 };
-	struct vfio_area holes[2] = { 0 };
-	unsigned count, hole_count;
-	void *hva;
-
-	if (facts->is_io || !device->ops->region_mmap ||
-	    device->ops->get_region(device, index, &region))
-		return 0;
-	/* The size was decided at discovery; a region that says otherwise now is not mapped. */
-	if (region.size != pci->bars[index].region_size)
-		return 0;
-	hole_count = pci_msix_holes(pci, index, holes);
-	count = pci_areas_carve(&region, holes, hole_count, page_size, areas, ARRAY_SIZE(areas));
-	if (!count)
-		return 0;
-	hva = reserve(facts->size, page_size);
-	if (!hva)
-		return error_set(e, errno, "no-address-space", NULL,
-				 "%s: BAR %u: reserving 0x%llx bytes of address space: %s",
-				 device->name, index, (unsigned long long)facts->size,
-				 strerror(errno));
-	for (unsigned i = 0; i < count; i++) {
-		bool mapped;
-
-		if (!map_area(pci, index, hva, &areas[i], &mapped)) {
-			/* Give back what lies around the piece that is no longer ours. */
-			uint64_t end = areas[i].offset + areas[i].size;
-
-			munmap(hva, areas[i].offset);
-			munmap((char *)hva + end, ALIGN_UP(facts->size, page_size) - end);
-			facts->area_count = 0;
-			return 0;
-		}
-		if (mapped)
-			facts->areas[facts->area_count++] = areas[i];
-	}
-	if (!facts->area_count) {
-		munmap(hva, ALIGN_UP(facts->size, page_size));
-		return 0;
-	}
-	facts->hva = hva;
-	return 0;
-}
-
-/* Registers that take eventfds; those that do not lie in the BAR as said are left out. */
-static int bar_doorbells(struct vfio_pci *pci, unsigned index, struct error *e)
-{
-	struct pci_bar *bar = &pci->bars[index];
-	struct vfio_device *device = pci->device;
-	struct vfio_io_fd *fds;
-	unsigned kept = 0;
-	int count;
-
-	if (!device->ops->get_io_fds)
-		return 0;
-	fds = calloc(VFIO_IO_FDS_MAX, sizeof(*fds));
-	if (!fds)
-		return error_set(e, ENOMEM, "no-memory", NULL, "%s: out of memory", device->name);
-	count = device->ops->get_io_fds(device, index, fds);
-	for (int i = 0; i < MIN(count, VFIO_IO_FDS_MAX); i++) {
-		const struct vfio_io_fd *fd = &fds[i];
-		bool size_ok = fd->size == 0 || fd->size == 1 || fd->size == 2 || fd->size == 4 ||
-			       fd->size == 8;
-
-		if (fd->fd < 0 || !size_ok || fd->offset >= bar->region_size ||
-		    fd->size > bar->region_size - fd->offset ||
-		    pci_msix_hit(pci, index, fd->offset, MAX(fd->size, 1u)))
-			continue;
-		fds[kept++] = *fd;
-	}
-	if (!kept) {
-		free(fds);
-		return 0;
-	}
-	bar->io_fds = fds;
-	bar->facts.io_fds = fds;
-	bar->facts.io_fd_count = kept;
-	return 0;
-}
-
-int pci_bars_map(struct vfio_pci *pci, struct error *e)
-{
-	for (unsigned i = 0; i < VFIO_PCI_BARS; i++) {
-		int ret = 0;
-
-		if (!pci->bars[i].facts.size)
-			continue;
-		ret = bar_map(pci, i, e);
-		if (!ret)
-			ret = bar_doorbells(pci, i, e);
-		if (ret)
-			return ret;
-	}
-	return 0;
-}
-
-void pci_bars_unmap(struct vfio_pci *pci)
-{
-	uint64_t page_size = (uint64_t)sysconf(_SC_PAGESIZE);
-
-	for (unsigned i = 0; i < VFIO_PCI_BARS; i++) {
-		struct pci_bar *bar = &pci->bars[i];
-
-		if (bar->facts.hva)
-			munmap(bar->facts.hva, ALIGN_UP(bar->facts.size, page_size));
-		bar->facts.hva = NULL;
-		bar->facts.area_count = 0;
-		free(bar->io_fds);
-		bar->io_fds = NULL;
-		bar->facts.io_fds = NULL;
-		bar->facts.io_fd_count = 0;
-	}
-}
-
 /* ---- guest accesses ------------------------------------------------------------------------ */
 
 /* Of a size there is, wholly within what the device has, while the BAR decodes. */
 static bool access_ok(const struct vfio_pci *pci, unsigned bar, uint64_t offset, unsigned size)
 {
-	const struct pci_bar *in = bar < VFIO_PCI_BARS ? &pci->bars[bar] : NULL;
+	const struct pci_bar *in = bar < VFIO_PCI_PLACES ? &pci->bars[bar] : NULL;
 
 	return in && (size == 1 || size == 2 || size == 4 || size == 8) &&
 	       offset < in->region_size && size <= in->region_size - offset &&
@@ -382,7 +212,10 @@ uint64_t vfio_pci_bar_read(struct vfio_pci *pci, unsigned bar, uint64_t offset, 
 		pthread_mutex_unlock(&pci->lock);
 		return value;
 	}
-	if (pci->device->ops->region_read(pci->device, bar, offset, bytes, size) != (ssize_t)size)
+	if (bar == VFIO_PCI_ROM)
+		memcpy(bytes, pci->rom->data + offset, size);
+	else if (pci->device->ops->region_read(pci->device, bar, offset, bytes, size) !=
+		 (ssize_t)size)
 		return ones;
 	for (unsigned i = 0; i < size; i++)
 		value |= (uint64_t)bytes[i] << 8 * i;
@@ -395,7 +228,7 @@ void vfio_pci_bar_write(struct vfio_pci *pci, unsigned bar, uint64_t offset, uns
 	uint8_t bytes[8];
 	ssize_t ret;
 
-	if (!access_ok(pci, bar, offset, size))
+	if (bar == VFIO_PCI_ROM || !access_ok(pci, bar, offset, size))
 		return;
 	if (pci_msix_hit(pci, bar, offset, size)) {
 		pthread_mutex_lock(&pci->lock);

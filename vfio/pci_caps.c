@@ -138,6 +138,31 @@ void pci_capabilities_parse(const uint8_t *config, bool vendor, struct pci_capab
 	}
 }
 
+bool pci_capability_room(const uint8_t *config, const struct pci_capabilities *caps, unsigned at,
+			 unsigned size)
+{
+	unsigned head = pci_get16(config, PCI_STATUS) & PCI_STATUS_CAP_LIST
+				? config[PCI_CAPABILITY_LIST] & ~3u
+				: 0;
+
+	if (at < PCI_CAPABILITY_FIRST || at + size > PCI_CONFIG_SNAPSHOT_SIZE)
+		return false;
+	for (unsigned i = 0; i < caps->count; i++) {
+		const struct pci_capability *cap = &caps->items[i];
+
+		if (at < (unsigned)cap->offset + cap->size && cap->offset < at + size)
+			return false;
+	}
+	/* One that is not shown: only where it begins is known. */
+	for (unsigned step = 0; step < PCI_CAPABILITIES_MAX && head >= PCI_CAPABILITY_FIRST;
+	     step++) {
+		if (head >= at && head < at + size)
+			return false;
+		head = config[head + PCI_CAP_LIST_NEXT] & ~3u;
+	}
+	return true;
+}
+
 static uint64_t round_up_power_of_two(uint64_t value)
 {
 	return value <= 1 ? 1 : UINT64_C(1) << (64 - __builtin_clzll(value - 1));

@@ -5,7 +5,7 @@
  * Each register that a guest may see has a line in a table: which bits it finds after power-on, which
  * are virtual (answered from our copy, the others by the device), which it may write (virtual ones
  * change our copy, the others go to the device). What no line names reads zero and takes no write, so
- * a register nobody thought of is hidden, and extended capabilities all are. Code is only where a
+ * a register nobody thought of is hidden. Code is only where a
  * table cannot say it: COMMAND, power state, function reset, and what follows from a write.
  *
  * Every decision is made on our copy: what a device answers later changes no size and no place.
@@ -133,6 +133,9 @@ static void bars_add(struct vfio_pci *pci)
 		pci_put32(pci->power_on, at, pci_bar_type_bits(pci, i));
 		pci_put32(pci->writable, at, pci_bar_writable(pci, i));
 	}
+	if (pci->rom)
+		pci_put32(pci->writable, PCI_ROM_ADDRESS,
+			  pci_bar_writable(pci, VFIO_PCI_ROM) | PCI_ROM_ADDRESS_ENABLE);
 }
 
 static void capability_add(struct vfio_pci *pci, const struct pci_capability *cap)
@@ -205,6 +208,27 @@ void pci_config_init(struct vfio_pci *pci)
 		pci->power_on[PCI_STATUS] |= PCI_STATUS_CAP_LIST;
 	}
 	memcpy(pci->config, pci->power_on, sizeof(pci->config));
+}
+
+int pci_config_add_capability(struct vfio_pci *pci, uint8_t id, unsigned at, const uint8_t *bytes,
+			      unsigned size)
+{
+	unsigned link = PCI_CAPABILITY_LIST;
+
+	if (!pci_capability_room(pci->original, &pci->caps, at, size))
+		return -EEXIST;
+	/* The chain is ours by now: it ends. */
+	while (pci->power_on[link])
+		link = pci->power_on[link] + PCI_CAP_LIST_NEXT;
+	memcpy(pci->power_on + at, bytes, size);
+	memset(pci->virt + at, 0xff, size);
+	memset(pci->writable + at, 0, size);
+	pci->power_on[at + PCI_CAP_LIST_ID] = id;
+	pci->power_on[at + PCI_CAP_LIST_NEXT] = 0;
+	pci->power_on[link] = (uint8_t)at;
+	pci->power_on[PCI_STATUS] |= PCI_STATUS_CAP_LIST;
+	memcpy(pci->config, pci->power_on, sizeof(pci->config));
+	return 0;
 }
 
 int pci_config_snapshot(struct vfio_pci *pci, struct error *e)
@@ -376,9 +400,8 @@ uint32_t vfio_pci_config_read(struct vfio_pci *pci, uint16_t offset, unsigned si
 
 	if (!size_ok(size) || offset + size > pci->config_size)
 		return ALL;
-	/* No extended capability: the list's first header is zero (PCIe 6.0, 7.6.3). */
 	if (offset + size > PCI_CONFIG_SNAPSHOT_SIZE)
-		return 0;
+		return pci_extended_read(pci, offset, size);
 	pthread_mutex_lock(&pci->lock);
 	value = read_locked(pci, offset, size);
 	pthread_mutex_unlock(&pci->lock);
@@ -435,7 +458,8 @@ static void write_locked(struct vfio_pci *pci, unsigned offset, unsigned size, u
 	if (touches(offset, size, PCI_COMMAND, 2))
 		pci_config_command(pci, false);
 	if (touches(offset, size, PCI_COMMAND, 2) ||
-	    touches(offset, size, PCI_BASE_ADDRESS_0, 4 * VFIO_PCI_BARS))
+	    touches(offset, size, PCI_BASE_ADDRESS_0, 4 * VFIO_PCI_BARS) ||
+	    touches(offset, size, PCI_ROM_ADDRESS, 4))
 		pci_bars_update(pci);
 	if (touches(offset, size, PCI_COMMAND, 2) || touches_capability(caps->msi, offset, size) ||
 	    touches_capability(caps->msix, offset, size))

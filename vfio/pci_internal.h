@@ -5,11 +5,14 @@
  *   pci.c            life: create, reset, destroy
  *   pci_caps.c       what a config space says: capabilities, BAR types, places of MSI-X (pure)
  *   pci_config.c     permission tables, guest reads and writes of config space
- *   pci_bar.c        BAR decode, host mappings, guest reads and writes of BARs
+ *   pci_extended.c   extended config space: the resizable-BAR capability
+ *   pci_bar.c        BAR and ROM decode, guest reads and writes of them
+ *   pci_bar_map.c    host mappings of BARs, doorbells
  *   pci_irq.c        which kind of interrupt is on; eventfds and messages of MSI and MSI-X
  *   pci_msi.c        the MSI capability
  *   pci_msix.c       the MSI-X capability, its table and its pending bits
  *   pci_intx.c       the interrupt pin
+ *   quirk.h          what single kinds of device need besides, a file a kind
  *
  * One rule for the lock: the public functions take it, everything declared here is called with it
  * held (or during creation and destruction, when nobody else knows the function). Exceptions say so.
@@ -22,8 +25,9 @@
 
 #include "vfio/vfio.h"
 
-/* Extended capabilities are all hidden, so only the conventional part is ever looked at. */
+/* What is looked at register by register; of the extended part, pci_extended.c makes up its own. */
 #define PCI_CONFIG_SNAPSHOT_SIZE 256
+#define PCI_EXTENDED_SHOWN_SIZE	 52 /* a resizable-BAR capability of six BARs */
 #define PCI_CAPABILITIES_MAX	 48 /* (256 - 64) / 4 */
 #define PCI_MSI_VECTORS_MAX	 32
 
@@ -69,6 +73,13 @@ struct pci_capabilities {
  */
 void pci_capabilities_parse(const uint8_t *config, bool vendor, struct pci_capabilities *caps);
 
+/*
+ * pci_capability_room() - whether none of [@at, @at + @size) belongs to a capability in @caps, nor holds
+ * the head of one that the list of @config names, shown or not.
+ */
+bool pci_capability_room(const uint8_t *config, const struct pci_capabilities *caps, unsigned at,
+			 unsigned size);
+
 struct pci_bar_type {
 	bool is_io, is_64, prefetchable;
 };
@@ -96,6 +107,11 @@ unsigned pci_areas_carve(const struct vfio_region *region, const struct vfio_are
 			 unsigned max);
 
 /* ---- state -------------------------------------------------------------------------------- */
+
+struct vfio_rom {
+	uint64_t size; /* power of two, 2 KiB to VFIO_ROM_MAX */
+	uint8_t data[];
+};
 
 struct pci_bar {
 	struct vfio_pci_bar facts;
@@ -129,7 +145,11 @@ struct vfio_pci {
 	uint16_t decode_bits;	 /* COMMAND.MEM and .IO as they stay on in the device */
 	uint16_t device_command; /* COMMAND as last written to the device */
 
-	struct pci_bar bars[VFIO_PCI_BARS];
+	uint8_t extended[PCI_EXTENDED_SHOWN_SIZE]; /* from 0x100 on; the guest cannot write it */
+	uint32_t quirks;			   /* a bit for each of the table that is on */
+
+	struct pci_bar bars[VFIO_PCI_PLACES];
+	const struct vfio_rom *rom; /* NULL: there is none */
 
 	/* Interrupts. */
 	enum pci_irq_mode irq_mode;
@@ -160,6 +180,20 @@ void pci_config_restore(struct vfio_pci *pci);
  * @force: also when nothing seems to have changed
  */
 void pci_config_command(struct vfio_pci *pci, bool force);
+/*
+ * pci_config_add_capability() - a read-only capability of our own at the end of the chain, before the
+ * guest runs. @bytes: @size of them, the first two (id and link) are set here
+ * Returns 0, or -EEXIST where pci_capability_room() says no.
+ */
+int pci_config_add_capability(struct vfio_pci *pci, uint8_t id, unsigned at, const uint8_t *bytes,
+			      unsigned size);
+
+/* ---- pci_extended.c ----------------------------------------------------------------------- */
+
+/* pci_extended_init() - what the guest finds from 0x100 on; BARs are known. */
+void pci_extended_init(struct vfio_pci *pci);
+/* pci_extended_read() - the guest's access, within config space and not all below 0x100. No lock. */
+uint32_t pci_extended_read(const struct vfio_pci *pci, unsigned offset, unsigned size);
 
 /* ---- pci.c -------------------------------------------------------------------------------- */
 
@@ -170,9 +204,11 @@ int pci_function_reset(struct vfio_pci *pci, struct error *e);
 
 /* pci_bars_discover() - sizes and types, before pci_msix_init(). */
 int pci_bars_discover(struct vfio_pci *pci, struct error *e);
-/* pci_bars_map() - host mappings and doorbells, after it. What cannot be mapped is trapped. */
-int pci_bars_map(struct vfio_pci *pci, struct error *e);
-void pci_bars_unmap(struct vfio_pci *pci);
+/* pci_bar_register() - where BAR @index or the ROM has its register in config space. */
+static inline unsigned pci_bar_register(unsigned index)
+{
+	return index == VFIO_PCI_ROM ? PCI_ROM_ADDRESS : PCI_BASE_ADDRESS_0 + 4 * index;
+}
 /* pci_bar_writable() - which bits of BAR register @index hold the address. */
 uint32_t pci_bar_writable(const struct vfio_pci *pci, unsigned index);
 /* pci_bar_type_bits() - the read-only low bits of BAR register @index. */
@@ -181,6 +217,12 @@ uint32_t pci_bar_type_bits(const struct vfio_pci *pci, unsigned index);
 void pci_bars_update(struct vfio_pci *pci);
 /* pci_bars_off() - no BAR decodes. */
 void pci_bars_off(struct vfio_pci *pci);
+
+/* ---- pci_bar_map.c ------------------------------------------------------------------------ */
+
+/* pci_bars_map() - host mappings and doorbells, after pci_msix_init(). What cannot be mapped traps. */
+int pci_bars_map(struct vfio_pci *pci, struct error *e);
+void pci_bars_unmap(struct vfio_pci *pci);
 
 /* ---- pci_irq.c ---------------------------------------------------------------------------- */
 

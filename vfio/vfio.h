@@ -181,9 +181,29 @@ int vfio_unbind(const char *root, const char *state_dir, const struct pci_addres
 void vfio_precheck(const char *root, const struct pci_address *address, uint64_t memory_size,
 		   struct findings *findings);
 
+/* ---- expansion ROMs ------------------------------------------------------------------------ */
+
+#define VFIO_ROM_MAX (16 * MIB) /* PCI Local Bus 3.0, 6.2.5.2 */
+
+struct vfio_rom;
+
+/*
+ * vfio_rom_load() - the contents of an expansion ROM, read once.
+ * @path: a file; NULL: the device's own (memory decode is switched on for it and back). The device
+ *        is asked nothing when a file is given.
+ *
+ * Returns 0 or -errno: "no-rom" (the device has none), "rom-unreadable", "bad-rom" (does not begin
+ * with the signature 55 AA, or is larger than VFIO_ROM_MAX). Freed by vfio_rom_free(); NULL is fine.
+ */
+int vfio_rom_load(struct vfio_device *device, const char *path, struct vfio_rom **out,
+		  struct error *e);
+void vfio_rom_free(struct vfio_rom *rom);
+
 /* ---- a virtualised PCI function ----------------------------------------------------------- */
 
 #define VFIO_PCI_BARS	     6
+#define VFIO_PCI_ROM	     VFIO_PCI_ROM_REGION_INDEX /* the expansion ROM, as one more BAR */
+#define VFIO_PCI_PLACES	     (VFIO_PCI_BARS + 1)       /* BARs and ROM */
 #define VFIO_PCI_VECTORS_MAX 2048 /* PCIe 6.0, 7.7.2: 11 bits of table size, plus one */
 #define VFIO_PCI_CONFIG_SIZE 4096
 
@@ -201,7 +221,7 @@ struct vfio_pci_vector {
  */
 struct vfio_pci_host_ops {
 	/*
-	 * BAR @bar now decodes [gpa, gpa + size) (enabled), or nothing (not enabled; gpa is where
+	 * BAR (or ROM) @bar now decodes [gpa, gpa + size) (enabled), or nothing (not enabled; gpa is where
 	 * it was). Directly mapped areas of it are in vfio_pci_bar(). Called only on changes, old
 	 * decode off before new decode on.
 	 */
@@ -232,6 +252,13 @@ struct vfio_pci_options {
 	 * devices (those with dma_map()) always show theirs: virtio is made of them.
 	 */
 	bool allow_vendor_capability;
+	const struct vfio_rom *rom; /* shown as expansion ROM, borrowed; NULL: there is none */
+	/*
+	 * NVIDIA's GPUDirect P2P clique: functions of one clique (0-15) may be told by the guest's
+	 * driver to use each other's memory. "bad-option" where the function is no such GPU.
+	 */
+	bool in_p2p_clique;
+	uint8_t p2p_clique;
 };
 
 struct vfio_pci_bar {
@@ -252,12 +279,12 @@ struct vfio_pci_bar {
 
 /*
  * vfio_pci_create() - take one snapshot of config space, filter it (permission tables, capability
- * allow-list: PM, MSI, MSI-X, PCIe, vendor-specific on software devices), find BARs, carve MSI-X table
- * and PBA out of what is mapped.
+ * allow-list: PM, MSI, MSI-X, PCIe, vendor-specific on software devices; of the extended ones,
+ * resizable BARs with their present size), find BARs, carve MSI-X table and PBA out of what is mapped.
  * @device: borrowed; must outlive the function
  * @host, @opaque: borrowed
  *
- * Returns 0 or -errno ("config-unreadable", "bad-bar", "bad-msix"...). One lock a function; every
+ * Returns 0 or -errno ("config-unreadable", "bad-bar", "bad-msix", "bad-option"...). One lock a function; every
  * call below may come from any thread.
  */
 int vfio_pci_create(struct vfio_device *device, const struct vfio_pci_options *options,
@@ -272,7 +299,7 @@ void vfio_pci_destroy(struct vfio_pci *pci);
  */
 int vfio_pci_reset(struct vfio_pci *pci, struct error *e);
 
-/* vfio_pci_bar() - facts of one BAR; the pointer is stable, its gpa/enabled change under the lock. */
+/* vfio_pci_bar() - facts of one BAR or of VFIO_PCI_ROM; the pointer is stable, its gpa/enabled change under the lock. */
 const struct vfio_pci_bar *vfio_pci_bar(const struct vfio_pci *pci, unsigned bar);
 /* vfio_pci_set_bar() - the VMM's own placement, before the guest runs; no decode yet. */
 void vfio_pci_set_bar(struct vfio_pci *pci, unsigned bar, uint64_t gpa);

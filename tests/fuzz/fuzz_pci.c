@@ -10,7 +10,7 @@
  * at the end nothing decodes, nothing is armed and no descriptor is left.
  *
  * Input: 256 bytes of config space | a byte a BAR: log2 of its size, 0 none | a byte an interrupt
- * index: how many | flags | accesses (opcode, then its operands; what is missing reads as zero).
+ * index: how many | flags | with FLAG_MORE 64 bytes from 0x100 on | accesses (opcode, then its operands; what is missing reads as zero).
  */
 #include <stdlib.h>
 
@@ -25,6 +25,7 @@
 #define FLAG_NO_RESET  0x10
 #define FLAG_SPARSE    0x20
 #define FLAG_ODD_SIZE  0x40
+#define FLAG_MORE      0x80 /* a ROM, a clique, extended capabilities from the input */
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
@@ -86,6 +87,12 @@ static void make_device(struct fake_device *fake, struct input *in, int memory, 
 			i == VFIO_PCI_MSIX_IRQ_INDEX ? counts[i] * 9u : counts[i] & 63;
 	for (unsigned i = VFIO_PCI_ERR_IRQ_INDEX; i < FAKE_IRQS; i++)
 		fake->irqs[i].count &= 1;
+	for (unsigned i = 0; *flags & FLAG_MORE && i < 64; i++)
+		fake->config[0x100 + i] = (uint8_t)take(in, 1);
+	if (*flags & FLAG_MORE && *flags & FLAG_VENDOR) {
+		fake_put(fake, PCI_VENDOR_ID, 2, 0x10de);
+		fake_put(fake, PCI_CLASS_DEVICE + 1, 1, 0x03);
+	}
 	if (*flags & FLAG_SOFTWARE)
 		fake->device.ops = &fake_software_ops;
 	if (*flags & FLAG_EXTENDED)
@@ -246,6 +253,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	static struct fake_host host;
 	static int memory = -1;
 	struct input in = { data, size };
+	static const char rom_head[] = { 0x55, (char)0xaa };
+	static struct vfio_rom *rom;
 	struct vfio_pci_options options = { 0 };
 	struct vfio_pci *pci = NULL;
 	uint8_t flags;
@@ -255,12 +264,20 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		log_set_level(LOG_LEVEL_ERROR);
 		memory = memfd_create(FAKE_BAR_NAME, MFD_CLOEXEC);
 		must(memory >= 0 && !ftruncate(memory, MEMORY_SIZE));
+		must(pwrite(memory, rom_head, sizeof(rom_head), 0) == sizeof(rom_head));
+		fake_init(&fake, 0, 0, 256);
+		fake.regions[VFIO_PCI_ROM].size = MEMORY_SIZE;
+		fake.memory[VFIO_PCI_ROM] = memory;
+		must(!vfio_rom_load(&fake.device, NULL, &rom, NULL));
 	}
 	fds = lowest_free_fd();
 	make_device(&fake, &in, memory, &flags);
 	memset(&host, 0, sizeof(host));
 	options.intx = flags & FLAG_INTX;
 	options.allow_vendor_capability = flags & FLAG_VENDOR;
+	options.rom = flags & FLAG_MORE ? rom : NULL;
+	options.in_p2p_clique = flags & FLAG_MORE && flags & FLAG_VENDOR;
+	options.p2p_clique = flags >> 4;
 	if (!vfio_pci_create(&fake.device, &options, &fake_host_ops, &host, &pci, NULL)) {
 		unsigned msix = find_capability(pci, PCI_CAP_ID_MSIX);
 
@@ -273,7 +290,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	}
 	must(!host.wrong);
 	must(!fake_host_delivered(&host));
-	for (unsigned i = 0; i < VFIO_PCI_BARS; i++)
+	for (unsigned i = 0; i < VFIO_PCI_PLACES; i++)
 		must(!host.decoded[i]);
 	for (unsigned i = 0; i < FAKE_IRQS; i++)
 		must(!fake.armed[i]);

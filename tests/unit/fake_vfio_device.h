@@ -31,7 +31,7 @@ struct fake_device {
 	struct vfio_device device;
 	uint8_t config[VFIO_PCI_CONFIG_SIZE];
 	struct vfio_region regions[VFIO_PCI_NUM_REGIONS];
-	int memory[VFIO_PCI_BARS]; /* memfds, 0: none */
+	int memory[VFIO_PCI_PLACES]; /* memfds, 0: none */
 	struct vfio_irq irqs[FAKE_IRQS];
 	unsigned armed[FAKE_IRQS]; /* how many eventfds an index has */
 	int32_t fds[FAKE_IRQS][VFIO_PCI_VECTORS_MAX];
@@ -85,6 +85,9 @@ static inline ssize_t fake_region_read(struct vfio_device *device, uint32_t inde
 		memcpy(buf, fake->config + offset, count);
 		return (ssize_t)count;
 	}
+	/* The kernel reads a ROM only while it was told to decode memory. */
+	if (index == VFIO_PCI_ROM_REGION_INDEX && !(fake->config[PCI_COMMAND] & PCI_COMMAND_MEMORY))
+		return -EIO;
 	fake->last_offset = offset;
 	fake->last_size = (unsigned)count;
 	return pread(fake->memory[index], buf, count, (off_t)offset);
@@ -267,9 +270,33 @@ static inline void fake_bar(struct fake_device *fake, unsigned index, uint64_t s
 		fake->memory[index] = 0;
 }
 
+/* An expansion ROM of @size bytes that begins with its signature. */
+static inline void fake_rom(struct fake_device *fake, uint64_t size)
+{
+	struct vfio_region *region = &fake->regions[VFIO_PCI_ROM_REGION_INDEX];
+	const uint8_t head[] = { 0x55, 0xaa, 0x40 };
+	int fd = memfd_create(FAKE_BAR_NAME, MFD_CLOEXEC);
+
+	*region = (struct vfio_region){ .size = size, .flags = VFIO_REGION_INFO_FLAG_READ };
+	if (fd < 0 || ftruncate(fd, (off_t)size) || pwrite(fd, head, sizeof(head), 0) < 0)
+		region->size = 0;
+	fake->memory[VFIO_PCI_ROM_REGION_INDEX] = fd;
+}
+
+/* A resizable-BAR capability at @at of extended space; for BAR @index, of 1 MiB << @exponent. */
+static inline void fake_rebar(struct fake_device *fake, unsigned at, unsigned next,
+			      unsigned entries, unsigned index, unsigned exponent)
+{
+	fake_put(fake, at, 4, PCI_EXT_CAP_ID_REBAR | 1 << 16 | next << 20);
+	fake_put(fake, at + PCI_REBAR_CAP, 4, 0xfffffff0);
+	fake_put(fake, at + PCI_REBAR_CTRL, 4,
+		 index | entries << PCI_REBAR_CTRL_NBAR_SHIFT |
+			 exponent << PCI_REBAR_CTRL_BAR_SHIFT);
+}
+
 static inline void fake_release(struct fake_device *fake)
 {
-	for (unsigned i = 0; i < VFIO_PCI_BARS; i++)
+	for (unsigned i = 0; i < VFIO_PCI_PLACES; i++)
 		if (fake->memory[i])
 			close(fake->memory[i]);
 }
@@ -387,8 +414,8 @@ struct fake_bar_event {
 };
 
 struct fake_host {
-	bool decoded[VFIO_PCI_BARS];
-	uint64_t gpa[VFIO_PCI_BARS];
+	bool decoded[VFIO_PCI_PLACES];
+	uint64_t gpa[VFIO_PCI_PLACES];
 	unsigned event_count;
 	struct fake_bar_event events[FAKE_EVENTS];
 	unsigned msi_updates, msi_releases, intx_updates;
@@ -405,7 +432,7 @@ static inline void fake_bar_update(void *opaque, unsigned bar, bool enabled, uin
 {
 	struct fake_host *host = opaque;
 
-	if (bar >= VFIO_PCI_BARS || !size || size & (size - 1) || gpa & (size - 1)) {
+	if (bar >= VFIO_PCI_PLACES || !size || size & (size - 1) || gpa & (size - 1)) {
 		host->wrong++;
 		return;
 	}
@@ -481,15 +508,22 @@ static inline unsigned fake_host_delivered(const struct fake_host *host)
 	return count;
 }
 
-/* A function over @fake, INTx offered; NULL when it is refused. */
-static inline struct vfio_pci *fake_function(struct fake_device *fake, struct fake_host *host)
+/* A function over @fake; NULL when it is refused. */
+static inline struct vfio_pci *fake_function_with(struct fake_device *fake, struct fake_host *host,
+						  const struct vfio_pci_options *options,
+						  struct error *e)
 {
-	const struct vfio_pci_options options = { .intx = true };
 	struct vfio_pci *pci = NULL;
 
 	memset(host, 0, sizeof(*host));
-	vfio_pci_create(&fake->device, &options, &fake_host_ops, host, &pci, NULL);
+	vfio_pci_create(&fake->device, options, &fake_host_ops, host, &pci, e);
 	return pci;
+}
+
+/* The same with INTx offered and nothing else. */
+static inline struct vfio_pci *fake_function(struct fake_device *fake, struct fake_host *host)
+{
+	return fake_function_with(fake, host, &(struct vfio_pci_options){ .intx = true }, NULL);
 }
 
 /* ---- what leaks ---------------------------------------------------------------------------- */

@@ -186,6 +186,42 @@ static void devices_are_addresses_named_once(void **state)
 	expect_bad(f, "vfio", "gpu");
 }
 
+static void a_device_has_options(void **state)
+{
+	struct fixture *f = *state;
+	struct machine_device *d = f->config.devices;
+	char text[5000];
+
+	assert_int_equal(set(f, "vfio", "01:00.0,rom=device,clique=15"), 0);
+	assert_true(d[0].device_rom && !d[0].rom_path[0]);
+	assert_true(d[0].in_p2p_clique && d[0].p2p_clique == 15);
+	assert_int_equal(set(f, "vfio", "02:00.0,rom=vbios.rom"), 0);
+	assert_string_equal(d[1].rom_path, "vbios.rom");
+	assert_true(!d[1].device_rom && !d[1].in_p2p_clique);
+	assert_int_equal(set(f, "vfio", "03:00.0,clique=0,rom=/a.rom,rom=off"), 0);
+	assert_true(!d[2].device_rom && !d[2].rom_path[0]);
+	assert_true(d[2].in_p2p_clique && d[2].p2p_clique == 0);
+	assert_int_equal(f->config.device_count, 3);
+
+	expect_bad(f, "vfio", "04:00.0,");
+	expect_bad(f, "vfio", "04:00.0,rom");
+	expect_bad(f, "vfio", "04:00.0,rom=");
+	expect_bad(f, "vfio", "04:00.0,clique=16");
+	expect_bad(f, "vfio", "04:00.0,clique=-1");
+	expect_bad(f, "vfio", "04:00.0,clique=1x");
+	expect_bad(f, "vfio", "04:00.0,clique=000000000000000000001");
+	expect_bad(f, "vfio", "04:00.0,colour=red");
+	assert_non_null(strstr(f->e.text, "colour"));
+	expect_bad(f, "vfio", "01:00.0,rom=off"); /* still named twice */
+	snprintf(text, sizeof(text), "04:00.0,rom=/%04090d", 0);
+	assert_int_equal(set(f, "vfio", text), 0);
+	snprintf(text, sizeof(text), "05:00.0,rom=/%04095d", 0);
+	expect_bad(f, "vfio", text);
+	snprintf(text, sizeof(text), "05:00.0,rom=%04900d", 0);
+	expect_bad(f, "vfio", text);
+	assert_int_equal(f->config.device_count, 4);
+}
+
 static void vfio_user_servers_are_sockets_named_once(void **state)
 {
 	struct fixture *f = *state;
@@ -332,6 +368,7 @@ static void file_has_the_same_words_and_its_own_folder(void **state)
 				      "no-rng\n"
 				      "disk disk.img,readonly\n"
 				      "serial file:log\n"
+				      "vfio 01:00.0,rom=vbios.rom\n"
 				      "memory 1G");
 
 	assert_int_equal(machine_config_file(&f->config, path, &f->e), 0);
@@ -344,6 +381,8 @@ static void file_has_the_same_words_and_its_own_folder(void **state)
 	assert_true(f->config.disks[0].readonly);
 	snprintf(expected, sizeof(expected), "file:%s/log", f->folder);
 	assert_string_equal(f->config.serial, expected);
+	snprintf(expected, sizeof(expected), "%s/vbios.rom", f->folder);
+	assert_string_equal(f->config.devices[0].rom_path, expected);
 	assert_false(f->config.rng);
 	assert_int_equal(f->config.memory, GIB);
 }
@@ -391,6 +430,10 @@ static void validation_names_what_is_missing(void **state)
 	assert_string_equal(f->e.code, "disk-missing");
 	assert_non_null(strstr(f->e.text, "/nonexistent/d"));
 	f->config.disk_count = 0;
+	assert_int_equal(set(f, "vfio", "01:00.0,rom=/nonexistent/r"), 0);
+	assert_true(machine_config_validate(&f->config, &f->e) < 0);
+	assert_string_equal(f->e.code, "rom-missing");
+	f->config.device_count = 0;
 	assert_int_equal(set(f, "vfio-user", "/nonexistent/s"), 0);
 	assert_true(machine_config_validate(&f->config, &f->e) < 0);
 	assert_string_equal(f->e.code, "no-vfio-user-socket");
@@ -411,6 +454,7 @@ int main(void)
 		TEST(disks_may_be_read_only_and_have_commas),
 		TEST(nets_are_user_or_tap_with_a_mac),
 		TEST(devices_are_addresses_named_once),
+		TEST(a_device_has_options),
 		TEST(vfio_user_servers_are_sockets_named_once),
 		TEST(flags_stand_alone_or_with_yes_or_no),
 		TEST(choices_refuse_what_they_do_not_know),

@@ -198,6 +198,25 @@ static void mappings_are_the_device_and_aligned_like_the_guest(void **state)
 	assert_int_equal(*word, 0x600df00d);
 }
 
+/* A BAR's address is a multiple of its size, so guest and host agree wherever it is put. */
+static void a_large_bar_is_congruent_wherever_the_guest_puts_it(void **state)
+{
+	static const uint64_t asked[] = { 0x4000000000, 0x7fe00000000, 0x4000001234, 0x2c0000000 };
+	struct bench *b = with(state, fake_gpu);
+	const struct vfio_pci_bar *vram = vfio_pci_bar(b->pci, 1);
+
+	put(b, PCI_COMMAND, 2, PCI_COMMAND_MEMORY);
+	for (unsigned i = 0; i < ARRAY_SIZE(asked); i++) {
+		put(b, BAR(1), 4, (uint32_t)asked[i]);
+		put(b, BAR(2), 4, (uint32_t)(asked[i] >> 32));
+		assert_true(b->host.decoded[1]);
+		assert_true(b->host.gpa[1] == (asked[i] & ~(8 * GIB - 1)));
+		assert_true(((b->host.gpa[1] ^ (uintptr_t)vram->hva) & (GIB - 1)) == 0);
+	}
+	assert_int_equal(vram->area_count, 1);
+	assert_int_equal(b->host.wrong, 0);
+}
+
 static void only_whole_pages_of_named_areas_are_mapped(void **state)
 {
 	struct bench *b = *state;
@@ -327,6 +346,7 @@ int main(void)
 		TEST(a_trapped_access_goes_to_the_region_whole),
 		TEST(accesses_outside_the_region_reach_nothing),
 		TEST(mappings_are_the_device_and_aligned_like_the_guest),
+		TEST(a_large_bar_is_congruent_wherever_the_guest_puts_it),
 		TEST(only_whole_pages_of_named_areas_are_mapped),
 		TEST(small_and_io_bars_are_trapped),
 		TEST(a_mapping_that_fails_is_trapped_instead),

@@ -479,7 +479,7 @@ static void whatever_call_fails_nothing_is_left_behind(void **state)
 		/* the heap may have grown by what the first round allocated */
 		assert_true(fake_address_space() <= space + 1024);
 		assert_int_equal(b->host.wrong, 0);
-		for (unsigned i = 0; i < VFIO_PCI_BARS; i++)
+		for (unsigned i = 0; i < VFIO_PCI_PLACES; i++)
 			assert_false(b->host.decoded[i]);
 		for (unsigned i = 0; i < FAKE_IRQS; i++)
 			assert_int_equal(b->fake.armed[i], 0);

@@ -194,7 +194,7 @@ const struct memory_bank *guest_memory_bank(const struct guest_memory *memory, u
 struct vfio_pci {
 	const struct vfio_pci_host_ops *ops;
 	void *opaque;
-	struct vfio_pci_bar bars[VFIO_PCI_BARS];
+	struct vfio_pci_bar bars[VFIO_PCI_PLACES];
 	uint8_t line;
 	bool multifunction, intx;
 	unsigned resets;
@@ -228,7 +228,7 @@ void vfio_pci_destroy(struct vfio_pci *pci)
 {
 	pci->ops->msi_release(pci->opaque);
 	pci->ops->intx_update(pci->opaque, -1, -1);
-	for (unsigned i = 0; i < VFIO_PCI_BARS; i++)
+	for (unsigned i = 0; i < VFIO_PCI_PLACES; i++)
 		pci->ops->bar_update(pci->opaque, i, false, 0, 0, false);
 	container_of(pci, struct fake_device, pci)->live = false;
 }
@@ -488,6 +488,43 @@ static void functions_of_one_host_slot_stay_one_slot_with_a_function_0(void **st
 	assert_string_equal(pci_host_function_name(h->host, 2), "0000:3c:00.0");
 	assert_ptr_equal(pci_host_function(h->host, 0), &three->pci);
 	assert_null(pci_host_function(h->host, 3));
+}
+
+static void a_whole_slot_keeps_its_numbers_and_only_they_answer(void **state)
+{
+	struct house *h = *state;
+	struct fake_device *audio = add(h, "0000:3b:00.1", true);
+	struct fake_device *gpu = fake(h, "0000:3b:00.0");
+	struct fake_device *alone = add(h, "0000:3c:02.5", true);
+	const struct vfio_pci_options options = { 0 };
+
+	gpu->pci.bars[VFIO_PCI_ROM] = (struct vfio_pci_bar){ .size = 128 * KIB };
+	assert_int_equal(pci_host_add(h->host, &gpu->device, true, &options, NULL), 0);
+	place(h);
+	for (unsigned device = 0; device < 32; device++)
+		for (unsigned function = 0; function < 8; function++)
+			assert_int_equal(get(h, 1, device, function, 0),
+					 device || function > 1 ? UINT32_MAX
+								: ('0' + function) << 16);
+	assert_true(gpu->pci.multifunction && audio->pci.multifunction);
+	/* one function of a slot, whatever its number and device on the host: 00.0, and no more */
+	assert_int_equal(get(h, 2, 0, 0, 0), '5' << 16);
+	assert_int_equal(get(h, 2, 0, 5, 0), UINT32_MAX);
+	assert_false(alone->pci.multifunction);
+	/* nobody may count on functions beyond the eighth: the port forwards no ARI */
+	for (unsigned at = get(h, 0, 1, 0, PCI_CAPABILITY_LIST) & 0xff, next; at; at = next) {
+		uint32_t head = get(h, 0, 1, 0, at);
+
+		next = head >> 8 & 0xff;
+		if ((head & 0xff) == PCI_CAP_ID_EXP)
+			assert_false(get(h, 0, 1, 0, at + PCI_EXP_DEVCAP2) & PCI_EXP_DEVCAP2_ARI);
+		else
+			assert_int_not_equal(next, 0); /* it is the last, and it was looked at */
+	}
+	/* the ROM has its place among the BARs */
+	assert_true(gpu->pci.bars[VFIO_PCI_ROM].gpa >= pci_host_window32(h->host).start);
+	assert_int_equal(gpu->pci.bars[VFIO_PCI_ROM].gpa % (128 * KIB), 0);
+	assert_true(gpu->pci.bars[VFIO_PCI_ROM].gpa != gpu->pci.bars[0].gpa);
 }
 
 static void ports_share_slots_when_slots_run_short(void **state)
@@ -842,6 +879,7 @@ int main(void)
 		HOUSE(a_crooked_or_wide_ecam_access_is_all_ones_or_split),
 		HOUSE(the_reset_register_resets_on_its_bit_only),
 		HOUSE(functions_of_one_host_slot_stay_one_slot_with_a_function_0),
+		HOUSE(a_whole_slot_keeps_its_numbers_and_only_they_answer),
 		HOUSE(ports_share_slots_when_slots_run_short),
 		HOUSE(too_many_devices_are_refused),
 		HOUSE(a_device_that_cannot_be_made_a_function_leaves_nothing),
