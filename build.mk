@@ -11,7 +11,7 @@ Q := $(if $(V),,@)
 show = $(if $(V),,@printf '  %-7s %s\n' $(1) $@)
 
 LIBS := base iommu vfio mdev hypervisor-glue instances
-PACKAGES := libsystemd libpci liburcu-memb liburcu-cds jansson
+PACKAGES := libsystemd libpci liburcu-memb liburcu-cds jansson liburing
 comma := ,
 SANITIZERS := $(if $(SAN)$(FUZZ),-fsanitize=address$(comma)undefined -fno-omit-frame-pointer -fno-sanitize-recover=undefined)
 CFLAGS_ALL := -std=gnu11 -O2 -g -I. -D_GNU_SOURCE -D_FILE_OFFSET_BITS=64 -DDIVVY_VERSION='"$(VERSION)"' \
@@ -72,7 +72,11 @@ $(BUILD)/tests/unit/%: $(BUILD)/tests/unit/%.o $(LINK)
 $(BUILD)/tests/fuzz/%: $(BUILD)/tests/fuzz/%.o $(LINK)
 	$(call show,LINK)
 	$(Q)$(call link,-fsanitize=fuzzer)
-$(BENCHES) $(RIG_PROGRAMS): $(BUILD)/%: $(BUILD)/%.o $(LINK)
+# Benchmarks use the tests' driver and machine.
+$(BENCHES): $(BUILD)/%: $(BUILD)/%.o $(LINK)
+	$(call show,LINK)
+	$(Q)$(call link,,-lcmocka)
+$(RIG_PROGRAMS): $(BUILD)/%: $(BUILD)/%.o $(LINK)
 	$(call show,LINK)
 	$(Q)$(call link)
 

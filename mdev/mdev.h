@@ -25,6 +25,7 @@
 struct virtio_blk_config {
 	const char *path; /* raw file or block device */
 	bool readonly;
+	bool synchronous; /* one request at a time, even where the kernel has io_uring */
 };
 /* Returns 0 or -errno: "disk-missing", "disk-readonly", "disk-not-a-disk", "disk-locked". */
 int virtio_blk_create(const struct virtio_blk_config *config, struct vfio_device **out,

@@ -8,7 +8,8 @@
  * Register accesses come from vCPU threads and are serialised by `lock`. What a register write
  * changes for the worker (start, reset, memory, vectors) is run *by* the worker between two handlers
  * (virtio_worker_call()), while the caller waits: so a handler that is running is always waited for,
- * and no pointer into guest memory outlives the handler that asked for it.
+ * and no pointer into guest memory outlives the handler that asked for it. A device type whose requests
+ * do outlast it has drain(), which the worker runs before memory goes.
  *
  * Follows VIRTIO 1.2; sections are named where they matter.
  */
@@ -70,7 +71,7 @@ int virtio_dma_resolve(const struct virtio_dma *dma, uint64_t iova, uint64_t len
 
 /*
  * One validated descriptor chain: host memory that the device may read (out) and then write (in).
- * The pointers are good until the handler returns.
+ * The pointers are good until the handler returns; in a device type with drain(), until it is called.
  */
 struct virtio_chain {
 	uint16_t head;
@@ -150,8 +151,13 @@ struct virtio_device_ops {
 	void (*start)(struct virtio_device *dev);
 	/* The driver notified queue @index, or may have: also called once after start. */
 	void (*queue_notify)(struct virtio_device *dev, unsigned index);
-	/* The driver went away: forget its requests. */
+	/* The driver went away: forget its requests. Nothing of its memory is used when this returns. */
 	void (*reset)(struct virtio_device *dev);
+	/*
+	 * For device types whose requests outlast their handler: guest memory is about to change; nothing
+	 * of it is used when this returns. NULL: none does.
+	 */
+	void (*drain)(struct virtio_device *dev);
 	/* The device closes; the worker has ended. Frees what the device acquired, not @dev. */
 	void (*destroy)(struct virtio_device *dev);
 };
@@ -239,6 +245,8 @@ void virtio_worker_call(struct virtio_device *dev,
  * interrupts as the driver asked.
  */
 struct virtio_chain *virtio_queue_pop(struct virtio_device *dev, unsigned index);
+/* virtio_queue_pop_into() - the same into a chain of the device type's own. Returns false for none. */
+bool virtio_queue_pop_into(struct virtio_device *dev, unsigned index, struct virtio_chain *chain);
 void virtio_queue_push(struct virtio_device *dev, unsigned index, struct virtio_chain *chain,
 		       uint32_t length);
 void virtio_queue_rewind(struct virtio_device *dev, unsigned index);

@@ -2,8 +2,8 @@
 /*
  * virtio_blk: a disk (VIRTIO 1.2, 5.2) over a raw file or a block device.
  *
- * One request queue, served synchronously on the device's worker with vectored I/O straight between
- * the file and guest memory. Writes may stay in the host's cache until the driver flushes; a driver
+ * One request queue, served on the device's worker with vectored I/O straight between the file and
+ * guest memory (blk_file.c), many requests at once where the kernel has io_uring. Writes may stay in the host's cache until the driver flushes; a driver
  * that does not know flush, or turned the cache off, gets write-through. A request the disk cannot
  * do is answered in the protocol; one that is not even a request breaks the device. A writable disk
  * is locked against a second user for as long as the device lives.
@@ -22,24 +22,42 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/epoll.h>
 #include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "mdev/blk_file.h"
 #include "mdev/mdev.h"
 #include "mdev/virtio.h"
 
 #define SECTOR		    512u
 #define REQUEST_QUEUE	    0
 #define DISCARD_SECTORS_MAX (UINT32_C(1) << 22) /* 2 GiB a request */
+#define DEPTH		    64			/* requests in flight */
+
+/* One request of the driver, from its chain to its status. */
+struct blk_request {
+	struct blk_file_request file;
+	const char *what; /* for messages */
+	uint8_t *status_at;
+	uint64_t data; /* bytes that it has written before the status when it succeeds */
+	struct virtio_chain chain;
+};
 
 struct blk {
 	struct virtio_device dev; /* first */
-	int fd;
+	struct blk_file file;
 	bool readonly;
 	uint64_t sectors;
 	uint8_t writeback; /* the driver's choice (VIRTIO_BLK_F_CONFIG_WCE), atomic */
 	char serial[VIRTIO_BLK_ID_BYTES];
+
+	/* The worker's. */
+	struct virtio_source ring_source;
+	struct blk_request *requests; /* DEPTH */
+	uint8_t idle[DEPTH];	      /* indexes of those not in use, the last used on top */
+	unsigned idle_count;
 };
 
 static struct blk *blk_of(struct virtio_device *dev)
@@ -60,65 +78,76 @@ static bool in_disk(const struct blk *blk, uint64_t sector, uint64_t count)
 	return sector <= blk->sectors && count <= blk->sectors - sector;
 }
 
-static uint8_t host_error(struct blk *blk, const char *what, int err)
+/* Answer the driver; @request is idle again. */
+static void finish(struct blk *blk, struct blk_request *request, uint8_t status)
 {
-	log_limited(LOG_LEVEL_ERROR, "%s: %s: %s", blk->dev.vfio.name, what, strerror(err));
-	return VIRTIO_BLK_S_IOERR;
+	const uint64_t data = status == VIRTIO_BLK_S_OK ? request->data : 0;
+
+	*request->status_at = status;
+	/* The length says how much is written from the start on (2.7.8.2). */
+	virtio_queue_push(&blk->dev, REQUEST_QUEUE, &request->chain, (uint32_t)data + 1);
+	blk->idle[blk->idle_count++] = (uint8_t)(request - blk->requests);
 }
 
-/* Move all of @iov (which is used up) at @offset. */
-static uint8_t transfer(struct blk *blk, bool write, struct iovec *iov, unsigned count,
-			uint64_t offset)
+static void file_done(struct blk_file *file, struct blk_file_request *done)
 {
-	const int flags = write && write_through(blk) ? RWF_DSYNC : 0;
+	struct blk *blk = container_of(file, struct blk, file);
+	struct blk_request *request = container_of(done, struct blk_request, file);
+	const int err = done->error;
 
-	while (count) {
-		ssize_t done = write ? pwritev2(blk->fd, iov, (int)count, (off_t)offset, flags)
-				     : preadv2(blk->fd, iov, (int)count, (off_t)offset, 0);
-
-		if (done < 0 && errno == EINTR)
-			continue;
-		if (done < 0)
-			return host_error(blk, write ? "write" : "read", errno);
-		if (!done)
-			return host_error(blk, "the image is shorter than it was", EIO);
-		offset += (uint64_t)done;
-		count = virtio_iov_slice(iov, count, (size_t)done, SIZE_MAX);
+	if (!err) {
+		finish(blk, request, VIRTIO_BLK_S_OK);
+	} else if (done->op == BLK_FILE_ALLOCATE && (err == EOPNOTSUPP || err == ENOSYS)) {
+		finish(blk, request, VIRTIO_BLK_S_UNSUPP);
+	} else {
+		log_limited(LOG_LEVEL_ERROR, "%s: %s: %s", blk->dev.vfio.name, request->what,
+			    err == ENODATA ? "the image is shorter than it was" : strerror(err));
+		finish(blk, request, VIRTIO_BLK_S_IOERR);
 	}
-	return VIRTIO_BLK_S_OK;
 }
 
-static uint8_t read_or_write(struct blk *blk, bool write, struct iovec *iov, unsigned count,
-			     uint64_t length, uint64_t sector)
+static void read_or_write(struct blk *blk, struct blk_request *request, uint64_t length,
+			  uint64_t sector)
 {
-	if (write && blk->readonly)
-		return VIRTIO_BLK_S_IOERR;
-	if (length % SECTOR || !in_disk(blk, sector, length / SECTOR))
-		return VIRTIO_BLK_S_IOERR;
-	return transfer(blk, write, iov, count, sector * SECTOR);
+	const bool write = request->file.op == BLK_FILE_WRITE;
+
+	if ((write && blk->readonly) || length % SECTOR || !in_disk(blk, sector, length / SECTOR)) {
+		finish(blk, request, VIRTIO_BLK_S_IOERR);
+		return;
+	}
+	request->what = write ? "write" : "read";
+	request->data = write ? 0 : length;
+	request->file.offset = sector * SECTOR;
+	request->file.durable = write && write_through(blk);
+	blk_file_start(&blk->file, &request->file);
 }
 
-static uint8_t flush(struct blk *blk)
+static void flush(struct blk *blk, struct blk_request *request)
 {
 	/* A read-only disk has nothing to flush. */
-	if (!blk->readonly && fdatasync(blk->fd) < 0)
-		return host_error(blk, "flush", errno);
-	return VIRTIO_BLK_S_OK;
+	if (blk->readonly) {
+		finish(blk, request, VIRTIO_BLK_S_OK);
+		return;
+	}
+	request->what = "flush";
+	request->file.op = BLK_FILE_FLUSH;
+	blk_file_start(&blk->file, &request->file);
 }
 
 /* VIRTIO_BLK_T_DISCARD and _WRITE_ZEROES: one segment, as max_*_seg says. */
-static uint8_t discard_or_zero(struct blk *blk, uint32_t type, const struct virtio_chain *chain)
+static void discard_or_zero(struct blk *blk, struct blk_request *request, bool discard)
 {
-	const bool discard = type == VIRTIO_BLK_T_DISCARD;
+	const struct virtio_chain *chain = &request->chain;
 	struct virtio_blk_discard_write_zeroes segment;
+	uint8_t status = VIRTIO_BLK_S_IOERR;
 	uint64_t sector;
 	uint32_t sectors, flags;
-	int mode;
 
 	if (blk->readonly)
-		return VIRTIO_BLK_S_IOERR;
+		goto refuse;
+	status = VIRTIO_BLK_S_UNSUPP;
 	if (chain->out_length != sizeof(struct virtio_blk_outhdr) + sizeof(segment))
-		return VIRTIO_BLK_S_UNSUPP;
+		goto refuse;
 	virtio_iov_read(chain->out, chain->out_count, sizeof(struct virtio_blk_outhdr), &segment,
 			sizeof(segment));
 	sector = le64toh(segment.sector);
@@ -126,80 +155,125 @@ static uint8_t discard_or_zero(struct blk *blk, uint32_t type, const struct virt
 	flags = le32toh(segment.flags);
 	/* 5.2.6.2: unknown flags, and unmap in a discard, are unsupported. */
 	if (flags & ~(discard ? 0u : (uint32_t)VIRTIO_BLK_WRITE_ZEROES_FLAG_UNMAP))
-		return VIRTIO_BLK_S_UNSUPP;
+		goto refuse;
+	status = VIRTIO_BLK_S_IOERR;
 	if (!sectors || sectors > DISCARD_SECTORS_MAX || !in_disk(blk, sector, sectors))
-		return VIRTIO_BLK_S_IOERR;
-	mode = FALLOC_FL_KEEP_SIZE;
-	mode |= discard || flags ? FALLOC_FL_PUNCH_HOLE : FALLOC_FL_ZERO_RANGE;
-	if (fallocate(blk->fd, mode, (off_t)(sector * SECTOR), (off_t)sectors * SECTOR) < 0) {
-		if (errno == EOPNOTSUPP || errno == ENOSYS)
-			return VIRTIO_BLK_S_UNSUPP;
-		return host_error(blk, discard ? "discard" : "write zeroes", errno);
-	}
-	return write_through(blk) ? flush(blk) : VIRTIO_BLK_S_OK;
+		goto refuse;
+	request->what = discard ? "discard" : "write zeroes";
+	request->file.op = BLK_FILE_ALLOCATE;
+	request->file.mode = FALLOC_FL_KEEP_SIZE |
+			     (discard || flags ? FALLOC_FL_PUNCH_HOLE : FALLOC_FL_ZERO_RANGE);
+	request->file.offset = sector * SECTOR;
+	request->file.length = (uint64_t)sectors * SECTOR;
+	request->file.durable = write_through(blk);
+	blk_file_start(&blk->file, &request->file);
+	return;
+refuse:
+	finish(blk, request, status);
 }
 
 /*
  * The framing of a request is not to be relied on (2.7.4): the header is the first 16 readable
- * bytes, the status the last writable one, whatever descriptors they are in.
+ * bytes, the status the last writable one, whatever descriptors they are in. Returns false for what is no
+ * request at all.
  */
-static int64_t serve(struct virtio_device *dev, struct virtio_chain *chain)
+static bool begin(struct blk *blk, struct blk_request *request)
 {
-	struct blk *blk = blk_of(dev);
-	struct virtio_blk_outhdr header;
+	struct virtio_chain *chain = &request->chain;
+	struct blk_file_request *file = &request->file;
 	const uint64_t in_length = chain->in_length;
-	uint64_t data = 0; /* bytes that a request of this kind wrote before the status */
-	uint8_t status;
-	uint32_t type;
+	struct virtio_blk_outhdr header;
 	struct iovec *last;
-	uint8_t *status_at;
-	unsigned count;
+	uint32_t type;
 
-	if (!in_length || chain->out_length < sizeof(header)) {
-		virtio_device_broken(dev, REQUEST_QUEUE, "a request without header or status");
-		return -EBADMSG;
-	}
+	if (!in_length || chain->out_length < sizeof(header))
+		return false;
 	last = &chain->in[chain->in_count - 1];
-	status_at = (uint8_t *)last->iov_base + last->iov_len - 1;
+	request->status_at = (uint8_t *)last->iov_base + last->iov_len - 1;
+	request->data = 0;
 	virtio_iov_read(chain->out, chain->out_count, 0, &header, sizeof(header));
 	type = le32toh(header.type);
 
 	switch (type) {
 	case VIRTIO_BLK_T_IN:
-		count = virtio_iov_slice(chain->in, chain->in_count, 0, in_length - 1);
-		status = read_or_write(blk, false, chain->in, count, in_length - 1,
-				       le64toh(header.sector));
-		data = status == VIRTIO_BLK_S_OK ? in_length - 1 : 0;
+		file->op = BLK_FILE_READ;
+		file->iov = chain->in;
+		file->iov_count = virtio_iov_slice(chain->in, chain->in_count, 0, in_length - 1);
+		read_or_write(blk, request, in_length - 1, le64toh(header.sector));
 		break;
 	case VIRTIO_BLK_T_OUT:
-		count = virtio_iov_slice(chain->out, chain->out_count, sizeof(header), SIZE_MAX);
-		status = read_or_write(blk, true, chain->out, count,
-				       chain->out_length - sizeof(header), le64toh(header.sector));
+		file->op = BLK_FILE_WRITE;
+		file->iov = chain->out;
+		file->iov_count =
+			virtio_iov_slice(chain->out, chain->out_count, sizeof(header), SIZE_MAX);
+		read_or_write(blk, request, chain->out_length - sizeof(header),
+			      le64toh(header.sector));
 		break;
 	case VIRTIO_BLK_T_FLUSH:
-		status = flush(blk);
+		flush(blk, request);
 		break;
 	case VIRTIO_BLK_T_GET_ID:
-		count = virtio_iov_slice(chain->in, chain->in_count, 0, in_length - 1);
-		data = virtio_iov_write(chain->in, count, 0, blk->serial, sizeof(blk->serial));
-		status = VIRTIO_BLK_S_OK;
+		chain->in_count = virtio_iov_slice(chain->in, chain->in_count, 0, in_length - 1);
+		request->data = virtio_iov_write(chain->in, chain->in_count, 0, blk->serial,
+						 sizeof(blk->serial));
+		finish(blk, request, VIRTIO_BLK_S_OK);
 		break;
 	case VIRTIO_BLK_T_DISCARD:
 	case VIRTIO_BLK_T_WRITE_ZEROES:
-		status = discard_or_zero(blk, type, chain);
+		discard_or_zero(blk, request, type == VIRTIO_BLK_T_DISCARD);
 		break;
 	default:
-		status = VIRTIO_BLK_S_UNSUPP;
+		finish(blk, request, VIRTIO_BLK_S_UNSUPP);
 	}
-	*status_at = status;
-	/* The length says how much is written from the start on (2.7.8.2). */
-	return status == VIRTIO_BLK_S_OK && data == in_length - 1 ? (int64_t)in_length
-								  : (int64_t)data + 1;
+	return true;
+}
+
+/* Begin requests until there are none, all of ours are in flight, or somebody waits for the worker. */
+static void serve(struct blk *blk)
+{
+	struct virtio_device *dev = &blk->dev;
+
+	for (unsigned turn = 0; turn < VIRTIO_QUEUE_SIZE_MAX; turn++) {
+		struct blk_request *request;
+
+		if (__atomic_load_n(&dev->call_pending, __ATOMIC_RELAXED))
+			break;
+		if (!blk->idle_count)
+			blk_file_submit(&blk->file);
+		if (!blk->idle_count)
+			return; /* until one of them is done */
+		request = &blk->requests[blk->idle[blk->idle_count - 1]];
+		if (!virtio_queue_pop_into(dev, REQUEST_QUEUE, &request->chain)) {
+			blk_file_submit(&blk->file);
+			return;
+		}
+		blk->idle_count--;
+		if (!begin(blk, request)) {
+			blk->idle_count++;
+			virtio_device_broken(dev, REQUEST_QUEUE,
+					     "a request without header or status");
+		}
+	}
+	blk_file_submit(&blk->file);
+	virtio_queue_again(dev, REQUEST_QUEUE);
 }
 
 static void queue_notify(struct virtio_device *dev, unsigned index)
 {
-	virtio_queue_service(dev, index, serve);
+	serve(blk_of(dev));
+}
+
+/* Something in the ring is done; the queue may have waited for it. */
+static void on_ring(struct virtio_device *dev, uint32_t epoll_events)
+{
+	blk_file_submit(&blk_of(dev)->file);
+	if (dev->running)
+		serve(blk_of(dev));
+}
+
+static void drain(struct virtio_device *dev)
+{
+	blk_file_drain(&blk_of(dev)->file);
 }
 
 static void config_read(struct virtio_device *dev, void *config)
@@ -233,12 +307,18 @@ static void config_write(struct virtio_device *dev, uint32_t offset, const void 
 
 static void reset(struct virtio_device *dev)
 {
+	drain(dev);
 	__atomic_store_n(&blk_of(dev)->writeback, 1, __ATOMIC_RELAXED);
 }
 
 static void destroy(struct virtio_device *dev)
 {
-	fd_close(&blk_of(dev)->fd); /* and with it the lock */
+	struct blk *blk = blk_of(dev);
+
+	virtio_source_remove(&blk->ring_source);
+	blk_file_ring_close(&blk->file);
+	fd_close(&blk->file.fd); /* and with it the lock */
+	free(blk->requests);
 }
 
 static const struct virtio_device_ops blk_ops = {
@@ -251,10 +331,11 @@ static const struct virtio_device_ops blk_ops = {
 	.config_write = config_write,
 	.queue_notify = queue_notify,
 	.reset = reset,
+	.drain = drain,
 	.destroy = destroy,
 };
 
-/* Open @path and find its size. On success blk->fd and blk->sectors are set. */
+/* Open @path and find its size. On success blk->file.fd and blk->sectors are set. */
 static int open_disk(struct blk *blk, const char *path, struct error *e)
 {
 	/* O_NONBLOCK: opening a FIFO must fail, not wait. It means nothing to files and disks. */
@@ -266,8 +347,8 @@ static int open_disk(struct blk *blk, const char *path, struct error *e)
 	/* A disk that the host has mounted, or a part of it, is claimed (open(2), O_EXCL). */
 	if (!blk->readonly && !stat(path, &st) && S_ISBLK(st.st_mode))
 		flags |= O_EXCL;
-	blk->fd = open(path, flags);
-	if (blk->fd < 0) {
+	blk->file.fd = open(path, flags);
+	if (blk->file.fd < 0) {
 		err = errno;
 		if (err == EBUSY)
 			return error_set(e, err, "disk-locked", "lsblk shows what it is used for",
@@ -285,11 +366,11 @@ static int open_disk(struct blk *blk, const char *path, struct error *e)
 		return error_set(e, err, "disk-not-a-disk", NULL, "disk %s: cannot be opened: %s",
 				 path, strerror(err));
 	}
-	if (fstat(blk->fd, &st) < 0)
+	if (fstat(blk->file.fd, &st) < 0)
 		return error_set(e, errno, "disk-not-a-disk", NULL, "disk %s: fstat: %s", path,
 				 strerror(errno));
 	if (S_ISBLK(st.st_mode)) {
-		if (ioctl(blk->fd, BLKGETSIZE64, &size) < 0)
+		if (ioctl(blk->file.fd, BLKGETSIZE64, &size) < 0)
 			return error_set(e, errno, "disk-not-a-disk", NULL,
 					 "disk %s: its size cannot be read: %s", path,
 					 strerror(errno));
@@ -305,6 +386,10 @@ static int open_disk(struct blk *blk, const char *path, struct error *e)
 				 "disk %s: its size, %llu bytes, is not a multiple of %u", path,
 				 (unsigned long long)size, SECTOR);
 	blk->sectors = size / SECTOR;
+	/* It has served: io_uring would fail what has to wait. */
+	if (fcntl(blk->file.fd, F_SETFL, 0) < 0)
+		return error_set(e, errno, "disk-not-a-disk", NULL, "disk %s: fcntl: %s", path,
+				 strerror(errno));
 	return 0;
 }
 
@@ -316,13 +401,32 @@ static int lock_disk(struct blk *blk, const char *path, struct error *e)
 {
 	struct flock lock = { .l_type = blk->readonly ? F_RDLCK : F_WRLCK, .l_whence = SEEK_SET };
 
-	if (fcntl(blk->fd, F_OFD_SETLK, &lock) == 0)
+	if (fcntl(blk->file.fd, F_OFD_SETLK, &lock) == 0)
 		return 0;
 	if (errno == EAGAIN || errno == EACCES)
 		return error_set(e, EBUSY, "disk-locked", "end the virtual machine that uses it",
 				 "disk %s: in use by another virtual machine", path);
 	/* A file system without locks is no reason to have no disk. */
 	log_warn("disk %s: cannot be locked against a second user: %s", path, strerror(errno));
+	return 0;
+}
+
+/* Many requests at once where the kernel lets us, else one at a time, and the operator is told. */
+static int open_ring(struct blk *blk, const struct virtio_blk_config *config, struct error *e)
+{
+	int ret = config->synchronous ? 0 : blk_file_ring(&blk->file, DEPTH);
+
+	if (ret < 0)
+		log_warn("disk %s: no io_uring (%s): one request at a time; the sysctl "
+			 "kernel.io_uring_disabled or a seccomp filter may forbid it",
+			 config->path, strerror(-ret));
+	if (!blk->file.has_ring)
+		return 0;
+	ret = virtio_source_add(&blk->dev, &blk->ring_source, blk->file.ring.ring_fd, EPOLLIN,
+				on_ring);
+	if (ret < 0)
+		return error_set(e, -ret, "device-failed", NULL, "disk %s: io_uring: %s",
+				 config->path, strerror(-ret));
 	return 0;
 }
 
@@ -338,9 +442,16 @@ int virtio_blk_create(const struct virtio_blk_config *config, struct vfio_device
 
 	if (!blk)
 		return error_set(e, ENOMEM, "device-failed", NULL, "virtio-blk: out of memory");
-	blk->fd = -1;
+	blk->file = (struct blk_file){ .fd = -1, .done = file_done };
 	blk->readonly = config->readonly;
 	blk->writeback = 1;
+	blk->requests = calloc(DEPTH, sizeof(*blk->requests));
+	for (unsigned i = 0; i < DEPTH; i++)
+		blk->idle[blk->idle_count++] = (uint8_t)(DEPTH - 1 - i);
+	if (!blk->requests) {
+		ret = error_set(e, ENOMEM, "device-failed", NULL, "virtio-blk: out of memory");
+		goto fail;
+	}
 	ret = open_disk(blk, config->path, e);
 	if (ret)
 		goto fail;
@@ -358,11 +469,17 @@ int virtio_blk_create(const struct virtio_blk_config *config, struct vfio_device
 	ret = virtio_device_init(&blk->dev, &blk_ops, features, name, e);
 	if (ret)
 		goto fail;
+	ret = open_ring(blk, config, e);
+	if (ret) {
+		virtio_device_close(&blk->dev);
+		return ret;
+	}
 	*out = &blk->dev.vfio;
 	return 0;
 
 fail:
-	fd_close(&blk->fd);
+	fd_close(&blk->file.fd);
+	free(blk->requests);
 	free(blk);
 	return ret;
 }

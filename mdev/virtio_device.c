@@ -160,17 +160,22 @@ void virtio_device_broken(struct virtio_device *dev, unsigned queue, const char 
 	virtio_config_changed(dev);
 }
 
-struct virtio_chain *virtio_queue_pop(struct virtio_device *dev, unsigned index)
+bool virtio_queue_pop_into(struct virtio_device *dev, unsigned index, struct virtio_chain *chain)
 {
 	struct virtqueue *queue = &dev->queues[index];
 	int ret;
 
 	if (!dev->running || !queue->running)
-		return NULL;
-	ret = virtqueue_pop(queue, dev->chain);
+		return false;
+	ret = virtqueue_pop(queue, chain);
 	if (ret < 0)
 		virtio_device_broken(dev, index, queue->fault);
-	return ret > 0 ? dev->chain : NULL;
+	return ret > 0;
+}
+
+struct virtio_chain *virtio_queue_pop(struct virtio_device *dev, unsigned index)
+{
+	return virtio_queue_pop_into(dev, index, dev->chain) ? dev->chain : NULL;
 }
 
 void virtio_queue_push(struct virtio_device *dev, unsigned index, struct virtio_chain *chain,

@@ -474,6 +474,8 @@ static void run_dma(struct virtio_device *dev, void *arg)
 {
 	struct dma_call *call = arg;
 
+	if (!call->hva && dev->ops->drain)
+		dev->ops->drain(dev);
 	call->ret = call->hva ? virtio_dma_map(&dev->dma, call->iova, call->size, call->hva)
 			      : virtio_dma_unmap(&dev->dma, call->iova, call->size);
 }

@@ -1,12 +1,25 @@
 // SPDX-License-Identifier: Apache-2.0
-/* virtio-blk, driven end to end by a guest's driver over an image file. */
+/*
+ * virtio-blk, driven end to end by a guest's driver over an image file: everything both ways, by
+ * io_uring and by system calls (test_blk_file.c has the faults of each).
+ */
 #include "tests/unit/virtio_driver.h"
 
+#include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <liburing.h>
+#include <linux/filter.h>
 #include <linux/loop.h>
+#include <linux/seccomp.h>
+#include <pthread.h>
+#include <sched.h>
 #include <sys/ioctl.h>
+#include <sys/mount.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
 #define virtio_blk_config virtio_blk_config_space
 #include <linux/virtio_blk.h>
 #undef virtio_blk_config
@@ -17,6 +30,7 @@
 static struct guest guest;
 static unsigned fds_before;
 static char path[64];
+static bool synchronous;
 /* Where the parts of a request lie in the guest. */
 static uint64_t header_gpa, data_gpa, status_gpa;
 
@@ -33,7 +47,9 @@ static void make_image(uint64_t size)
 
 static struct vfio_device *create(bool readonly)
 {
-	const struct virtio_blk_config config = { .path = path, .readonly = readonly };
+	const struct virtio_blk_config config = { .path = path,
+						  .readonly = readonly,
+						  .synchronous = synchronous };
 	struct vfio_device *device = NULL;
 	struct error e = { 0 };
 	int ret = virtio_blk_create(&config, &device, &e);
@@ -300,6 +316,269 @@ static void a_readonly_disk_reads_and_never_writes(void **state)
 	assert_int_equal(request(VIRTIO_BLK_T_FLUSH, 0, 0, false, NULL), VIRTIO_BLK_S_OK);
 }
 
+/* ---- many at once -------------------------------------------------------------------------- */
+
+#define MANY 24u /* requests at once, three descriptors each */
+
+/* Request @slot of @type over its own descriptors, data and status; not notified of. */
+static void add_request(unsigned slot, uint32_t type, uint64_t sector, uint32_t length)
+{
+	struct virtio_blk_outhdr *header =
+		(struct virtio_blk_outhdr *)guest_ptr(&guest, data_gpa) + slot;
+	const uint64_t at = data_gpa + 4096 + slot * 2048;
+	struct vring_desc *desc = &guest.queues[0].desc[slot * 3];
+	const uint16_t writes = type == VIRTIO_BLK_T_IN ? VRING_DESC_F_WRITE : 0;
+
+	*header = (struct virtio_blk_outhdr){ .type = type, .sector = sector };
+	desc[0] = (struct vring_desc){ data_gpa + slot * sizeof(*header), sizeof(*header),
+				       VRING_DESC_F_NEXT, (uint16_t)(slot * 3 + 1) };
+	desc[1] = (struct vring_desc){ at, length, (uint16_t)(VRING_DESC_F_NEXT | writes),
+				       (uint16_t)(slot * 3 + 2) };
+	desc[2] = (struct vring_desc){ at + 2047, 1, VRING_DESC_F_WRITE, 0 };
+	*(uint8_t *)guest_ptr(&guest, at + 2047) = 0xff;
+	guest_publish(&guest, 0, (uint16_t)(slot * 3));
+}
+
+static uint8_t *request_data(unsigned slot)
+{
+	return guest_ptr(&guest, data_gpa + 4096 + slot * 2048);
+}
+
+static uint8_t request_status(unsigned slot)
+{
+	return __atomic_load_n(request_data(slot) + 2047, __ATOMIC_ACQUIRE);
+}
+
+static void boot_many(void)
+{
+	assert_true(guest_negotiate(&guest, GUEST_FEATURES | FEATURE(VIRTIO_BLK_F_FLUSH)));
+	guest_setup_queue(&guest, 0, 128);
+	guest_driver_ok(&guest);
+	data_gpa = guest_alloc(&guest, 4096 + MANY * 2048);
+}
+
+/* Each once, in whatever order, and all well. */
+static void await_many(unsigned count)
+{
+	uint32_t seen = 0;
+
+	for (unsigned i = 0; i < count; i++) {
+		uint16_t head = 0;
+
+		assert_true(guest_next_used(&guest, 0, GUEST_WAIT_MS, &head, NULL));
+		assert_int_equal(head % 3, 0);
+		assert_in_range(head / 3, 0, MANY - 1);
+		assert_false(seen & 1u << head / 3);
+		seen |= 1u << head / 3;
+		assert_int_equal(request_status(head / 3u), VIRTIO_BLK_S_OK);
+	}
+	assert_false(guest_next_used(&guest, 0, 0, NULL, NULL));
+}
+
+static void many_requests_at_once_are_each_answered_once(void **state)
+{
+	boot_many();
+	for (unsigned round = 0; round < 20; round++) {
+		for (unsigned slot = 0; slot < MANY; slot++) {
+			memset(request_data(slot), (int)(round + slot), 1024);
+			add_request(slot, VIRTIO_BLK_T_OUT, (slot * 7 + round) % 100 * 2, 1024);
+		}
+		guest_kick(&guest, 0);
+		await_many(MANY);
+		for (unsigned slot = 0; slot < MANY; slot++) {
+			memset(request_data(slot), 0xee, 1024);
+			add_request(slot, VIRTIO_BLK_T_IN, (slot * 7 + round) % 100 * 2, 1024);
+			if (slot % 5 == 0)
+				guest_kick(&guest, 0);
+		}
+		guest_kick(&guest, 0);
+		await_many(MANY);
+		for (unsigned slot = 0; slot < MANY; slot++)
+			for (unsigned i = 0; i < 1024; i++)
+				assert_int_equal(request_data(slot)[i], (uint8_t)(round + slot));
+	}
+}
+
+/*
+ * The kernel's answers can be held back: then requests are in flight for as long as a test likes.
+ * (Symbols of a program come before those of libraries.)
+ */
+static bool answers_held;
+
+unsigned io_uring_peek_batch_cqe(struct io_uring *ring, struct io_uring_cqe **cqes, unsigned count)
+{
+	static unsigned (*real)(struct io_uring *, struct io_uring_cqe **, unsigned);
+
+	if (!real)
+		*(void **)&real = dlsym(RTLD_NEXT, "io_uring_peek_batch_cqe");
+	return __atomic_load_n(&answers_held, __ATOMIC_ACQUIRE) ? 0 : real(ring, cqes, count);
+}
+
+static void hold_two_reads(void)
+{
+	boot_many();
+	__atomic_store_n(&answers_held, true, __ATOMIC_RELEASE);
+	for (unsigned slot = 0; slot < 2; slot++)
+		add_request(slot, VIRTIO_BLK_T_IN, slot, 512);
+	guest_kick(&guest, 0);
+	assert_false(guest_next_used(&guest, 0, 50, NULL, NULL));
+}
+
+static void *take_memory_back(void *done)
+{
+	assert_int_equal(guest.device->ops->dma_unmap(guest.device, GUEST_BASE, GUEST_SIZE / 2), 0);
+	__atomic_store_n((bool *)done, true, __ATOMIC_RELEASE);
+	return NULL;
+}
+
+static void *reset_device(void *done)
+{
+	guest_set_status(&guest, 0);
+	__atomic_store_n((bool *)done, true, __ATOMIC_RELEASE);
+	return NULL;
+}
+
+static void assert_waits_for_what_is_in_flight(void *(*act)(void *done))
+{
+	bool done = false;
+	pthread_t thread;
+
+	hold_two_reads();
+	assert_int_equal(pthread_create(&thread, NULL, act, &done), 0);
+	usleep(50000);
+	assert_false(__atomic_load_n(&done, __ATOMIC_ACQUIRE));
+	assert_int_equal(request_status(0), 0xff);
+	__atomic_store_n(&answers_held, false, __ATOMIC_RELEASE);
+	pthread_join(thread, NULL);
+	/* The last that was written to the guest's memory; nothing is later. */
+	assert_int_equal(request_status(0), VIRTIO_BLK_S_OK);
+	assert_int_equal(request_status(1), VIRTIO_BLK_S_OK);
+}
+
+static void memory_is_taken_back_when_nothing_in_flight_uses_it(void **state)
+{
+	assert_waits_for_what_is_in_flight(take_memory_back);
+	assert_int_equal(guest.device->ops->dma_map(guest.device, GUEST_BASE, GUEST_SIZE / 2,
+						    guest.memory, -1, 0),
+			 0);
+	await_many(2); /* they were answered before */
+}
+
+static void a_reset_waits_and_answers_nothing(void **state)
+{
+	assert_waits_for_what_is_in_flight(reset_device);
+	assert_int_equal(guest.queues[0].used->idx, 0);
+	boot(0);
+	assert_int_equal(request(VIRTIO_BLK_T_IN, 0, 512, false, NULL), VIRTIO_BLK_S_OK);
+}
+
+/* ---- a host in trouble --------------------------------------------------------------------- */
+
+static int on_a_full_disk(void)
+{
+	char folder[] = "/tmp/test-virtio-blk-full-XXXXXX";
+	unsigned written = 0;
+	uint8_t status;
+	int fd;
+
+	if (unshare(CLONE_NEWNS) < 0 || mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0 ||
+	    !mkdtemp(folder) || mount("tmpfs", folder, "tmpfs", 0, "size=64k") < 0)
+		return 77;
+	snprintf(path, sizeof(path), "%s/disk", folder);
+	fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+	assert_int_equal(ftruncate(fd, SECTORS * 512), 0);
+	close(fd);
+	guest_open(&guest, create(false));
+	boot(FEATURE(VIRTIO_BLK_F_FLUSH));
+	do
+		status = request(VIRTIO_BLK_T_OUT, written * 40, 20 * KIB, true, NULL);
+	while (status == VIRTIO_BLK_S_OK && ++written < 50);
+	assert_int_equal(status, VIRTIO_BLK_S_IOERR);
+	assert_in_range(written, 1, 3);
+	/* What is there is still good, and space that was given back can be used. */
+	assert_int_equal(request(VIRTIO_BLK_T_IN, 0, 20 * KIB, false, NULL), VIRTIO_BLK_S_OK);
+	*(struct virtio_blk_discard_write_zeroes *)guest_ptr(&guest, data_gpa) =
+		(struct virtio_blk_discard_write_zeroes){ .num_sectors = 120 };
+	assert_int_equal(request(VIRTIO_BLK_T_DISCARD, 0,
+				 sizeof(struct virtio_blk_discard_write_zeroes), true, NULL),
+			 VIRTIO_BLK_S_OK);
+	assert_int_equal(request(VIRTIO_BLK_T_OUT, 0, 20 * KIB, true, NULL), VIRTIO_BLK_S_OK);
+	guest_close(&guest);
+	umount(folder);
+	rmdir(folder);
+	return 0;
+}
+
+/* What io_uring_setup(2) is told under many container runtimes. */
+static void forbid_io_uring(void)
+{
+	struct sock_filter filter[] = {
+		BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_io_uring_setup, 0, 1),
+		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EPERM),
+		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+	};
+	struct sock_fprog program = { ARRAY_SIZE(filter), filter };
+
+	assert_int_equal(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), 0);
+	assert_int_equal(prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program), 0);
+}
+
+static int without_io_uring(void)
+{
+	char said[1024] = "";
+	int pipes[2];
+
+	forbid_io_uring();
+	assert_int_equal(pipe(pipes), 0);
+	dup2(pipes[1], STDERR_FILENO);
+	log_set_level(LOG_LEVEL_WARN);
+	make_image(SECTORS * 512);
+	guest_open(&guest, create(false));
+	boot(FEATURE(VIRTIO_BLK_F_FLUSH));
+	assert_int_equal(request(VIRTIO_BLK_T_OUT, 1, 512, true, NULL), VIRTIO_BLK_S_OK);
+	assert_int_equal(request(VIRTIO_BLK_T_FLUSH, 0, 0, false, NULL), VIRTIO_BLK_S_OK);
+	assert_int_equal(request(VIRTIO_BLK_T_IN, 1, 512, false, NULL), VIRTIO_BLK_S_OK);
+	guest_close(&guest);
+	unlink(path);
+	close(pipes[1]);
+	close(STDERR_FILENO);
+	if (!synchronous) {
+		assert_true(read(pipes[0], said, sizeof(said) - 1) > 0);
+		assert_non_null(strstr(said, "no io_uring (Operation not permitted)"));
+		assert_non_null(strstr(said, path));
+	}
+	return 0;
+}
+
+/* In a process of its own, since it changes what it cannot change back. */
+static void in_a_child(int (*test)(void))
+{
+	int status;
+	pid_t pid = fork();
+
+	assert_true(pid >= 0);
+	if (!pid)
+		_exit(test());
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	if (WIFEXITED(status) && WEXITSTATUS(status) == 77) {
+		print_message("needs a mount namespace of its own\n");
+		skip();
+	}
+	assert_true(WIFEXITED(status));
+	assert_int_equal(WEXITSTATUS(status), 0);
+}
+
+static void a_full_disk_is_an_error_in_the_protocol(void **state)
+{
+	in_a_child(on_a_full_disk);
+}
+
+static void works_where_io_uring_is_forbidden_and_says_so(void **state)
+{
+	in_a_child(without_io_uring);
+}
+
 /* ---- opening ------------------------------------------------------------------------------- */
 
 static void expect_refusal(const char *which, bool readonly, const char *code)
@@ -398,7 +677,7 @@ static void works_over_a_block_device(void **state)
 		unlink(path);
 		skip();
 	}
-	config = (struct virtio_blk_config){ .path = loop };
+	config = (struct virtio_blk_config){ .path = loop, .synchronous = synchronous };
 	assert_int_equal(virtio_blk_create(&config, &device, NULL), 0);
 	guest_open(&guest, device);
 	boot(FEATURE(VIRTIO_BLK_F_FLUSH));
@@ -443,6 +722,18 @@ static void a_disk_that_the_host_uses_is_refused_for_writing(void **state)
 	unlink(path);
 }
 
+static bool have_io_uring(void)
+{
+	struct io_uring ring;
+	int ret = io_uring_queue_init(1, &ring, 0);
+
+	if (ret < 0)
+		print_message("no io_uring here, so nothing is in flight: %s\n", strerror(-ret));
+	else
+		io_uring_queue_exit(&ring);
+	return ret >= 0;
+}
+
 int main(void)
 {
 #define TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
@@ -458,6 +749,9 @@ int main(void)
 		TEST(a_request_without_status_needs_a_reset),
 		TEST(an_image_that_shrinks_gives_an_error_not_a_crash),
 		TEST(reset_with_requests_in_flight_leaves_a_working_disk),
+		TEST(many_requests_at_once_are_each_answered_once),
+		cmocka_unit_test(a_full_disk_is_an_error_in_the_protocol),
+		cmocka_unit_test(works_where_io_uring_is_forbidden_and_says_so),
 		cmocka_unit_test_setup_teardown(a_readonly_disk_reads_and_never_writes,
 						setup_readonly, teardown),
 		cmocka_unit_test(refuses_what_is_no_disk_with_the_reason),
@@ -467,5 +761,15 @@ int main(void)
 		cmocka_unit_test(a_disk_that_the_host_uses_is_refused_for_writing),
 	};
 
-	return cmocka_run_group_tests(tests, NULL, NULL);
+	const struct CMUnitTest in_flight[] = {
+		TEST(memory_is_taken_back_when_nothing_in_flight_uses_it),
+		TEST(a_reset_waits_and_answers_nothing),
+	};
+	int failed = cmocka_run_group_tests_name("by io_uring", tests, NULL, NULL);
+
+	if (have_io_uring())
+		failed += cmocka_run_group_tests_name("in flight", in_flight, NULL, NULL);
+
+	synchronous = true;
+	return failed + cmocka_run_group_tests_name("by system calls", tests, NULL, NULL);
 }
