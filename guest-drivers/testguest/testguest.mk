@@ -7,7 +7,7 @@ TESTGUEST_FLAGS := -std=gnu11 -O2 -g -ffreestanding -fno-pic -mcmodel=kernel -mg
 	-fno-strict-aliasing -fno-builtin -Wall -Wextra -Werror -Wno-unused-parameter -DAP_MAX=31
 
 all: $(TESTGUEST)
-$(addprefix $(BUILD)/tests/unit/,test_vm test_vm_irq test_vm_memory test_machine_user): $(TESTGUEST)
+$(addprefix $(BUILD)/tests/unit/,test_vm test_vm_irq test_vm_memory test_machine_user test_faults): $(TESTGUEST)
 
 $(BUILD)/guest-drivers/testguest/%.o: guest-drivers/testguest/%.c
 	@mkdir -p $(@D)
