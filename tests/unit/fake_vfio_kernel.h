@@ -19,6 +19,9 @@
 
 #define FAKE_KERNEL_FDS	 1024
 #define FAKE_KERNEL_MAPS 64
+#define FAKE_KERNEL_INFO                        \
+	(sizeof(struct vfio_iommu_type1_info) + \
+	 sizeof(struct vfio_iommu_type1_info_cap_iova_range) + sizeof(struct vfio_iova_range))
 
 enum fake_kernel_file {
 	FAKE_NOTHING,
@@ -151,18 +154,18 @@ static inline int fake_kernel_space(unsigned long request, void *arg)
 	struct iommu_ioas_unmap *ioas_unmap = arg;
 	struct iommu_ioas_iova_ranges *ranges = arg;
 	struct iommu_iova_range *range;
-	struct {
-		struct vfio_iommu_type1_info info;
-		struct vfio_iommu_type1_info_cap_iova_range cap;
-		struct vfio_iova_range range;
-	} answer = {
-		.info = { .flags = VFIO_IOMMU_INFO_CAPS | VFIO_IOMMU_INFO_PGSIZES,
-			  .iova_pgsizes = 4096,
-			  .cap_offset = sizeof(answer.info) },
-		.cap = { .header = { .id = VFIO_IOMMU_TYPE1_INFO_CAP_IOVA_RANGE, .version = 1 },
-			 .nr_iovas = 1 },
-		.range = { 0, (UINT64_C(1) << 48) - 1 },
+	/* One range, behind the two heads. */
+	const struct vfio_iommu_type1_info head = { .argsz = FAKE_KERNEL_INFO,
+						    .flags = VFIO_IOMMU_INFO_CAPS |
+							     VFIO_IOMMU_INFO_PGSIZES,
+						    .iova_pgsizes = 4096,
+						    .cap_offset = sizeof(head) };
+	const struct vfio_iommu_type1_info_cap_iova_range cap = {
+		.header = { .id = VFIO_IOMMU_TYPE1_INFO_CAP_IOVA_RANGE, .version = 1 },
+		.nr_iovas = 1,
 	};
+	const struct vfio_iova_range all = { 0, (UINT64_C(1) << 48) - 1 };
+	uint8_t answer[FAKE_KERNEL_INFO];
 
 	switch (request) {
 	case VFIO_GET_API_VERSION:
@@ -173,8 +176,10 @@ static inline int fake_kernel_space(unsigned long request, void *arg)
 		fake_kernel.has_iommu = true;
 		return 0;
 	case VFIO_IOMMU_GET_INFO:
-		answer.info.argsz = sizeof(answer);
-		memcpy(info, &answer, MIN(info->argsz, sizeof(answer)));
+		memcpy(answer, &head, sizeof(head));
+		memcpy(answer + sizeof(head), &cap, sizeof(cap));
+		memcpy(answer + sizeof(head) + sizeof(cap), &all, sizeof(all));
+		memcpy(info, answer, MIN(info->argsz, sizeof(answer)));
 		return 0;
 	case VFIO_IOMMU_MAP_DMA:
 		return fake_kernel_map(map->iova, map->size);
