@@ -51,7 +51,9 @@
 #define OSC_UNRECOGNIZED_UUID	0x04
 #define OSC_UNRECOGNIZED_REV	0x08
 #define OSC_CAPABILITIES_MASKED 0x10
-#define OSC_PCIE_CAPABILITY	0x10 /* the only control given away: no hot-plug, PME, AER, LTR */
+/* What may be given away: never PME, AER, LTR. */
+#define OSC_NATIVE_HOTPLUG  0x01
+#define OSC_PCIE_CAPABILITY 0x10
 
 static uint8_t sum(const uint8_t *bytes, size_t count)
 {
@@ -110,10 +112,10 @@ static void table_end(struct aml *a, size_t start)
 /* ---- DSDT ------------------------------------------------------------------------------------ */
 
 /*
- * Method (_OSC, 4): grant what is in OSC_PCIE_CAPABILITY of what is asked for, and say when that is
+ * Method (_OSC, 4): grant what is in @control of what is asked for, and say when that is
  * less (6.2.11). Whether it is a query makes no difference, since nothing changes hands here.
  */
-static void dsdt_osc(struct aml *a)
+static void dsdt_osc(struct aml *a, unsigned control)
 {
 	static const char *const words[] = { "CDW1", "CDW3" };
 	size_t method = aml_method_begin(a, "_OSC", 4, true), block;
@@ -132,10 +134,10 @@ static void dsdt_osc(struct aml *a)
 	{
 		size_t inner;
 
-		/* Local0 = CDW3 & OSC_PCIE_CAPABILITY */
+		/* Local0 = CDW3 & @control */
 		aml_byte(a, AML_AND);
 		aml_name_string(a, "CDW3");
-		aml_integer(a, OSC_PCIE_CAPABILITY);
+		aml_integer(a, control);
 		aml_byte(a, AML_LOCAL0);
 
 		inner = aml_if_begin(a);
@@ -220,7 +222,7 @@ static void dsdt_host_bridge(struct aml *a, const struct acpi_input *input)
 	aml_resources_end(a, resources);
 
 	dsdt_prt(a);
-	dsdt_osc(a);
+	dsdt_osc(a, OSC_PCIE_CAPABILITY | (input->hotplug ? OSC_NATIVE_HOTPLUG : 0));
 	aml_end(a, bridge);
 }
 

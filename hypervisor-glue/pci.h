@@ -44,6 +44,43 @@ int pci_host_add(struct pci_host *host, struct vfio_device *device, bool behind_
  */
 int pci_host_place(struct pci_host *host, struct error *e);
 
+/* ---- hot-plug: the thread that made the host ----------------------------------------------- */
+
+/*
+ * pci_host_hotplug() - there will be @ports root ports, those of devices that are added counted in, and
+ * all of them take devices while the guest runs (PCIe native hot-plug). Before pci_host_place().
+ * @window64: size of each port's 64-bit window, a multiple of 1 MiB
+ */
+int pci_host_hotplug(struct pci_host *host, unsigned ports, uint64_t window64, struct error *e);
+/*
+ * pci_host_plug() - put @device (borrowed) into an empty slot and tell the guest. vCPUs may run.
+ * Returns 0, -ENOSPC ("no-free-port", "bar-window-full"), or what pci_host_add() returns.
+ */
+int pci_host_plug(struct pci_host *host, struct vfio_device *device,
+		  const struct vfio_pci_options *options, struct vfio_pci **out, struct error *e);
+/*
+ * pci_host_unplug_ask() - press the button of @device's slot: the guest is to give it up. What sits in
+ * the slot with it goes with it (pci_host_same_slot()). Once pci_host_unplug_ready(), which
+ * pci_host_hotplug_fd() announces, pci_host_unplug() takes it away.
+ * Returns 0, or -EBUSY ("not-removable": it sits in no hot-plug slot).
+ */
+int pci_host_unplug_ask(struct pci_host *host, const struct vfio_device *device, struct error *e);
+bool pci_host_unplug_ready(struct pci_host *host, const struct vfio_device *device);
+/* pci_host_hotplug_fd() - an eventfd (borrowed), readable when a guest gave a slot up; -1: none. */
+int pci_host_hotplug_fd(const struct pci_host *host);
+/*
+ * pci_host_unplug() - empty the slot of @device, given up or not; vCPUs may run. The functions are gone
+ * on return, the devices may be closed. Waits for accesses under way. Returns 0 or -EBUSY.
+ */
+int pci_host_unplug(struct pci_host *host, const struct vfio_device *device, struct error *e);
+bool pci_host_same_slot(const struct pci_host *host, const struct vfio_device *a,
+			const struct vfio_device *b);
+/* pci_host_removable() - whether it sits in a hot-plug slot. */
+bool pci_host_removable(const struct pci_host *host, const struct vfio_device *device);
+/* pci_host_address() - where the guest finds @device; false when it has no such place. */
+bool pci_host_address(const struct pci_host *host, const struct vfio_device *device,
+		      struct pci_address *address);
+
 /* pci_host_reset() - all functions and ports to power-on state (guest reboot). */
 int pci_host_reset(struct pci_host *host, struct error *e);
 
@@ -52,7 +89,10 @@ struct pci_window pci_host_window32(const struct pci_host *host);
 struct pci_window pci_host_window64(const struct pci_host *host); /* size 0: none */
 unsigned pci_host_last_bus(const struct pci_host *host);
 
-/* The functions in order, for the event loop (error and request fds) and for logs. */
+/*
+ * The functions in order, for the event loop (error and request fds) and for logs; NULL where one was
+ * taken away.
+ */
 unsigned pci_host_function_count(const struct pci_host *host);
 struct vfio_pci *pci_host_function(const struct pci_host *host, unsigned index);
 const char *pci_host_function_name(const struct pci_host *host, unsigned index);
@@ -63,6 +103,7 @@ struct acpi_input {
 	struct cpu_topology topology;
 	struct pci_window window32, window64;
 	unsigned last_bus;
+	bool hotplug; /* root ports take devices while the guest runs */
 };
 /*
  * acpi_build() - RSDP, XSDT, FADT, FACS, MADT, MCFG, DSDT (ACPI 6.5) into @buffer, which the guest

@@ -373,7 +373,12 @@ void pci_function_destroy(struct pci_function *function)
 
 struct vfio_pci *pci_function_pci(const struct pci_function *function)
 {
-	return function->pci;
+	return function ? function->pci : NULL;
+}
+
+struct vfio_device *pci_function_device(const struct pci_function *function)
+{
+	return function->device;
 }
 
 const char *pci_function_name(const struct pci_function *function)

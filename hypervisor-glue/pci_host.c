@@ -8,13 +8,15 @@
  *
  * A lookup is two array reads, without a lock: bus number to bus, device and function to node. The
  * tables are fixed once the guest runs, but for the bus numbers, which a guest may hand out anew;
- * then the whole map is worked out again and swapped in entry by entry. Each function and each port
- * has a lock of its own. I/O and memory windows of ports are not enforced: a BAR answers where it is.
+ * then the whole map is worked out again and swapped in entry by entry; and but for what is put into
+ * hot-plug slots and taken out again (pci_hotplug.c), which waits for accesses under way. Each function
+ * and each port has a lock of its own. I/O and memory windows of ports are not enforced: a BAR answers where it is.
  */
 #include <errno.h>
 #include <linux/pci_regs.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "hypervisor-glue/layout.h"
 #include "hypervisor-glue/pci_internal.h"
@@ -42,8 +44,11 @@ void pci_host_renumber(struct pci_host *host)
 	pthread_mutex_lock(&host->renumber);
 	for (unsigned i = 0; i < host->slot_count; i++) {
 		struct pci_slot *slot = host->slots[i];
-		uint8_t bus = slot->behind_port ? pci_root_port_secondary(&slot->port) : 0;
+		uint8_t bus = 0;
 
+		/* Behind a port without power nobody answers. */
+		if (slot->behind_port && pci_root_port_powered(&slot->port))
+			bus = pci_root_port_secondary(&slot->port);
 		/* Two ports with one number: the first has it, as the first to claim a cycle would. */
 		if (bus && !buses[bus])
 			buses[bus] = &slot->bus;
@@ -55,21 +60,49 @@ void pci_host_renumber(struct pci_host *host)
 
 static void reset_slot(struct pci_slot *slot)
 {
-	for (unsigned i = 0; i < slot->function_count; i++) {
-		struct pci_function *function = slot->functions[i];
+	for (unsigned i = 0; i < PCI_FUNCTIONS_MAX; i++) {
+		struct pci_function *function =
+			__atomic_load_n(&slot->functions[i], __ATOMIC_ACQUIRE);
 		struct error e = { 0 };
 
-		if (vfio_pci_reset(pci_function_pci(function), &e))
-			log_limited(LOG_LEVEL_WARN, "%s: bus reset asked for by the guest: %s",
+		if (function && vfio_pci_reset(pci_function_pci(function), &e))
+			log_limited(LOG_LEVEL_WARN, "%s: reset asked for by the guest: %s",
 				    pci_function_name(function), e.text);
 	}
+}
+
+void pci_host_port_events(struct pci_host *host, struct pci_slot *slot, unsigned events)
+{
+	uint64_t address, one = 1;
+	uint32_t data;
+
+	if (events & (PCI_ROOT_PORT_RENUMBERED | PCI_ROOT_PORT_POWER))
+		pci_host_renumber(host);
+	if (events & PCI_ROOT_PORT_BUS_RESET ||
+	    (events & PCI_ROOT_PORT_POWER && !pci_root_port_powered(&slot->port)))
+		reset_slot(slot);
+	/* Full: it is readable already, which is all that matters. */
+	if (events & PCI_ROOT_PORT_RELEASED && write(host->hotplug_fd, &one, sizeof(one)) < 0 &&
+	    errno != EAGAIN)
+		log_limited(LOG_LEVEL_ERROR, "hot-plug eventfd: %s", strerror(errno));
+	if (events & PCI_ROOT_PORT_INTERRUPT &&
+	    pci_root_port_message(&slot->port, &address, &data) &&
+	    vm_signal_msi(host->vm, address, data))
+		log_limited(LOG_LEVEL_WARN, "a root port's interrupt cannot be delivered");
 }
 
 /* A BAR may have moved away from where another one waits for its place. */
 static void retry_bars(struct pci_host *host)
 {
-	for (unsigned i = 0; i < host->function_count; i++)
-		pci_function_retry(host->functions[i]);
+	unsigned count = __atomic_load_n(&host->function_count, __ATOMIC_ACQUIRE);
+
+	for (unsigned i = 0; i < count; i++) {
+		struct pci_function *function =
+			__atomic_load_n(&host->functions[i], __ATOMIC_ACQUIRE);
+
+		if (function)
+			pci_function_retry(function);
+	}
 }
 
 static const struct pci_node *find(struct pci_host *host, unsigned bus, unsigned devfn)
@@ -89,7 +122,7 @@ static uint32_t config_read(struct pci_host *host, unsigned bus, unsigned devfn,
 
 	if (size > 4 || reg % size)
 		return UINT32_MAX;
-	switch (node->kind) {
+	switch (__atomic_load_n(&node->kind, __ATOMIC_ACQUIRE)) {
 	case PCI_NODE_HOST_BRIDGE:
 		value = pci_registers_read(&host->bridge, reg, size);
 		break;
@@ -113,13 +146,10 @@ static void config_write(struct pci_host *host, unsigned bus, unsigned devfn, un
 
 	if (size > 4 || reg % size)
 		return;
-	switch (node->kind) {
+	switch (__atomic_load_n(&node->kind, __ATOMIC_ACQUIRE)) {
 	case PCI_NODE_ROOT_PORT:
 		events = pci_root_port_write(&node->slot->port, reg, size, value);
-		if (events & PCI_ROOT_PORT_RENUMBERED)
-			pci_host_renumber(host);
-		if (events & PCI_ROOT_PORT_BUS_RESET)
-			reset_slot(node->slot);
+		pci_host_port_events(host, node->slot, events);
 		retry_bars(host);
 		break;
 	case PCI_NODE_FUNCTION:
@@ -212,6 +242,7 @@ int pci_host_create(struct vm *vm, struct guest_memory *memory, const struct iom
 		return error_set(e, ENOMEM, "no-memory", NULL, "PCI host bridge: out of memory");
 	host->vm = vm;
 	host->memory = memory;
+	host->hotplug_fd = -1;
 	pthread_mutex_init(&host->renumber, NULL);
 	if (iova_count) {
 		host->iova = calloc(iova_count, sizeof(*iova));
@@ -251,7 +282,7 @@ out_host:
 	return ret;
 }
 
-static void slot_free(struct pci_slot *slot)
+void pci_host_slot_free(struct pci_slot *slot)
 {
 	if (slot->behind_port)
 		pci_root_port_fini(&slot->port);
@@ -269,7 +300,8 @@ void pci_host_destroy(struct pci_host *host)
 	for (unsigned i = host->function_count; i-- > 0;)
 		pci_function_destroy(host->functions[i]);
 	for (unsigned i = host->slot_count; i-- > 0;)
-		slot_free(host->slots[i]);
+		pci_host_slot_free(host->slots[i]);
+	fd_close(&host->hotplug_fd);
 	free(host->functions);
 	free(host->slots);
 	free(host->iova);
@@ -290,7 +322,7 @@ static struct pci_slot *find_slot(struct pci_host *host, const struct pci_addres
 	return NULL;
 }
 
-static struct pci_slot *slot_new(struct pci_host *host, bool behind_port)
+struct pci_slot *pci_host_slot_new(struct pci_host *host, bool behind_port)
 {
 	struct pci_slot **slots = realloc(host->slots, (host->slot_count + 1) * sizeof(*slots));
 	struct pci_slot *slot;
@@ -331,7 +363,7 @@ int pci_host_add(struct pci_host *host, struct vfio_device *device, bool behind_
 		slot = find_slot(host, &address);
 	is_new = !slot;
 	if (is_new)
-		slot = slot_new(host, behind_root_port);
+		slot = pci_host_slot_new(host, behind_root_port);
 	if (!slot)
 		return error_set(e, ENOMEM, "no-memory", NULL, "%s: out of memory", device->name);
 	for (unsigned i = 0; i < slot->function_count; i++)
@@ -342,7 +374,7 @@ int pci_host_add(struct pci_host *host, struct vfio_device *device, bool behind_
 	ret = pci_function_create(host->vm, device, options, &function, e);
 	if (ret) {
 		if (is_new)
-			slot_free(slot);
+			pci_host_slot_free(slot);
 		return ret;
 	}
 	slot->is_host_slot = is_host_slot;
@@ -362,8 +394,8 @@ int pci_host_reset(struct pci_host *host, struct error *e)
 	int first_error = 0;
 
 	for (unsigned i = 0; i < host->function_count; i++) {
-		int ret = vfio_pci_reset(pci_function_pci(host->functions[i]),
-					 first_error ? NULL : e);
+		struct vfio_pci *pci = pci_function_pci(host->functions[i]);
+		int ret = pci ? vfio_pci_reset(pci, first_error ? NULL : e) : 0;
 
 		first_error = first_error ? first_error : ret;
 	}
@@ -404,5 +436,5 @@ struct vfio_pci *pci_host_function(const struct pci_host *host, unsigned index)
 
 const char *pci_host_function_name(const struct pci_host *host, unsigned index)
 {
-	return index < host->function_count ? pci_function_name(host->functions[index]) : NULL;
+	return pci_host_function(host, index) ? pci_function_name(host->functions[index]) : NULL;
 }

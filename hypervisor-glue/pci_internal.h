@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Private to pci_*.c: the parts of the guest's PCI Express between the host bridge, which knows who
- * sits where (pci_host.c, pci_place.c), and the pieces that can be judged alone: placement
+ * sits where (pci_host.c, pci_place.c, pci_hotplug.c), and the pieces that can be judged alone: placement
  * (pci_windows.c), register files (pci_registers.c), root ports (pci_root_port.c), and one function's
  * ties to the VM (pci_function.c).
  */
@@ -35,6 +35,7 @@ struct pci_placed_slot {
 	bool behind_port;
 	unsigned bar_count;
 	struct pci_placed_bar bars[PCI_FUNCTIONS_MAX * VFIO_PCI_PLACES];
+	uint64_t reserve[PCI_WINDOW_KINDS];	     /* the least size of the port's windows */
 	struct pci_window windows[PCI_WINDOW_KINDS]; /* out: the port's; size 0: closed */
 };
 
@@ -56,6 +57,11 @@ struct pci_placement {
  * Returns 0, -ENOMEM, or -ENOSPC ("bar-window-full").
  */
 int pci_windows_place(struct pci_placement *placement, struct error *e);
+/*
+ * pci_windows_fit() - give the BARs of @slot addresses inside the port's windows that it has. I/O without
+ * room is left without an address. Returns 0 or -ENOSPC ("bar-window-full").
+ */
+int pci_windows_fit(struct pci_placed_slot *slot, struct error *e);
 
 /* ---- register files (pci_registers.c): pure ------------------------------------------------------ */
 
@@ -76,6 +82,9 @@ struct pci_registers {
 
 void pci_registers_init(struct pci_registers *config, const struct pci_register *fields,
 			unsigned count);
+/* More registers, over what was there. */
+void pci_registers_add(struct pci_registers *config, const struct pci_register *fields,
+		       unsigned count);
 /* The VMM's own access, over what is writable for the guest. @offset + @size within the space. */
 uint32_t pci_registers_get(const struct pci_registers *config, unsigned offset, unsigned size);
 void pci_registers_set(struct pci_registers *config, unsigned offset, unsigned size,
@@ -93,12 +102,18 @@ struct pci_root_port {
 	/* What firmware would have set, put back by pci_root_port_reset(). */
 	uint8_t number, bus;
 	bool multifunction;
+	bool hotplug; /* its slot takes devices while the guest runs; set before it is programmed */
+	bool present; /* something is in the slot */
 	struct pci_window windows[PCI_WINDOW_KINDS];
+	bool notified; /* the interrupt's condition held when it was last looked at */
 };
 
-/* What a guest's write asks of the host bridge. */
-#define PCI_ROOT_PORT_RENUMBERED 1u /* the secondary bus number changed */
-#define PCI_ROOT_PORT_BUS_RESET	 2u /* Secondary Bus Reset was set */
+/* What a change asks of the host bridge. */
+#define PCI_ROOT_PORT_RENUMBERED 1u  /* the secondary bus number changed */
+#define PCI_ROOT_PORT_BUS_RESET	 2u  /* Secondary Bus Reset was set */
+#define PCI_ROOT_PORT_POWER	 4u  /* power of the slot went on or off */
+#define PCI_ROOT_PORT_RELEASED	 8u  /* ... off for good: what is in the slot may be taken */
+#define PCI_ROOT_PORT_INTERRUPT	 16u /* send pci_root_port_message() */
 
 void pci_root_port_init(struct pci_root_port *port);
 void pci_root_port_fini(struct pci_root_port *port);
@@ -115,6 +130,17 @@ uint32_t pci_root_port_read(struct pci_root_port *port, unsigned offset, unsigne
 /* Returns PCI_ROOT_PORT_* for the caller to act on, with no lock held. */
 unsigned pci_root_port_write(struct pci_root_port *port, unsigned offset, unsigned size,
 			     uint32_t value);
+/*
+ * The slot of a hot-plug port: something was put in or taken out; the attention button is pressed,
+ * by which the guest is asked to give up what is in it. Return PCI_ROOT_PORT_*.
+ */
+unsigned pci_root_port_set_present(struct pci_root_port *port, bool present);
+unsigned pci_root_port_press(struct pci_root_port *port);
+/* Whether what is in the slot has power (always without hot-plug), and was given up by the guest. */
+bool pci_root_port_powered(struct pci_root_port *port);
+bool pci_root_port_released(struct pci_root_port *port);
+/* pci_root_port_message() - the message of its interrupt; false when the guest has it off. */
+bool pci_root_port_message(struct pci_root_port *port, uint64_t *address, uint32_t *data);
 
 /* ---- one function's ties to the VM (pci_function.c) -------------------------------------------- */
 
@@ -127,6 +153,7 @@ int pci_function_create(struct vm *vm, struct vfio_device *device,
 /* Takes decode, routes and eventfds out of the VM; no vCPU may run. NULL is fine. */
 void pci_function_destroy(struct pci_function *function);
 struct vfio_pci *pci_function_pci(const struct pci_function *function);
+struct vfio_device *pci_function_device(const struct pci_function *function);
 const char *pci_function_name(const struct pci_function *function);
 /*
  * pci_function_retry() - BARs that could not decode where the guest put them, since something else
@@ -136,7 +163,7 @@ void pci_function_retry(struct pci_function *function);
 /* pci_function_route_intx() - the GSI its INTA# raises; before the guest runs. */
 void pci_function_route_intx(struct pci_function *function, unsigned gsi);
 
-/* ---- the host bridge (pci_host.c, pci_place.c) --------------------------------------------------- */
+/* ---- the host bridge (pci_host.c, pci_place.c, pci_hotplug.c) ----------------------------------- */
 
 #define PCI_BUSES	256
 #define PCI_DEVFN(d, f) ((d) << 3 | (f))
@@ -164,10 +191,11 @@ struct pci_bus {
 /* What was added together: one software device, or the functions of one assigned slot. */
 struct pci_slot {
 	bool behind_port;
+	bool asked;	   /* the guest was asked to give it up */
 	bool is_host_slot; /* whose @address is the host's */
 	struct pci_address address;
 	unsigned function_count;
-	struct pci_function *functions[PCI_FUNCTIONS_MAX];
+	struct pci_function *functions[PCI_FUNCTIONS_MAX]; /* atomic: NULL where one went */
 	uint8_t numbers[PCI_FUNCTIONS_MAX]; /* function numbers, on the host and for the guest */
 	uint8_t device, port_function;	    /* place on bus 0, of the device or of its port */
 	struct pci_root_port port;
@@ -182,9 +210,13 @@ struct pci_host {
 	bool placed;
 	struct pci_window window32, window64;
 	unsigned slot_count, port_count, function_count;
-	struct pci_slot **slots;
-	struct pci_function **functions; /* in order of addition */
-	struct pci_registers bridge;	 /* nothing in it ever changes */
+	struct pci_slot **slots; /* as they are once placed */
+	/* In order of addition; once placed, atomic and with holes where one went. */
+	struct pci_function **functions;
+	unsigned hotplug_ports; /* ports that there must be at least; 0: no hot-plug */
+	uint64_t hotplug_window;
+	int hotplug_fd;		     /* eventfd: a guest gave a slot up */
+	struct pci_registers bridge; /* nothing in it ever changes */
 	struct pci_bus root;
 	struct pci_bus *buses[PCI_BUSES]; /* atomic entries */
 	pthread_mutex_t renumber;	  /* one at a time works @buses out */
@@ -193,5 +225,15 @@ struct pci_host {
 
 /* pci_host_renumber() - work out which bus answers to which number, after ports were programmed. */
 void pci_host_renumber(struct pci_host *host);
+/* pci_host_port_events() - do what a change of @slot's port asks for (PCI_ROOT_PORT_*). */
+void pci_host_port_events(struct pci_host *host, struct pci_slot *slot, unsigned events);
+/* pci_host_slot_new() - one more slot, before anything is placed; NULL when out of memory. */
+struct pci_slot *pci_host_slot_new(struct pci_host *host, bool behind_port);
+void pci_host_slot_free(struct pci_slot *slot);
+/* The BARs of functions for pci_windows.c, and the result put into those of @slot. */
+void pci_bars_gather(struct pci_function *const *functions, unsigned count,
+		     struct pci_placed_slot *placed);
+void pci_slot_settle(struct pci_host *host, struct pci_slot *slot,
+		     const struct pci_placed_slot *placed);
 
 #endif

@@ -10,6 +10,9 @@
 #include "hypervisor-glue/layout.h"
 #include "hypervisor-glue/pci_internal.h"
 
+/* A GPU's registers and a frame buffer of the small kind, both below 4 GiB. */
+#define HOTPLUG_MEM32 (32 * MIB)
+
 /*
  * Places on bus 0, in order of addition: a device number each, or the ports eight to a number when
  * those do not suffice (then INTx lines are shared by more).
@@ -45,19 +48,21 @@ static void number_functions(struct pci_slot *slot)
 {
 	unsigned lowest = 0;
 
+	if (!slot->function_count)
+		return;
 	for (unsigned i = 1; i < slot->function_count; i++)
 		if (slot->numbers[i] < slot->numbers[lowest])
 			lowest = i;
 	slot->numbers[lowest] = 0;
 }
 
-static void gather_bars(const struct pci_slot *slot, struct pci_placed_slot *placed)
+void pci_bars_gather(struct pci_function *const *functions, unsigned count,
+		     struct pci_placed_slot *placed)
 {
-	placed->behind_port = slot->behind_port;
-	for (unsigned i = 0; i < slot->function_count; i++) {
+	for (unsigned i = 0; i < count; i++) {
 		for (unsigned bar = 0; bar < VFIO_PCI_PLACES; bar++) {
 			const struct vfio_pci_bar *facts =
-				vfio_pci_bar(pci_function_pci(slot->functions[i]), bar);
+				vfio_pci_bar(pci_function_pci(functions[i]), bar);
 
 			placed->bars[placed->bar_count++] = (struct pci_placed_bar){
 				.size = facts->size,
@@ -69,21 +74,17 @@ static void gather_bars(const struct pci_slot *slot, struct pci_placed_slot *pla
 	}
 }
 
-static void place_slot(struct pci_host *host, struct pci_slot *slot,
-		       const struct pci_placed_slot *placed, uint8_t bus, bool port_shares_device)
+void pci_slot_settle(struct pci_host *host, struct pci_slot *slot,
+		     const struct pci_placed_slot *placed)
 {
-	struct pci_node *port = &host->root.nodes[PCI_DEVFN(slot->device, slot->port_function)];
 	struct pci_bus *where = slot->behind_port ? &slot->bus : &host->root;
 	unsigned device = slot->behind_port ? 0 : slot->device;
 
-	if (slot->behind_port) {
-		pci_root_port_program(&slot->port, bus, bus, port_shares_device, placed->windows);
-		*port = (struct pci_node){ PCI_NODE_ROOT_PORT, slot, NULL };
-	}
 	for (unsigned i = 0; i < slot->function_count; i++) {
 		struct pci_function *function = slot->functions[i];
 		struct vfio_pci *pci = pci_function_pci(function);
 		const struct pci_placed_bar *bars = &placed->bars[i * VFIO_PCI_PLACES];
+		struct pci_node *node = &where->nodes[PCI_DEVFN(device, slot->numbers[i])];
 
 		for (unsigned bar = 0; bar < VFIO_PCI_PLACES; bar++)
 			if (bars[bar].size)
@@ -94,9 +95,56 @@ static void place_slot(struct pci_host *host, struct pci_slot *slot,
 		 * (PCI-to-PCI Bridge 1.2, 9.1), so both come out at the bus 0 device's pin A.
 		 */
 		pci_function_route_intx(function, GSI_INTX_FIRST + slot->device % GSI_INTX_COUNT);
-		where->nodes[PCI_DEVFN(device, slot->numbers[i])] =
-			(struct pci_node){ PCI_NODE_FUNCTION, NULL, pci };
+		node->function = pci;
+		__atomic_store_n(&node->kind, PCI_NODE_FUNCTION, __ATOMIC_RELEASE);
 	}
+}
+
+static void place_slot(struct pci_host *host, struct pci_slot *slot,
+		       const struct pci_placed_slot *placed, uint8_t bus, bool port_shares_device)
+{
+	struct pci_node *port = &host->root.nodes[PCI_DEVFN(slot->device, slot->port_function)];
+
+	if (slot->behind_port) {
+		slot->port.hotplug = host->hotplug_ports;
+		slot->port.present = slot->function_count;
+		pci_root_port_program(&slot->port, bus, bus, port_shares_device, placed->windows);
+		*port = (struct pci_node){ PCI_NODE_ROOT_PORT, slot, NULL };
+	}
+	pci_slot_settle(host, slot, placed);
+}
+
+/* Ports for what may come, and room for them in the list that may not move any more. */
+static int spare_ports(struct pci_host *host, struct error *e)
+{
+	struct pci_function **functions;
+
+	while (host->port_count < host->hotplug_ports) {
+		struct pci_slot *slot = pci_host_slot_new(host, true);
+
+		if (!slot)
+			goto no_memory;
+		host->slots[host->slot_count++] = slot;
+		host->port_count++;
+	}
+	functions = realloc(host->functions,
+			    (host->function_count + host->hotplug_ports + 1) * sizeof(*functions));
+	if (!functions)
+		goto no_memory;
+	host->functions = functions;
+	return 0;
+
+no_memory:
+	return error_set(e, ENOMEM, "no-memory", NULL, "placing BARs: out of memory");
+}
+
+/* Each hot-plug port can take any device of usual size, whatever is in it now. */
+static void reserve_windows(const struct pci_host *host, struct pci_placed_slot *placed)
+{
+	if (!placed->behind_port || !host->hotplug_ports)
+		return;
+	placed->reserve[PCI_WINDOW_MEM32] = HOTPLUG_MEM32;
+	placed->reserve[PCI_WINDOW_MEM64] = host->hotplug_window;
 }
 
 int pci_host_place(struct pci_host *host, struct error *e)
@@ -105,7 +153,6 @@ int pci_host_place(struct pci_host *host, struct error *e)
 		.physical_bits = vm_physical_bits(host->vm),
 		.iova = host->iova,
 		.iova_count = host->iova_count,
-		.slot_count = host->slot_count,
 	};
 	const struct memory_bank *bank;
 	bool shared[PCI_DEVICES_MAX] = { false };
@@ -114,18 +161,25 @@ int pci_host_place(struct pci_host *host, struct error *e)
 
 	if (host->placed)
 		return error_set(e, EINVAL, "too-late", NULL, "BARs are placed already");
-	ret = number_devices(host, e);
+	ret = spare_ports(host, e);
+	if (!ret)
+		ret = number_devices(host, e);
 	if (ret)
 		return ret;
 	for (unsigned i = 0; (bank = guest_memory_bank(host->memory, i)); i++)
 		if (bank->kind == MEMORY_BANK_RAM)
 			placement.ram_end = MAX(placement.ram_end, bank->gpa + bank->size);
 
+	placement.slot_count = host->slot_count;
 	placement.slots = calloc(host->slot_count + 1, sizeof(*placement.slots));
 	if (!placement.slots)
 		return error_set(e, ENOMEM, "no-memory", NULL, "placing BARs: out of memory");
 	for (unsigned i = 0; i < host->slot_count; i++) {
-		gather_bars(host->slots[i], &placement.slots[i]);
+		const struct pci_slot *slot = host->slots[i];
+
+		placement.slots[i].behind_port = slot->behind_port;
+		pci_bars_gather(slot->functions, slot->function_count, &placement.slots[i]);
+		reserve_windows(host, &placement.slots[i]);
 		if (host->slots[i]->port_function)
 			shared[host->slots[i]->device] = true;
 	}

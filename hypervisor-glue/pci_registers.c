@@ -12,6 +12,12 @@ void pci_registers_init(struct pci_registers *config, const struct pci_register 
 			unsigned count)
 {
 	memset(config, 0, sizeof(*config));
+	pci_registers_add(config, fields, count);
+}
+
+void pci_registers_add(struct pci_registers *config, const struct pci_register *fields,
+		       unsigned count)
+{
 	for (unsigned i = 0; i < count; i++) {
 		const struct pci_register *f = &fields[i];
 

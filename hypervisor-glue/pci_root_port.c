@@ -6,8 +6,13 @@
  * reprogrammed by the guest: bus numbers take effect (pci_host.c looks functions up by them),
  * windows are only kept.
  *
+ * With @hotplug its slot takes devices while the guest runs (6.7): presence, an attention button, power
+ * and its indicator, in the way that QEMU's root port has them, so that what drives that drives this.
+ * Commands are done when they are written (No Command Completed Support), and the link is up while
+ * something is there and has power.
+ *
  * Registers: PCI Express Base 6.0, 7.5.1.3 (type 1), 7.5.2 (PM), 7.5.3 (PCIe capability), 7.7.1
- * (MSI), 7.9.24 (subsystem). No hot-plug, no AER, no interrupt of its own; MSI is storage.
+ * (MSI), 7.9.24 (subsystem). No AER; the only interrupt is the slot's, by MSI.
  */
 #include <linux/pci_regs.h>
 
@@ -89,6 +94,133 @@ static const struct pci_register root_port_fields[] = {
 	{ CAP_EXP + PCI_EXP_LNKCTL2, 2, LINK_GT32, PCI_EXP_LNKCTL2_TLS },
 };
 
+/*
+ * What a slot adds; the values at power-on depend on what is in it (slot_restore()). 7.5.3.9 has the
+ * slot number from bit 19 on.
+ */
+static const struct pci_register slot_fields[] = {
+	{ CAP_EXP + PCI_EXP_FLAGS, 2, 2 | PCI_EXP_TYPE_ROOT_PORT << 4 | PCI_EXP_FLAGS_SLOT, 0 },
+	{ CAP_EXP + PCI_EXP_SLTCAP, 4,
+	  PCI_EXP_SLTCAP_ABP | PCI_EXP_SLTCAP_PCP | PCI_EXP_SLTCAP_AIP | PCI_EXP_SLTCAP_PIP |
+		  PCI_EXP_SLTCAP_HPS | PCI_EXP_SLTCAP_HPC | PCI_EXP_SLTCAP_NCCS,
+	  0 },
+	{ CAP_EXP + PCI_EXP_SLTCTL, 2, 0,
+	  PCI_EXP_SLTCTL_ABPE | PCI_EXP_SLTCTL_PDCE | PCI_EXP_SLTCTL_CCIE | PCI_EXP_SLTCTL_HPIE |
+		  PCI_EXP_SLTCTL_AIC | PCI_EXP_SLTCTL_PIC | PCI_EXP_SLTCTL_PCC |
+		  PCI_EXP_SLTCTL_DLLSCE },
+};
+#define SLOT_NUMBER_SHIFT 19
+#define SLOT_EVENTS	  (PCI_EXP_SLTSTA_ABP | PCI_EXP_SLTSTA_PDC | PCI_EXP_SLTSTA_DLLSC)
+
+/* ---- the slot: under the lock ---------------------------------------------------------------- */
+
+static uint32_t slot_control(const struct pci_root_port *port)
+{
+	return pci_registers_get(&port->config, CAP_EXP + PCI_EXP_SLTCTL, 2);
+}
+
+static uint32_t slot_status(const struct pci_root_port *port)
+{
+	return pci_registers_get(&port->config, CAP_EXP + PCI_EXP_SLTSTA, 2);
+}
+
+static void slot_status_set(struct pci_root_port *port, uint32_t status)
+{
+	pci_registers_set(&port->config, CAP_EXP + PCI_EXP_SLTSTA, 2, status);
+}
+
+static bool is_powered(uint32_t control)
+{
+	return !(control & PCI_EXP_SLTCTL_PCC);
+}
+
+/* What a guest does last when it gives a slot up: no power, and its indicator says so. */
+static bool is_released(uint32_t control)
+{
+	return !is_powered(control) && (control & PCI_EXP_SLTCTL_PIC) == PCI_EXP_SLTCTL_PWR_IND_OFF;
+}
+
+static void link_update(struct pci_root_port *port)
+{
+	uint32_t link = pci_registers_get(&port->config, CAP_EXP + PCI_EXP_LNKSTA, 2);
+	uint32_t up = port->present && is_powered(slot_control(port)) ? PCI_EXP_LNKSTA_DLLLA : 0;
+
+	if ((link & PCI_EXP_LNKSTA_DLLLA) == up)
+		return;
+	pci_registers_set(&port->config, CAP_EXP + PCI_EXP_LNKSTA, 2,
+			  (link & ~(uint32_t)PCI_EXP_LNKSTA_DLLLA) | up);
+	slot_status_set(port, slot_status(port) | PCI_EXP_SLTSTA_DLLSC);
+}
+
+/* 6.7.3.4: one message when the condition comes true; the guest clears all before the next. */
+static unsigned interrupt_update(struct pci_root_port *port)
+{
+	uint32_t control = slot_control(port), status = slot_status(port);
+	bool wanted = control & PCI_EXP_SLTCTL_HPIE &&
+		      (status & control & (PCI_EXP_SLTSTA_ABP | PCI_EXP_SLTSTA_PDC) ||
+		       (status & PCI_EXP_SLTSTA_DLLSC && control & PCI_EXP_SLTCTL_DLLSCE));
+	bool fresh = wanted && !port->notified;
+
+	port->notified = wanted;
+	return fresh ? PCI_ROOT_PORT_INTERRUPT : 0;
+}
+
+static void slot_restore(struct pci_root_port *port)
+{
+	struct pci_registers *config = &port->config;
+	uint32_t capability, control;
+
+	pci_registers_add(config, slot_fields, ARRAY_SIZE(slot_fields));
+	capability = pci_registers_get(config, CAP_EXP + PCI_EXP_SLTCAP, 4);
+	pci_registers_set(config, CAP_EXP + PCI_EXP_SLTCAP, 4,
+			  capability | (uint32_t)port->number << SLOT_NUMBER_SHIFT);
+	control = port->present ? PCI_EXP_SLTCTL_PWR_IND_ON
+				: PCI_EXP_SLTCTL_PCC | PCI_EXP_SLTCTL_PWR_IND_OFF;
+	pci_registers_set(config, CAP_EXP + PCI_EXP_SLTCTL, 2,
+			  control | PCI_EXP_SLTCTL_ATTN_IND_OFF);
+	link_update(port);
+	slot_status_set(port, port->present ? PCI_EXP_SLTSTA_PDS : 0);
+	port->notified = false;
+}
+
+/* Written ones clear an event, wherever in the access they are. */
+static void slot_events_clear(struct pci_root_port *port, unsigned offset, unsigned size,
+			      uint32_t value)
+{
+	uint32_t written = 0;
+
+	for (unsigned byte = 0; byte < size; byte++) {
+		unsigned at = offset + byte - (CAP_EXP + PCI_EXP_SLTSTA);
+
+		if (at < 2)
+			written |= (value >> (8 * byte) & 0xff) << (8 * at);
+	}
+	if (written & SLOT_EVENTS)
+		slot_status_set(port, slot_status(port) & ~(written & SLOT_EVENTS));
+}
+
+static unsigned slot_control_changed(struct pci_root_port *port, uint32_t before)
+{
+	uint32_t control = slot_control(port);
+	unsigned events = 0;
+
+	if (is_powered(control) != is_powered(before)) {
+		link_update(port);
+		events |= PCI_ROOT_PORT_POWER;
+	}
+	if (is_released(control) && !is_released(before))
+		events |= PCI_ROOT_PORT_RELEASED;
+	return events;
+}
+
+static unsigned slot_event(struct pci_root_port *port, uint32_t events)
+{
+	slot_status_set(port, slot_status(port) | events);
+	return interrupt_update(port);
+}
+
+/* ---- the whole port -------------------------------------------------------------------------- */
+
 /* Under the lock, or before anybody else knows the port. */
 static void restore(struct pci_root_port *port)
 {
@@ -99,6 +231,8 @@ static void restore(struct pci_root_port *port)
 
 	pci_registers_init(config, root_port_fields, ARRAY_SIZE(root_port_fields));
 	pci_registers_set(config, CAP_EXP + PCI_EXP_LNKCAP + 3, 1, port->number);
+	if (port->hotplug)
+		slot_restore(port);
 	if (port->multifunction)
 		pci_registers_set(config, PCI_HEADER_TYPE, 1,
 				  PCI_HEADER_TYPE_BRIDGE | PCI_HEADER_TYPE_MFD);
@@ -184,12 +318,72 @@ unsigned pci_root_port_write(struct pci_root_port *port, unsigned offset, unsign
 	pthread_mutex_lock(&port->lock);
 	uint32_t bus = pci_registers_get(config, PCI_SECONDARY_BUS, 1);
 	uint32_t control = pci_registers_get(config, PCI_BRIDGE_CONTROL, 2);
+	uint32_t slot = slot_control(port);
 
+	if (port->hotplug)
+		slot_events_clear(port, offset, size, value);
 	pci_registers_write(config, offset, size, value);
 	if (pci_registers_get(config, PCI_SECONDARY_BUS, 1) != bus)
 		events |= PCI_ROOT_PORT_RENUMBERED;
 	if (~control & pci_registers_get(config, PCI_BRIDGE_CONTROL, 2) & PCI_BRIDGE_CTL_BUS_RESET)
 		events |= PCI_ROOT_PORT_BUS_RESET;
+	if (port->hotplug) {
+		events |= slot_control_changed(port, slot);
+		events |= interrupt_update(port);
+	}
 	pthread_mutex_unlock(&port->lock);
 	return events;
+}
+
+unsigned pci_root_port_set_present(struct pci_root_port *port, bool present)
+{
+	unsigned events;
+
+	pthread_mutex_lock(&port->lock);
+	port->present = present;
+	slot_status_set(port, (slot_status(port) & ~(uint32_t)PCI_EXP_SLTSTA_PDS) |
+				      (present ? PCI_EXP_SLTSTA_PDS : 0));
+	link_update(port);
+	/* A guest that hears of the button only (Linux, where there is one) must hear of this too. */
+	events = slot_event(port, PCI_EXP_SLTSTA_PDC | (present ? PCI_EXP_SLTSTA_ABP : 0));
+	pthread_mutex_unlock(&port->lock);
+	return events;
+}
+
+unsigned pci_root_port_press(struct pci_root_port *port)
+{
+	pthread_mutex_lock(&port->lock);
+	unsigned events = slot_event(port, PCI_EXP_SLTSTA_ABP);
+	pthread_mutex_unlock(&port->lock);
+	return events;
+}
+
+bool pci_root_port_powered(struct pci_root_port *port)
+{
+	pthread_mutex_lock(&port->lock);
+	bool powered = !port->hotplug || is_powered(slot_control(port));
+	pthread_mutex_unlock(&port->lock);
+	return powered;
+}
+
+bool pci_root_port_released(struct pci_root_port *port)
+{
+	pthread_mutex_lock(&port->lock);
+	bool released = port->hotplug && is_released(slot_control(port));
+	pthread_mutex_unlock(&port->lock);
+	return released;
+}
+
+bool pci_root_port_message(struct pci_root_port *port, uint64_t *address, uint32_t *data)
+{
+	struct pci_registers *config = &port->config;
+
+	pthread_mutex_lock(&port->lock);
+	bool enabled = pci_registers_get(config, PCI_COMMAND, 2) & PCI_COMMAND_MASTER &&
+		       pci_registers_get(config, CAP_MSI + PCI_MSI_FLAGS, 2) & PCI_MSI_FLAGS_ENABLE;
+	*address = pci_registers_get(config, CAP_MSI + PCI_MSI_ADDRESS_LO, 4) |
+		   (uint64_t)pci_registers_get(config, CAP_MSI + PCI_MSI_ADDRESS_HI, 4) << 32;
+	*data = pci_registers_get(config, CAP_MSI + PCI_MSI_DATA_64, 2);
+	pthread_mutex_unlock(&port->lock);
+	return enabled;
 }

@@ -113,6 +113,11 @@ static unsigned slot_items(struct pci_placed_slot *slot, enum pci_window_kind ki
 	return count;
 }
 
+static uint64_t power_of_two_below(uint64_t size)
+{
+	return UINT64_C(1) << (63 - __builtin_clzll(size));
+}
+
 /* A port's window of one kind as one item; its BARs get addresses relative to the window. */
 static bool port_item(struct pci_placed_slot *slot, enum pci_window_kind kind, struct item *item)
 {
@@ -120,15 +125,21 @@ static bool port_item(struct pci_placed_slot *slot, enum pci_window_kind kind, s
 	struct pci_window *window = &slot->windows[kind];
 	struct item inner[SLOT_BARS_MAX];
 	unsigned count = slot_items(slot, kind, inner);
+	uint64_t reserve = slot->reserve[kind], align = step;
 
 	*window = (struct pci_window){ 0, 0 };
-	if (!count)
+	if (!count && !reserve)
 		return false;
-	window->size = ALIGN_UP(pack(inner, count, NOT_PLACED), step);
+	window->size = ALIGN_UP(MAX(pack(inner, count, NOT_PLACED), reserve), step);
 	for (unsigned i = 0; i < count; i++)
 		*inner[i].out = inner[i].base;
 	/* After the sort the first is the most aligned. */
-	*item = (struct item){ window->size, MAX(inner[0].align, step), 0, &window->start };
+	if (count)
+		align = MAX(align, inner[0].align);
+	/* So that the largest BAR for which there is room fits where it is put. */
+	if (reserve)
+		align = MAX(align, power_of_two_below(reserve));
+	*item = (struct item){ window->size, align, 0, &window->start };
 	return true;
 }
 
@@ -288,6 +299,18 @@ static int place_kind(struct pci_placement *placement, enum pci_window_kind kind
 	return 0;
 }
 
+static int bars_check(struct pci_placed_slot *slot, struct error *e)
+{
+	for (unsigned i = 0; i < slot->bar_count; i++) {
+		if (slot->bars[i].size > BAR_SIZE_MAX)
+			return error_set(e, ENOSPC, "bar-window-full", NULL,
+					 "a BAR of %llu TiB is larger than any window",
+					 (unsigned long long)(slot->bars[i].size >> 40));
+		slot->bars[i].base = 0;
+	}
+	return 0;
+}
+
 int pci_windows_place(struct pci_placement *placement, struct error *e)
 {
 	struct item *items;
@@ -297,14 +320,10 @@ int pci_windows_place(struct pci_placement *placement, struct error *e)
 	for (unsigned i = 0; i < placement->slot_count; i++) {
 		struct pci_placed_slot *slot = &placement->slots[i];
 
-		room += slot->bar_count;
-		for (unsigned j = 0; j < slot->bar_count; j++) {
-			if (slot->bars[j].size > BAR_SIZE_MAX)
-				return error_set(e, ENOSPC, "bar-window-full", NULL,
-						 "a BAR of %llu TiB is larger than any window",
-						 (unsigned long long)(slot->bars[j].size >> 40));
-			slot->bars[j].base = 0;
-		}
+		room += slot->bar_count + 1; /* a window that nothing is in yet */
+		ret = bars_check(slot, e);
+		if (ret)
+			return ret;
 	}
 	items = calloc(room, sizeof(*items));
 	if (!items)
@@ -314,4 +333,36 @@ int pci_windows_place(struct pci_placement *placement, struct error *e)
 		ret = place_kind(placement, (enum pci_window_kind)kind, items, e);
 	free(items);
 	return ret;
+}
+
+/* ---- one more slot, in the windows that a port has ------------------------------------------- */
+
+int pci_windows_fit(struct pci_placed_slot *slot, struct error *e)
+{
+	int ret = bars_check(slot, e);
+
+	if (ret)
+		return ret;
+	for (unsigned kind = 0; kind < PCI_WINDOW_KINDS; kind++) {
+		const struct pci_window *window = &slot->windows[kind];
+		struct item items[SLOT_BARS_MAX];
+		unsigned count = slot_items(slot, (enum pci_window_kind)kind, items);
+		uint64_t extent = pack(items, count, NOT_PLACED);
+		bool fits = extent <= window->size &&
+			    (!count || !(window->start & (items[0].align - 1)));
+
+		if (!fits && kind != PCI_WINDOW_IO)
+			return error_set(e, ENOSPC, "bar-window-full",
+					 kind == PCI_WINDOW_MEM64
+						 ? "start the VM with a larger --hotplug-window"
+						 : "start the VM with the device",
+					 "%s BARs of %llu MiB do not fit into the port's window of "
+					 "%llu MiB",
+					 kind == PCI_WINDOW_MEM64 ? "64-bit" : "32-bit",
+					 (unsigned long long)(ALIGN_UP(extent, MIB) / MIB),
+					 (unsigned long long)(window->size / MIB));
+		for (unsigned i = 0; i < count; i++)
+			*items[i].out = fits ? window->start + items[i].base : 0;
+	}
+	return 0;
 }
