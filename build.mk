@@ -38,7 +38,7 @@ RIG_PROGRAMS := $(call programs_of,tests/rig/*.c)
 FUZZERS := $(call programs_of,tests/fuzz/fuzz_*.c)
 
 .DEFAULT_GOAL := all
-.PHONY: all unit fuzz clean install check demo shell deps
+.PHONY: all unit fuzz clean install check bench demo shell deps
 .SECONDARY:
 all: $(ARCHIVES) $(PROGRAMS) $(UNIT_TESTS) $(BENCHES) $(RIG_PROGRAMS)
 
@@ -109,6 +109,10 @@ deps:
 
 check: deps
 	@tests/check
+
+bench: deps
+	@$(MAKE) -s CC=gcc all
+	@tests/bench/run
 
 demo: deps
 	@$(MAKE) -s CC=gcc all

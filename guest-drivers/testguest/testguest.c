@@ -8,6 +8,8 @@
  *   string count=               as many bytes (up to 64) by REP INSB, and back by REP OUTSB
  *   read  addr= size= count=    MMIO reads; ends with the last value
  *   write addr= size= count= value=   MMIO writes
+ *   out   port= count=          bytes written to a port
+ *   doorbell addr= flag= count=  writes to addr, each after the 32-bit word at flag says the number of the last
  *   smp cpus=                   starts the other processors; ends with how many counted
  *   topology cpus=              every processor writes its place (see report_place()); ends as smp
  *   irq count= vector=          waits for messages; ends with how many came
@@ -16,7 +18,10 @@
  *   triple                      a triple fault
  *   ud                          an instruction that does not exist, caught
  *
- * With "ring=3", read, write, irq and intx do it in ring 3, which runs natively even where ring 0 is
+ * With "mark=1", read, write and out first write to the test device's offset 8; with "flag=ADDRESS", irq
+ * keeps how many interrupts came in the word there: both are for measurements (tests/bench).
+ *
+ * With "ring=3", read, write, doorbell, irq and intx do it in ring 3, which runs natively even where ring 0 is
  * emulated. It says "ready" on the serial port before it waits for interrupts, and ends by writing a number to
  * the test device (docs/memory-map.md), which powers the machine off. 0xdead: an exception; 0xbad: a
  * command line that it does not know.
@@ -87,6 +92,7 @@ static struct task_state task;
 static char interrupt_stack[8192] __attribute__((aligned(16)));
 static int user; /* in ring 3 by now */
 static volatile uint32_t interrupts, processors;
+static volatile uint32_t *interrupts_flag; /* a copy for who watches from outside */
 static volatile uint32_t expect_exception;
 static volatile uint32_t tell_places;
 
@@ -139,6 +145,8 @@ static void __attribute__((noreturn)) finish(uint32_t value)
 __attribute__((interrupt)) static void on_interrupt(struct interrupt_frame *frame)
 {
 	interrupts++;
+	if (interrupts_flag)
+		*interrupts_flag = interrupts;
 	write32(LAPIC + LAPIC_EOI, 0);
 }
 
@@ -344,6 +352,13 @@ static void write_sized(uint64_t address, uint64_t size, uint64_t value)
 	}
 }
 
+/* "Now it begins", for who measures. */
+static void mark(const char *cmdline)
+{
+	if (number(cmdline, "mark", 0))
+		write32(TEST_DEVICE + 8, 1);
+}
+
 static uint32_t do_read(const char *cmdline)
 {
 	uint64_t address = number(cmdline, "addr", TEST_DEVICE);
@@ -353,6 +368,7 @@ static uint32_t do_read(const char *cmdline)
 
 	if (in_ring3(cmdline))
 		enter_ring3();
+	mark(cmdline);
 	while (count-- > 0)
 		value = read_sized(address, size);
 	return (uint32_t)value;
@@ -367,8 +383,36 @@ static uint32_t do_write(const char *cmdline)
 
 	if (in_ring3(cmdline))
 		enter_ring3();
+	mark(cmdline);
 	while (count-- > 0)
 		write_sized(address, size, value);
+	return 0;
+}
+
+static uint32_t do_out(const char *cmdline)
+{
+	uint16_t port = (uint16_t)number(cmdline, "port", PORT_SERIAL);
+	uint64_t count = number(cmdline, "count", 1);
+
+	mark(cmdline);
+	while (count-- > 0)
+		outb(port, 0);
+	return 0;
+}
+
+static uint32_t do_doorbell(const char *cmdline)
+{
+	uint64_t address = number(cmdline, "addr", TEST_DEVICE + 16);
+	volatile uint32_t *flag = (volatile uint32_t *)number(cmdline, "flag", 0);
+	uint32_t count = (uint32_t)number(cmdline, "count", 1);
+
+	if (in_ring3(cmdline))
+		enter_ring3();
+	for (uint32_t i = 1; i <= count; i++) {
+		write32(address, i);
+		while (flag && *flag != i)
+			__asm__ volatile("pause");
+	}
 	return 0;
 }
 
@@ -434,6 +478,7 @@ static uint32_t do_topology(const char *cmdline)
 
 static uint32_t do_irq(const char *cmdline)
 {
+	interrupts_flag = (volatile uint32_t *)number(cmdline, "flag", 0);
 	enable_interrupts((unsigned)number(cmdline, "vector", 0x40));
 	wait_for_interrupts((uint32_t)number(cmdline, "count", 1), in_ring3(cmdline));
 	return interrupts;
@@ -477,10 +522,11 @@ static const struct {
 	const char *word;
 	uint32_t (*run)(const char *cmdline);
 } modes[] = {
-	{ "hello", do_hello }, { "string", do_string },	    { "read", do_read },
-	{ "write", do_write }, { "smp", do_smp },	    { "irq", do_irq },
-	{ "intx", do_intx },   { "reset", do_reset },	    { "triple", do_triple },
-	{ "ud", do_ud },       { "topology", do_topology },
+	{ "hello", do_hello },	     { "string", do_string },	  { "read", do_read },
+	{ "write", do_write },	     { "smp", do_smp },		  { "irq", do_irq },
+	{ "intx", do_intx },	     { "reset", do_reset },	  { "triple", do_triple },
+	{ "out", do_out },	     { "doorbell", do_doorbell }, { "ud", do_ud },
+	{ "topology", do_topology },
 };
 
 void testguest_main(const struct start_info *info)
