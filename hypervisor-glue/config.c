@@ -248,6 +248,11 @@ static int set_populate(struct machine_config *config, const struct setting *set
 	return copy_flag(&config->populate, setting, e);
 }
 
+static int set_p2p(struct machine_config *config, const struct setting *setting, struct error *e)
+{
+	return copy_flag(&config->p2p, setting, e);
+}
+
 static int set_no_rng(struct machine_config *config, const struct setting *setting, struct error *e)
 {
 	bool off = false;
@@ -331,6 +336,7 @@ static const struct word words[] = {
 	{ "iommu", "auto|iommufd|type1", "how DMA of assigned devices is mapped (auto)",
 	  set_iommu },
 	{ "intx", NULL, "offer the INTx interrupt of assigned devices", set_intx },
+	{ "p2p", NULL, "map the BARs of assigned devices for each other's DMA", set_p2p },
 	{ "no-rng", NULL, "no virtio entropy device", set_no_rng },
 	{ "console", "serial|virtio", "what the terminal is on: ttyS0 or hvc0 (serial)",
 	  set_console },

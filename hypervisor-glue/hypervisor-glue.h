@@ -71,6 +71,7 @@ struct machine_config {
 	char users[MACHINE_USERS_MAX][108]; /* sockets of vfio-user servers; sockaddr_un's room */
 	enum iommu_kind iommu;
 	bool intx;	     /* offer INTx of assigned devices */
+	bool p2p;	     /* assigned devices reach each other's BARs */
 	bool rng;	     /* virtio-rng, on by default */
 	bool virtio_console; /* the terminal is hvc0 instead of ttyS0 */
 	char serial[4096];   /* "stdio", "none", or "file:PATH" */

@@ -108,6 +108,17 @@ void machine_assigned_close(struct machine_assigned *assigned)
 	*assigned = (struct machine_assigned){ 0 };
 }
 
+/* iommufd maps no BARs so far: where those are wanted, type1 is the first choice. */
+static int space_open(struct machine *machine, struct error *e)
+{
+	const struct machine_config *config = machine->config;
+
+	if (config->p2p && config->iommu == IOMMU_AUTO &&
+	    !iommu_space_open("", IOMMU_TYPE1, &machine->space, NULL))
+		return 0;
+	return iommu_space_open("", config->iommu, &machine->space, e);
+}
+
 static int devices_open(struct machine *machine, struct error *e)
 {
 	const struct machine_config *config = machine->config;
@@ -116,7 +127,7 @@ static int devices_open(struct machine *machine, struct error *e)
 
 	if (!config->device_count)
 		return 0;
-	err = iommu_space_open("", config->iommu, &machine->space, e);
+	err = space_open(machine, e);
 	if (err)
 		return err;
 	for (unsigned i = 0; i < config->device_count; i++) {

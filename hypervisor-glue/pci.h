@@ -28,6 +28,11 @@ struct pci_window {
 int pci_host_create(struct vm *vm, struct guest_memory *memory, const struct iommu_range *iova,
 		    unsigned iova_count, struct pci_host **out, struct error *e);
 void pci_host_destroy(struct pci_host *host);
+/*
+ * pci_host_share_bars() - BARs of kernel devices added from now on are banks of guest memory while they
+ * decode, so that address spaces that follow it map them (peer-to-peer DMA).
+ */
+void pci_host_share_bars(struct pci_host *host);
 
 /*
  * pci_host_add() - make @device a function of the guest. @behind_root_port: behind a port of its

@@ -3,7 +3,8 @@
  * One function's ties to the VM: what struct vfio_pci asks of a hypervisor, done with KVM's parts.
  *
  *   BAR decode    one dispatch region a BAR for what traps; memory slots over the parts a guest may
- *                 reach directly (a slot wins over an exit); ioeventfds for doorbells
+ *                 reach directly (a slot wins over an exit); ioeventfds for doorbells; where BARs
+ *                 are shared, banks of guest memory, which the guest's other devices can reach
  *   MSI, MSI-X    a GSI and a route a vector, had when the vector is first unmasked; masking takes
  *                 only the irqfd away, so that unmasking the same message costs one ioctl
  *   INTx          a level-triggered irqfd with resample on the function's GSI
@@ -27,6 +28,7 @@ struct function_bar {
 	bool is_io;
 	uint64_t gpa, size; /* of the current decode */
 	uint32_t slots;	    /* which of the BAR's areas are memory slots */
+	uint32_t banks;	    /* which of those are banks of guest memory, for others' DMA */
 	uint64_t doorbells; /* which of its io_fds are ioeventfds */
 };
 _Static_assert(VFIO_SPARSE_AREAS_MAX * 2 <= 32, "a bit an area");
@@ -43,6 +45,7 @@ struct pci_function {
 	struct vm *vm;
 	struct vfio_device *device;
 	struct vfio_pci *pci;
+	struct guest_memory *shared; /* whose banks its BARs become; NULL: nobody's */
 	unsigned intx_gsi;
 	int intx_trigger;	     /* -1: down */
 	pthread_mutex_t decode_lock; /* of @bars; below the function's lock, above the VM's */
@@ -85,13 +88,36 @@ static void decode_off(struct pci_function *function, struct function_bar *bar)
 			vm_ioeventfd_remove(vm, bar->is_io, bar->gpa + fd->offset, fd->size, fd->fd,
 					    fd->datamatch, fd->value);
 	}
+	/* Other devices let go first, then the guest. */
+	for (unsigned i = 0; i < facts->area_count; i++)
+		if (bar->banks & UINT32_C(1) << i)
+			guest_memory_remove_device(function->shared,
+						   bar->gpa + facts->areas[i].offset);
 	for (unsigned i = 0; i < facts->area_count; i++)
 		if (bar->slots & UINT32_C(1) << i)
 			vm_slot_remove(vm, bar->gpa + facts->areas[i].offset);
 	dispatch_remove(bar->is_io ? vm_ports(vm) : vm_mmio(vm), bar->gpa);
 	bar->doorbells = 0;
+	bar->banks = 0;
 	bar->slots = 0;
 	bar->decoded = false;
+}
+
+/* One area that the guest reaches directly now becomes reachable for its other devices. */
+static void bank_add(struct pci_function *function, struct function_bar *bar, unsigned area)
+{
+	const struct vfio_pci_bar *facts = vfio_pci_bar(function->pci, bar->index);
+	const struct vfio_area *of = &facts->areas[area];
+	struct error e = { 0 };
+
+	if (!function->shared)
+		return;
+	if (guest_memory_add_device(function->shared, bar->gpa + of->offset, of->size,
+				    (char *)facts->hva + of->offset, &e))
+		log_limited(LOG_LEVEL_WARN, "%s: no peer-to-peer DMA to BAR %u: %s",
+			    function->device->name, bar->index, e.text);
+	else
+		bar->banks |= UINT32_C(1) << area;
 }
 
 static void decode_on(struct pci_function *function, struct function_bar *bar)
@@ -119,14 +145,16 @@ static void decode_on(struct pci_function *function, struct function_bar *bar)
 
 		ret = vm_slot_add(vm, gpa + area->offset, area->size,
 				  (char *)facts->hva + area->offset);
-		if (!ret)
+		if (!ret) {
 			bar->slots |= UINT32_C(1) << i;
-		else
-			log_limited(LOG_LEVEL_WARN,
-				    "%s: BAR %u is not mapped at 0x%llx (%s); every access to it "
-				    "traps, which is slow",
-				    function->device->name, bar->index,
-				    (unsigned long long)(gpa + area->offset), strerror(-ret));
+			bank_add(function, bar, i);
+			continue;
+		}
+		log_limited(LOG_LEVEL_WARN,
+			    "%s: BAR %u is not mapped at 0x%llx (%s); every access to it "
+			    "traps, which is slow",
+			    function->device->name, bar->index,
+			    (unsigned long long)(gpa + area->offset), strerror(-ret));
 	}
 	for (unsigned i = 0; i < facts->io_fd_count; i++) {
 		const struct vfio_io_fd *fd = &facts->io_fds[i];
@@ -356,6 +384,13 @@ out_function:
 	pthread_mutex_destroy(&function->decode_lock);
 	free(function);
 	return ret;
+}
+
+void pci_function_share(struct pci_function *function, struct guest_memory *memory)
+{
+	/* A device of software has no memory that an IOMMU could map. */
+	if (!function->device->ops->dma_map)
+		function->shared = memory;
 }
 
 void pci_function_destroy(struct pci_function *function)

@@ -377,6 +377,8 @@ int pci_host_add(struct pci_host *host, struct vfio_device *device, bool behind_
 			pci_host_slot_free(slot);
 		return ret;
 	}
+	if (host->shares_bars)
+		pci_function_share(function, host->memory);
 	slot->is_host_slot = is_host_slot;
 	slot->address = address;
 	slot->numbers[slot->function_count] = address.function;
@@ -387,6 +389,11 @@ int pci_host_add(struct pci_host *host, struct vfio_device *device, bool behind_
 		host->port_count += behind_root_port;
 	}
 	return 0;
+}
+
+void pci_host_share_bars(struct pci_host *host)
+{
+	host->shares_bars = true;
 }
 
 int pci_host_reset(struct pci_host *host, struct error *e)

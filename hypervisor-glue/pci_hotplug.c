@@ -151,6 +151,8 @@ int pci_host_plug(struct pci_host *host, struct vfio_device *device,
 	ret = pci_function_create(host->vm, device, options, &function, e);
 	if (ret)
 		goto out;
+	if (host->shares_bars)
+		pci_function_share(function, host->memory);
 	pci_bars_gather(&function, 1, placed);
 	slot = empty_slot(host, placed, e);
 	if (!slot) {

@@ -150,6 +150,11 @@ struct pci_function;
 int pci_function_create(struct vm *vm, struct vfio_device *device,
 			const struct vfio_pci_options *options, struct pci_function **out,
 			struct error *e);
+/*
+ * pci_function_share() - BARs of a kernel device become banks of @memory (borrowed) where and while they
+ * decode. Before the guest runs.
+ */
+void pci_function_share(struct pci_function *function, struct guest_memory *memory);
 /* Takes decode, routes and eventfds out of the VM; no vCPU may run. NULL is fine. */
 void pci_function_destroy(struct pci_function *function);
 struct vfio_pci *pci_function_pci(const struct pci_function *function);
@@ -208,6 +213,7 @@ struct pci_host {
 	struct iommu_range *iova;
 	unsigned iova_count;
 	bool placed;
+	bool shares_bars;
 	struct pci_window window32, window64;
 	unsigned slot_count, port_count, function_count;
 	struct pci_slot **slots; /* as they are once placed */

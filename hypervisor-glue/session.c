@@ -270,6 +270,8 @@ static int session_build(struct session *session, struct error *e)
 
 	err = pci_host_create(session->vm, machine->memory, machine->ranges, machine->range_count,
 			      &session->pci, e);
+	if (!err && machine->config->p2p)
+		pci_host_share_bars(session->pci);
 	if (!err)
 		err = functions_add(session, e);
 	if (!err)

@@ -105,7 +105,11 @@ struct memory_bank {
 
 /* Who needs to know of banks (an IOMMU address space, a vfio-user peer, a software device). */
 struct memory_listener {
-	/* 0 or -errno with *e filled; called once for each bank, present and future */
+	/*
+	 * 0 or -errno with *e filled; called once for each bank, present and future. For a device
+	 * bank, an error without text is one that need not be logged. Both callbacks run with the
+	 * memory's lock held and may look banks of RAM up, but change nothing of it.
+	 */
 	int (*add)(struct memory_listener *listener, const struct memory_bank *bank,
 		   struct error *e);
 	/* only for banks that add() accepted; must not fail */
@@ -115,7 +119,7 @@ struct memory_listener {
 };
 #define MEMORY_BANKS_MAX 64
 
-struct guest_memory; /* not thread-safe for changes: one thread owns it; lookups may run beside */
+struct guest_memory; /* any thread may change it and look things up; create and destroy: one */
 
 int guest_memory_create(struct guest_memory **out, struct error *e);
 /* Removes every bank from every listener, then unmaps and closes. */
@@ -131,7 +135,8 @@ int guest_memory_add_ram(struct guest_memory *memory, uint64_t gpa, uint64_t siz
 
 /*
  * guest_memory_add_device(), guest_memory_remove_device() - a bank over memory somebody else owns.
- * A listener's refusal is logged as a warning and does not fail.
+ * A listener's refusal is logged as a warning and does not fail. @hva must stay until the bank is
+ * removed, which takes it back from every listener before it returns.
  */
 int guest_memory_add_device(struct guest_memory *memory, uint64_t gpa, uint64_t size, void *hva,
 			    struct error *e);
@@ -148,7 +153,7 @@ void guest_memory_unlisten(struct guest_memory *memory, struct memory_listener *
 /* guest_memory_ptr() - @len bytes of RAM at @gpa within one bank, or NULL. Any thread. */
 void *guest_memory_ptr(const struct guest_memory *memory, uint64_t gpa, uint64_t len);
 
-/* guest_memory_bank() - the @index-th bank in order of address, or NULL. The owner's thread. */
+/* guest_memory_bank() - the @index-th bank of RAM in order of address, or NULL. Any thread. */
 const struct memory_bank *guest_memory_bank(const struct guest_memory *memory, unsigned index);
 
 /* ---- address spaces ---------------------------------------------------------------------- */
@@ -189,6 +194,7 @@ struct iommu_space {
 	const struct iommu_space_ops *ops;
 	struct memory_listener listener;
 	unsigned long maps;		   /* live maps, for tests and for the log at exit */
+	bool maps_no_bars;		   /* found out, and said */
 	struct vfio_group *vfio_groups;	   /* private to vfio/: the groups it has open here */
 	const struct guest_memory *memory; /* what is followed, for messages; NULL when nothing */
 };

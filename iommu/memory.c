@@ -2,10 +2,11 @@
 /*
  * Guest memory: a short list of banks, and the listeners that follow it.
  *
- * One thread owns the list and changes it. Banks of RAM are only ever added, never removed before the
- * end, so that guest_memory_ptr() can run beside the owner on any thread without a lock: a bank is
- * filled in first and counted afterwards (release), and readers look at counted ones only (acquire).
- * Device banks come and go with the guest's BARs; only the owner and the listeners see them.
+ * Any thread may change it, under one lock that is held while listeners are told: a vCPU's that moves
+ * a BAR, the event loop's that adds a device. Banks of RAM are only ever added, never removed before the
+ * end, so that lookups take no lock: a bank is filled in first and counted afterwards (release), and
+ * readers look at counted ones only (acquire). Device banks come and go with the guest's BARs; only
+ * the listeners see them.
  *
  * The promise to listeners: each bank is offered once, a bank exists for all or for none, and what a
  * listener accepted is taken back before the memory goes away.
@@ -13,6 +14,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
+#include <pthread.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -31,11 +33,12 @@
 #define HUGE_PAGE (2 * MIB)
 
 struct guest_memory {
+	pthread_mutex_t lock;			    /* of all but ram and ram_count */
 	struct memory_bank slots[MEMORY_BANKS_MAX]; /* stable: listeners keep no copy */
 	uint64_t used;				    /* a bit a slot */
 	unsigned order[MEMORY_BANKS_MAX];	    /* slots in order of address */
 	unsigned count;
-	struct memory_bank *ram[MEMORY_BANKS_MAX]; /* append-only, for guest_memory_ptr() */
+	struct memory_bank *ram[MEMORY_BANKS_MAX]; /* append-only, for lookups */
 	atomic_uint ram_count;
 	struct memory_listener *listeners; /* in order of subscription */
 };
@@ -45,6 +48,7 @@ int guest_memory_create(struct guest_memory **out, struct error *e)
 	*out = calloc(1, sizeof(**out));
 	if (!*out)
 		return error_set(e, ENOMEM, "out-of-memory", NULL, "no memory for the bank list");
+	pthread_mutex_init(&(*out)->lock, NULL);
 	return 0;
 }
 
@@ -67,11 +71,11 @@ static int offer(struct guest_memory *memory, struct memory_listener *listener,
 	}
 	if (bank->kind == MEMORY_BANK_DEVICE) {
 		/* A guest moves its BARs as it likes: this may be said often. */
-		log_limited(LOG_LEVEL_WARN,
-			    "peer-to-peer DMA to the BAR at 0x%" PRIx64 " (%" PRIu64
-			    " KiB) is not possible: %s",
-			    bank->gpa, bank->size / KIB,
-			    refusal.code ? refusal.text : strerror(-err));
+		if (refusal.code)
+			log_limited(LOG_LEVEL_WARN,
+				    "peer-to-peer DMA to the BAR at 0x%" PRIx64 " (%" PRIu64
+				    " KiB) is not possible: %s",
+				    bank->gpa, bank->size / KIB, refusal.text);
 		return 0;
 	}
 	if (e)
@@ -286,7 +290,7 @@ static void ram_release(struct memory_bank *bank)
 	fd_close(&bank->fd);
 }
 
-int guest_memory_add_ram(struct guest_memory *memory, uint64_t gpa, uint64_t size, struct error *e)
+static int add_ram_locked(struct guest_memory *memory, uint64_t gpa, uint64_t size, struct error *e)
 {
 	struct memory_bank bank = { .kind = MEMORY_BANK_RAM, .gpa = gpa, .size = size };
 	struct memory_bank *slot;
@@ -319,6 +323,16 @@ int guest_memory_add_ram(struct guest_memory *memory, uint64_t gpa, uint64_t siz
 	return 0;
 }
 
+int guest_memory_add_ram(struct guest_memory *memory, uint64_t gpa, uint64_t size, struct error *e)
+{
+	int err;
+
+	pthread_mutex_lock(&memory->lock);
+	err = add_ram_locked(memory, gpa, size, e);
+	pthread_mutex_unlock(&memory->lock);
+	return err;
+}
+
 /* ---- device banks --------------------------------------------------------------------------- */
 
 int guest_memory_add_device(struct guest_memory *memory, uint64_t gpa, uint64_t size, void *hva,
@@ -327,19 +341,23 @@ int guest_memory_add_device(struct guest_memory *memory, uint64_t gpa, uint64_t 
 	struct memory_bank bank = {
 		.kind = MEMORY_BANK_DEVICE, .gpa = gpa, .size = size, .hva = hva, .fd = -1
 	};
-	int err = check_bank(memory, gpa, size, e);
+	int err;
 
-	if (err)
-		return err;
 	if ((uintptr_t)hva & (PAGE - 1) || !hva)
 		return error_set(e, EINVAL, "bad-memory-bank", NULL,
 				 "the host address of the bank at 0x%" PRIx64 " is not a page's",
 				 gpa);
-	return announce(memory, insert(memory, &bank), e);
+	pthread_mutex_lock(&memory->lock);
+	err = check_bank(memory, gpa, size, e);
+	if (!err)
+		err = announce(memory, insert(memory, &bank), e);
+	pthread_mutex_unlock(&memory->lock);
+	return err;
 }
 
 void guest_memory_remove_device(struct guest_memory *memory, uint64_t gpa)
 {
+	pthread_mutex_lock(&memory->lock);
 	for (unsigned i = 0; i < memory->count; i++) {
 		struct memory_bank *bank = &memory->slots[memory->order[i]];
 
@@ -347,8 +365,9 @@ void guest_memory_remove_device(struct guest_memory *memory, uint64_t gpa)
 			continue;
 		withdraw(memory, bank);
 		erase(memory, bank);
-		return;
+		break;
 	}
+	pthread_mutex_unlock(&memory->lock);
 }
 
 /* ---- listeners, lookups, the end ------------------------------------------------------------ */
@@ -357,33 +376,36 @@ int guest_memory_listen(struct guest_memory *memory, struct memory_listener *lis
 			struct error *e)
 {
 	struct memory_listener **tail = &memory->listeners;
+	int err = 0;
 
 	listener->next = NULL;
 	listener->accepted = 0;
-	for (unsigned i = 0; i < memory->count; i++) {
-		int err = offer(memory, listener, &memory->slots[memory->order[i]], e);
-
-		if (err) {
-			take_back_all(memory, listener);
-			return err;
-		}
+	pthread_mutex_lock(&memory->lock);
+	for (unsigned i = 0; i < memory->count && !err; i++)
+		err = offer(memory, listener, &memory->slots[memory->order[i]], e);
+	if (err) {
+		take_back_all(memory, listener);
+	} else {
+		while (*tail)
+			tail = &(*tail)->next;
+		*tail = listener;
 	}
-	while (*tail)
-		tail = &(*tail)->next;
-	*tail = listener;
-	return 0;
+	pthread_mutex_unlock(&memory->lock);
+	return err;
 }
 
 void guest_memory_unlisten(struct guest_memory *memory, struct memory_listener *listener)
 {
+	pthread_mutex_lock(&memory->lock);
 	for (struct memory_listener **at = &memory->listeners; *at; at = &(*at)->next) {
 		if (*at != listener)
 			continue;
 		take_back_all(memory, listener);
 		*at = listener->next;
 		listener->next = NULL;
-		return;
+		break;
 	}
+	pthread_mutex_unlock(&memory->lock);
 }
 
 void *guest_memory_ptr(const struct guest_memory *memory, uint64_t gpa, uint64_t len)
@@ -403,7 +425,22 @@ void *guest_memory_ptr(const struct guest_memory *memory, uint64_t gpa, uint64_t
 
 const struct memory_bank *guest_memory_bank(const struct guest_memory *memory, unsigned index)
 {
-	return index < memory->count ? &memory->slots[memory->order[index]] : NULL;
+	unsigned count = atomic_load_explicit(&memory->ram_count, memory_order_acquire);
+	const struct memory_bank *bank = NULL;
+
+	if (index >= count)
+		return NULL;
+	/* The list is short: the next higher one, as often as it takes. */
+	for (unsigned round = 0; round <= index; round++) {
+		const struct memory_bank *last = bank;
+
+		bank = NULL;
+		for (unsigned i = 0; i < count; i++)
+			if ((!last || memory->ram[i]->gpa > last->gpa) &&
+			    (!bank || memory->ram[i]->gpa < bank->gpa))
+				bank = memory->ram[i];
+	}
+	return bank;
 }
 
 void guest_memory_destroy(struct guest_memory *memory)
@@ -418,5 +455,6 @@ void guest_memory_destroy(struct guest_memory *memory)
 		if (bank->kind == MEMORY_BANK_RAM)
 			ram_release(bank);
 	}
+	pthread_mutex_destroy(&memory->lock);
 	free(memory);
 }

@@ -98,13 +98,14 @@ static bool may_lock_all(void)
 	return line && sscanf(line, "CapEff: %" SCNx64, &caps) == 1 && caps >> 14 & 1;
 }
 
-static uint64_t ram_total(const struct guest_memory *memory)
+/* All RAM, with @added, which may not be listed yet. */
+static uint64_t ram_total(const struct guest_memory *memory, const struct memory_bank *added)
 {
+	uint64_t total = added->kind == MEMORY_BANK_RAM ? added->size : 0;
 	const struct memory_bank *bank;
-	uint64_t total = 0;
 
 	for (unsigned i = 0; memory && (bank = guest_memory_bank(memory, i)); i++)
-		if (bank->kind == MEMORY_BANK_RAM)
+		if (bank->gpa != added->gpa)
 			total += bank->size;
 	return total;
 }
@@ -112,7 +113,7 @@ static uint64_t ram_total(const struct guest_memory *memory)
 static int map_error(const struct iommu_space *space, const struct memory_bank *bank, int err,
 		     struct error *e)
 {
-	uint64_t needed = MAX(ram_total(space->memory), bank->size);
+	uint64_t needed = MAX(ram_total(space->memory, bank), bank->size);
 	const char *why = strerror(-err);
 	struct rlimit limit;
 	char next[160];
@@ -157,12 +158,18 @@ static int space_add(struct memory_listener *listener, const struct memory_bank 
 	uint64_t start = monotonic_ns();
 	int err;
 
-	/* iommufd pins pages of memory; a BAR has none (IOMMU_IOAS_MAP: EFAULT), so it is not tried. */
-	if (bank->kind == MEMORY_BANK_DEVICE && space->ops->kind == IOMMU_IOMMUFD)
-		return error_set(e, EOPNOTSUPP, "dma-map-failed", NULL,
-				 "iommufd maps memory only, not BARs");
+	if (bank->kind == MEMORY_BANK_DEVICE && space->maps_no_bars)
+		return -EOPNOTSUPP; /* said before */
 	err = space->ops->map(space, bank->gpa, bank->size, bank->hva,
 			      IOMMU_PROT_READ | IOMMU_PROT_WRITE);
+	/* iommufd pins pages, of which a BAR has none (Linux 6.12 and later). */
+	if (err == -EFAULT && bank->kind == MEMORY_BANK_DEVICE &&
+	    space->ops->kind == IOMMU_IOMMUFD) {
+		space->maps_no_bars = true;
+		return error_set(e, EOPNOTSUPP, "dma-map-failed", "--iommu type1",
+				 "this kernel's iommufd maps memory only, not BARs (EFAULT); "
+				 "--iommu type1 does. Nothing more is said of it");
+	}
 	if (err)
 		return map_error(space, bank, err, e);
 	log_write(bank->kind == MEMORY_BANK_RAM ? LOG_LEVEL_INFO : LOG_LEVEL_DEBUG,

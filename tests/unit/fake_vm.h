@@ -182,6 +182,18 @@ static unsigned gsis_taken(const struct vm *vm)
 
 /* ---- the fake guest memory ------------------------------------------------------------------- */
 
+int guest_memory_add_device(struct guest_memory *memory, uint64_t gpa, uint64_t size, void *hva,
+			    struct error *e)
+{
+	fail_msg("nobody shares BARs here (test_p2p.c)");
+	return -EINVAL;
+}
+
+void guest_memory_remove_device(struct guest_memory *memory, uint64_t gpa)
+{
+	fail_msg("nobody shares BARs here");
+}
+
 const struct memory_bank *guest_memory_bank(const struct guest_memory *memory, unsigned index)
 {
 	static const struct memory_bank banks[] = {

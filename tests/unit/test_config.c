@@ -253,6 +253,9 @@ static void flags_stand_alone_or_with_yes_or_no(void **state)
 	assert_true(f->config.rng);
 	assert_int_equal(set(f, "intx", "yes"), 0);
 	assert_true(f->config.intx);
+	assert_false(f->config.p2p);
+	assert_int_equal(set(f, "p2p", ""), 0);
+	assert_true(f->config.p2p);
 	assert_int_equal(set(f, "no-reboot", ""), 0);
 	assert_true(f->config.no_reboot);
 	expect_bad(f, "intx", "maybe");

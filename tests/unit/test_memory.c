@@ -116,14 +116,15 @@ static void lookups_stay_within_one_bank(void **state)
 	assert_null(guest_memory_ptr(memory, 16, UINT64_MAX));
 }
 
-static void banks_come_in_order_of_address(void **state)
+static void ram_banks_come_in_order_of_address(void **state)
 {
 	assert_int_equal(guest_memory_add_ram(memory, 4 * GIB, MIB, &err), 0);
 	assert_int_equal(guest_memory_add_ram(memory, 0, MIB, &err), 0);
 	assert_int_equal(guest_memory_add_device(memory, GIB, 8192, bar, &err), 0);
+	assert_int_equal(guest_memory_add_ram(memory, 8 * GIB, MIB, &err), 0);
 	assert_int_equal(guest_memory_bank(memory, 0)->gpa, 0);
-	assert_int_equal(guest_memory_bank(memory, 1)->gpa, GIB);
-	assert_int_equal(guest_memory_bank(memory, 2)->gpa, 4 * GIB);
+	assert_int_equal(guest_memory_bank(memory, 1)->gpa, 4 * GIB); /* RAM only */
+	assert_int_equal(guest_memory_bank(memory, 2)->gpa, 8 * GIB);
 	assert_null(guest_memory_bank(memory, 3));
 	guest_memory_remove_device(memory, GIB);
 	assert_int_equal(guest_memory_bank(memory, 1)->gpa, 4 * GIB);
@@ -310,6 +311,45 @@ static void lookups_run_beside_additions(void **state)
 	assert_int_equal(reader.wrong, 0);
 }
 
+struct mover {
+	struct guest_memory *memory;
+	uint64_t gpa;
+	unsigned wrong;
+};
+
+/* A BAR that goes on and off, as a vCPU has it. */
+static void *move_beside(void *opaque)
+{
+	struct mover *mover = opaque;
+
+	for (unsigned i = 0; i < 100000; i++) {
+		mover->wrong +=
+			guest_memory_add_device(mover->memory, mover->gpa, 4096, bar, NULL) != 0;
+		guest_memory_remove_device(mover->memory, mover->gpa);
+	}
+	return NULL;
+}
+
+static void device_banks_come_and_go_on_any_thread(void **state)
+{
+	struct witness *w = witness(~UINT64_C(0));
+	struct mover movers[4];
+	pthread_t threads[4];
+
+	assert_int_equal(guest_memory_listen(memory, &w->listener, &err), 0);
+	assert_int_equal(guest_memory_add_ram(memory, 0, MIB, &err), 0);
+	for (unsigned i = 0; i < 4; i++) {
+		movers[i] = (struct mover){ .memory = memory, .gpa = (i + 1) * GIB };
+		assert_int_equal(pthread_create(&threads[i], NULL, move_beside, &movers[i]), 0);
+	}
+	for (unsigned i = 0; i < 4; i++) {
+		pthread_join(threads[i], NULL);
+		assert_int_equal(movers[i].wrong, 0);
+	}
+	assert_int_equal(w->count, 1);
+	assert_int_equal(w->removes, 4 * 100000);
+}
+
 #define TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
 
 int main(void)
@@ -317,7 +357,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		TEST(ram_reads_and_writes_and_is_the_file),
 		TEST(lookups_stay_within_one_bank),
-		TEST(banks_come_in_order_of_address),
+		TEST(ram_banks_come_in_order_of_address),
 		TEST(overlaps_and_ragged_banks_are_refused),
 		TEST(more_memory_than_there_is_names_what_there_is),
 		TEST(the_65th_bank_is_refused),
@@ -328,6 +368,7 @@ int main(void)
 		TEST(a_reused_slot_does_not_remember_who_accepted_it),
 		TEST(destroy_takes_everything_back),
 		TEST(lookups_run_beside_additions),
+		TEST(device_banks_come_and_go_on_any_thread),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

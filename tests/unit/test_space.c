@@ -105,6 +105,46 @@ static void a_bar_that_cannot_be_mapped_is_a_warning(void **state)
 	iommu_space_close(space);
 }
 
+static const struct iommu_space_ops *mock_ops;
+static unsigned map_calls;
+
+/* As iommufd does. */
+static int map_memory_only(struct iommu_space *space, uint64_t iova, uint64_t size, void *vaddr,
+			   unsigned prot)
+{
+	map_calls++;
+	return vaddr == bar ? -EFAULT : mock_ops->map(space, iova, size, vaddr, prot);
+}
+
+static void iommufd_is_asked_for_a_bar_once(void **state)
+{
+	struct iommu_space *space = iommu_space_mock(0);
+	struct iommu_space_ops ops;
+	struct guest_memory *memory;
+
+	mock_ops = space->ops;
+	ops = *mock_ops;
+	ops.kind = IOMMU_IOMMUFD;
+	ops.map = map_memory_only;
+	space->ops = &ops;
+	map_calls = 0;
+	assert_int_equal(guest_memory_create(&memory, &err), 0);
+	assert_int_equal(guest_memory_add_ram(memory, 0, MIB, &err), 0);
+	assert_int_equal(iommu_space_follow(space, memory, &err), 0);
+	for (unsigned i = 0; i < 3; i++) {
+		assert_int_equal(guest_memory_add_device(memory, GIB, 4096, bar, &err), 0);
+		assert_int_equal(space->maps, 1);
+		guest_memory_remove_device(memory, GIB);
+	}
+	assert_int_equal(map_calls, 2); /* RAM, and the first BAR */
+	/* what is memory goes on being mapped */
+	assert_int_equal(guest_memory_add_ram(memory, 4 * GIB, MIB, &err), 0);
+	assert_int_equal(space->maps, 2);
+	iommu_space_unfollow(space, memory);
+	guest_memory_destroy(memory);
+	iommu_space_close(space);
+}
+
 /* What a VM does at start: memory, a device, follow, more memory. Returns the first error. */
 static int play(struct iommu_space *space, struct guest_memory *memory, bool *attached)
 {
@@ -303,6 +343,7 @@ int main(void)
 		TEST(memory_that_goes_first_leaves_no_map),
 		TEST(a_space_follows_one_memory_at_a_time),
 		TEST(a_bar_that_cannot_be_mapped_is_a_warning),
+		TEST(iommufd_is_asked_for_a_bar_once),
 		TEST(a_failure_at_any_call_is_undone_and_leaves_nothing),
 		TEST(a_failed_map_says_what_and_where),
 		TEST(the_mock_refuses_what_a_kernel_refuses),
