@@ -10,7 +10,7 @@ VERSION := 0.1
 Q := $(if $(V),,@)
 show = $(if $(V),,@printf '  %-7s %s\n' $(1) $@)
 
-LIBS := base iommu vfio mdev hypervisor-glue instances
+LIBS := base iommu vfio vgpu-sched mdev hypervisor-glue instances
 PACKAGES := libsystemd libpci liburcu-memb liburcu-cds jansson liburing
 comma := ,
 SANITIZERS := $(if $(SAN)$(FUZZ),-fsanitize=address$(comma)undefined -fno-omit-frame-pointer -fno-sanitize-recover=undefined)
@@ -23,12 +23,12 @@ CFLAGS_ALL := -std=gnu11 -O2 -g -I. -D_GNU_SOURCE -D_FILE_OFFSET_BITS=64 -DDIVVY
 	$(shell pkg-config --cflags $(PACKAGES)) $(CFLAGS)
 LDLIBS_ALL := $(shell pkg-config --libs $(PACKAGES)) -pthread
 
-# NAME-main.c and main.c are programs; every other .c of a folder goes into its library.
-srcs = $(filter-out $(1)/main.c,$(wildcard $(1)/*.c))
+# main.c is a program; every other .c of a folder and of its folders goes into its library.
+srcs = $(filter-out $(1)/main.c,$(wildcard $(1)/*.c $(1)/*/*.c))
 objs = $(patsubst %.c,$(BUILD)/%.o,$(1))
 ARCHIVES := $(foreach l,$(LIBS),$(if $(call srcs,$(l)),$(BUILD)/$(l)/lib$(l).a))
 # Link order: users before what they use.
-LINK := $(foreach l,instances hypervisor-glue mdev vfio iommu base,$(filter $(BUILD)/$(l)/%,$(ARCHIVES)))
+LINK := $(foreach l,instances hypervisor-glue mdev vgpu-sched vfio iommu base,$(filter $(BUILD)/$(l)/%,$(ARCHIVES)))
 
 PROGRAMS := $(if $(wildcard hypervisor-glue/main.c),$(BUILD)/divvy-vmm) $(if $(wildcard instances/main.c),$(BUILD)/divvy)
 programs_of = $(patsubst %.c,$(BUILD)/%,$(wildcard $(1)))
@@ -49,9 +49,9 @@ $(BUILD)/%.o: %.c build.mk
 	$(call show,CC)
 	$(Q)$(CC) $(CFLAGS_ALL) -MMD -MP -c $< -o $@
 
-# The folder itself is a prerequisite: a source file that goes away makes a new archive.
+# The folders themselves are prerequisites: a source file that goes away makes a new archive.
 define archive_rule
-$(BUILD)/$(1)/lib$(1).a: $(call objs,$(call srcs,$(1))) $(1)
+$(BUILD)/$(1)/lib$(1).a: $(call objs,$(call srcs,$(1))) $(1) $(patsubst %/,%,$(wildcard $(1)/*/))
 	@rm -f $$@
 	$$(call show,AR)
 	$$(Q)ar rcs $$@ $$(filter %.o,$$^)

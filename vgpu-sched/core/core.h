@@ -1,0 +1,179 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * core: what the files of the core share. gpu.c keeps places, work that waits and grants, believes
+ * or disputes times, and counts; a model (fair.c, or a reference_*.c) decides who is next. Everything
+ * lies in the one allocation of sched_gpu_create().
+ */
+#ifndef VGPU_SCHED_CORE_CORE_H
+#define VGPU_SCHED_CORE_CORE_H
+
+#include "vgpu-sched/core/heap.h"
+#include "vgpu-sched/vgpu-sched.h"
+
+#define NOBODY UINT32_MAX
+
+__extension__ typedef __int128 wide;
+
+/* The classes, in their order. */
+enum rank {
+	RANK_GUARANTEED,
+	RANK_SHARED,
+	RANK_ELASTIC,
+	RANK_BEST_EFFORT,
+	RANKS,
+	RANK_NONE = RANKS
+};
+
+/* Time that may still be taken, in 10^-6 ns, so that nanoseconds times parts of a million are exact. */
+struct bucket {
+	wide balance;
+	uint64_t at_ns; /* what was earned until here is in it */
+};
+
+/* A policy as fair.c reads it: made once from the configuration (policy.c). */
+struct terms {
+	enum rank rank;		 /* where it runs */
+	bool limited;		 /* only while `limit` is not below its floor */
+	bool guaranteed;	 /* in RANK_GUARANTEED instead while that bucket is not negative */
+	uint32_t weights[RANKS]; /* 0: never runs there */
+	uint32_t limit_ppm, guaranteed_ppm; /* what the buckets earn */
+	wide limit_cap, limit_floor, guaranteed_cap;
+};
+
+struct grant {
+	uint64_t granted_ns, slice_ns;
+	uint64_t generation; /* of this slot; odd: out */
+	vtime expected;	     /* fair.c: put onto the tag until the time really used is known */
+	uint32_t vgpu;
+	uint32_t next, previous; /* those that count against the depth, oldest first */
+	enum rank rank;
+	bool overdue;
+};
+
+struct fair_seat {
+	vtime tags[RANKS]; /* start tag of its next grant; below the turn: stale */
+	uint32_t remainders[RANKS];
+	struct bucket limit, guaranteed;
+	uint64_t expected_ns; /* what its last grant was charged */
+	enum rank rank;	      /* the heap it is in */
+	uint64_t throttled_since_ns;
+};
+
+struct fair_engine {
+	vtime turn[RANKS]; /* SFQ's v(t) */
+	uint64_t weights[RANKS];
+	struct heap ready[RANKS];
+	struct heap timers;
+	uint64_t above_ns; /* when a class above best effort last had anything */
+};
+
+/* One vGPU on one engine. */
+struct seat {
+	uint64_t pending;
+	uint64_t slots; /* of its grants: one bit each that is out */
+	unsigned in_flight, overdue;
+	uint64_t grants, used_ns, surcharge_ns, overrun_ns, disputed_ns, throttled_ns;
+	union {
+		struct fair_seat fair;
+	};
+};
+
+struct engine {
+	enum sched_engine name;
+	struct seat *seats;   /* by vGPU */
+	struct grant *grants; /* depth for each vGPU */
+	uint32_t oldest, newest;
+	unsigned counted;	/* grants out that are not overdue */
+	unsigned waiting;	/* vGPUs with pending work */
+	unsigned active;	/* vGPUs with pending work or grants out */
+	uint64_t idle_since_ns; /* while there is none */
+	uint64_t last_end_ns;	/* of a grant */
+	union {
+		struct fair_engine fair;
+	};
+};
+
+enum presence {
+	PLACE_FREE,
+	PLACE_TAKEN,
+	PLACE_LEFT /* gone, but known */
+};
+
+struct client {
+	enum presence presence;
+	struct sched_vgpu_config config;
+	struct terms terms;
+};
+
+struct sched_gpu {
+	struct sched_gpu_config config;
+	const struct model *model;
+	uint64_t now_ns; /* the latest time seen */
+	uint32_t guaranteed_ppm;
+	struct client *clients;
+	struct engine engines[SCHED_ENGINES];
+};
+
+/* Room for @count things of @size bytes, out of the one allocation; see sched_gpu_create(). */
+struct arena {
+	char *base; /* NULL: only measuring */
+	size_t used;
+};
+void *arena_take(struct arena *arena, size_t count, size_t size);
+
+/*
+ * Who decides. NULL where a model does not care. All are called with gpu->now_ns up to date.
+ */
+struct model {
+	const char *name;
+	/* Takes the engine's memory, all zero; runs once to measure, where the pointers are NULL. */
+	void (*layout)(const struct sched_gpu_config *config, struct engine *engine,
+		       struct arena *arena);
+	/* A new client sits down (gpu->clients[vgpu] is filled); its seat is zero. */
+	void (*join)(struct sched_gpu *gpu, struct engine *engine, uint32_t vgpu,
+		     const struct sched_account *account);
+	/*
+	 * The seat goes on under @terms instead of gpu->clients[vgpu].terms: a change, or the return
+	 * of one that left.
+	 */
+	void (*change)(struct sched_gpu *gpu, struct engine *engine, uint32_t vgpu,
+		       const struct terms *terms);
+	void (*leave)(struct sched_gpu *gpu, struct engine *engine, uint32_t vgpu);
+	/* Whether one that left still owes: its place is not free. */
+	bool (*owes)(struct sched_gpu *gpu, struct engine *engine, uint32_t vgpu);
+	void (*account)(struct sched_gpu *gpu, struct engine *engine, uint32_t vgpu,
+			struct sched_account *account);
+	uint64_t (*debt)(struct sched_gpu *gpu, struct engine *engine, uint32_t vgpu);
+	/* The engine is about to have work again after idle_since_ns. */
+	void (*wake)(struct sched_gpu *gpu, struct engine *engine);
+	/* Pending or overdue of the seat has changed. */
+	void (*update)(struct sched_gpu *gpu, struct engine *engine, uint32_t vgpu);
+	/*
+	 * The next one, out of those with pending work and nothing overdue, or NOBODY and in
+	 * *next_ns when to ask again. There is a place for a grant.
+	 */
+	uint32_t (*pick)(struct sched_gpu *gpu, struct engine *engine, uint64_t *next_ns,
+			 uint64_t *slice_ns);
+	/* It got a grant; pending is one less already. */
+	void (*granted)(struct sched_gpu *gpu, struct engine *engine, struct grant *grant);
+	/* The grant ended; the seat no longer counts it. */
+	void (*charge)(struct sched_gpu *gpu, struct engine *engine, struct grant *grant,
+		       const struct sched_charge *charge);
+};
+
+extern const struct model model_fair;
+
+static inline struct grant *grant_of(const struct sched_gpu *gpu, const struct engine *engine,
+				     uint32_t vgpu, unsigned slot)
+{
+	return &engine->grants[(size_t)vgpu * gpu->config.depth + slot];
+}
+
+/* policy_check() - fills in the defaults of *config. Returns 0 or -EINVAL with words. */
+int policy_check(struct sched_vgpu_config *config, struct error *e);
+void policy_terms(const struct sched_gpu_config *gpu, const struct sched_vgpu_config *config,
+		  struct terms *terms);
+/* What the configuration counts for in admission. */
+uint32_t policy_guaranteed_ppm(const struct sched_vgpu_config *config);
+
+#endif
