@@ -17,6 +17,7 @@
  *   reset                       through port 0xcf9
  *   triple                      a triple fault
  *   ud                          an instruction that does not exist, caught
+ *   chaos seed= count=          reads and writes everywhere at random, then a reset (chaos.c)
  *
  * With "mark=1", read, write and out first write to the test device's offset 8; with "flag=ADDRESS", irq
  * keeps how many interrupts came in the word there: both are for measurements (tests/bench).
@@ -28,13 +29,9 @@
  *
  * Everything here must be an instruction that KVM emulates: no SSE, no x87, no INT n.
  */
-#include <stdint.h>
+#include "guest-drivers/testguest/testguest.h"
 
-#define TEST_DEVICE 0xf0000000u
-#define IOAPIC	    0xfec00000u
-#define LAPIC	    0xfee00000u
 #define PORT_SERIAL 0x3f8
-#define PORT_RESET  0xcf9
 #define TRAMPOLINE  0x8000u
 #define CODE64	    0x18
 #define USER_DATA   0x23
@@ -97,32 +94,6 @@ static volatile uint32_t expect_exception;
 static volatile uint32_t tell_places;
 
 /* ---- the machine ------------------------------------------------------------------------- */
-
-static inline void outb(uint16_t port, uint8_t value)
-{
-	__asm__ volatile("outb %0, %1" : : "a"(value), "Nd"(port));
-}
-
-static inline uint8_t inb(uint16_t port)
-{
-	uint8_t value;
-
-	__asm__ volatile("inb %1, %0" : "=a"(value) : "Nd"(port));
-	return value;
-}
-
-static inline void write32(uint64_t address, uint32_t value)
-{
-	__asm__ volatile("movl %1, %0" : "=m"(*(volatile uint32_t *)address) : "r"(value));
-}
-
-static inline uint32_t read32(uint64_t address)
-{
-	uint32_t value;
-
-	__asm__ volatile("movl %1, %0" : "=r"(value) : "m"(*(volatile uint32_t *)address));
-	return value;
-}
 
 static void print(const char *text)
 {
@@ -198,21 +169,20 @@ static void load_task(void)
 	__asm__ volatile("ltr %w0" : : "r"(TSS));
 }
 
-/* From here on in ring 3 and on the same stack, interrupts enabled. */
-static void enter_ring3(void)
+void enter_ring3(uint64_t rflags)
 {
 	user = 1;
 	__asm__ volatile("movq %%rsp, %%rax\n\t"
 			 "pushq %0\n\t"
 			 "pushq %%rax\n\t"
-			 "pushq $0x202\n\t"
+			 "pushq %2\n\t"
 			 "pushq %1\n\t"
 			 "leaq 1f(%%rip), %%rax\n\t"
 			 "pushq %%rax\n\t"
 			 "iretq\n"
 			 "1:"
 			 :
-			 : "i"(USER_DATA), "i"(USER_CODE)
+			 : "i"(USER_DATA), "i"(USER_CODE), "r"(rflags)
 			 : "rax", "memory", "cc");
 }
 
@@ -221,7 +191,7 @@ static void wait_for_interrupts(uint32_t count, int ring3)
 {
 	print("ready\n");
 	if (ring3) {
-		enter_ring3();
+		enter_ring3(0x202);
 		while (interrupts < count)
 			__asm__ volatile("pause");
 		return;
@@ -251,7 +221,7 @@ static int is(const char *cmdline, const char *word)
 	return end && (*end == 0 || *end == ' ');
 }
 
-static uint64_t number(const char *cmdline, const char *key, uint64_t otherwise)
+uint64_t number(const char *cmdline, const char *key, uint64_t otherwise)
 {
 	const char *at = cmdline;
 
@@ -313,45 +283,6 @@ static uint32_t do_string(const char *cmdline)
 	return 0;
 }
 
-static uint64_t read_sized(uint64_t address, uint64_t size)
-{
-	uint64_t value = 0;
-
-	switch (size) {
-	case 1:
-		__asm__ volatile("movb %1, %b0" : "+r"(value) : "m"(*(volatile uint8_t *)address));
-		break;
-	case 2:
-		__asm__ volatile("movw %1, %w0" : "+r"(value) : "m"(*(volatile uint16_t *)address));
-		break;
-	case 4:
-		value = read32(address);
-		break;
-	case 8:
-		__asm__ volatile("movq %1, %0" : "=r"(value) : "m"(*(volatile uint64_t *)address));
-		break;
-	}
-	return value;
-}
-
-static void write_sized(uint64_t address, uint64_t size, uint64_t value)
-{
-	switch (size) {
-	case 1:
-		__asm__ volatile("movb %b1, %0" : "=m"(*(volatile uint8_t *)address) : "r"(value));
-		break;
-	case 2:
-		__asm__ volatile("movw %w1, %0" : "=m"(*(volatile uint16_t *)address) : "r"(value));
-		break;
-	case 4:
-		write32(address, (uint32_t)value);
-		break;
-	case 8:
-		__asm__ volatile("movq %1, %0" : "=m"(*(volatile uint64_t *)address) : "r"(value));
-		break;
-	}
-}
-
 /* "Now it begins", for who measures. */
 static void mark(const char *cmdline)
 {
@@ -367,7 +298,7 @@ static uint32_t do_read(const char *cmdline)
 	uint64_t value = 0;
 
 	if (in_ring3(cmdline))
-		enter_ring3();
+		enter_ring3(0x202);
 	mark(cmdline);
 	while (count-- > 0)
 		value = read_sized(address, size);
@@ -382,7 +313,7 @@ static uint32_t do_write(const char *cmdline)
 	uint64_t value = number(cmdline, "value", 0);
 
 	if (in_ring3(cmdline))
-		enter_ring3();
+		enter_ring3(0x202);
 	mark(cmdline);
 	while (count-- > 0)
 		write_sized(address, size, value);
@@ -407,7 +338,7 @@ static uint32_t do_doorbell(const char *cmdline)
 	uint32_t count = (uint32_t)number(cmdline, "count", 1);
 
 	if (in_ring3(cmdline))
-		enter_ring3();
+		enter_ring3(0x202);
 	for (uint32_t i = 1; i <= count; i++) {
 		write32(address, i);
 		while (flag && *flag != i)
@@ -439,7 +370,14 @@ static void report_place(void)
 			    (uint64_t)(core[0] & 0xf) << 44);
 }
 
+static void (*volatile other_processor)(void);
+
 void testguest_ap(void)
+{
+	other_processor();
+}
+
+static void count_processor(void)
 {
 	if (tell_places)
 		report_place();
@@ -454,16 +392,23 @@ static void send_ipi(uint32_t command)
 		;
 }
 
-static uint32_t do_smp(const char *cmdline)
+void start_processors(void (*run)(void))
 {
-	uint32_t others = (uint32_t)number(cmdline, "cpus", 2) - 1;
 	volatile char *to = (volatile char *)(uint64_t)TRAMPOLINE;
 
+	other_processor = run;
 	for (uint32_t i = 0; i < ap_trampoline_size; i++)
 		to[i] = ap_trampoline[i];
 	write32(LAPIC + LAPIC_SVR, 0x1ff);
 	send_ipi(ICR_INIT | ICR_OTHERS);
 	send_ipi(ICR_STARTUP | ICR_OTHERS | TRAMPOLINE >> 12);
+}
+
+static uint32_t do_smp(const char *cmdline)
+{
+	uint32_t others = (uint32_t)number(cmdline, "cpus", 2) - 1;
+
+	start_processors(count_processor);
 	while (processors < others)
 		__asm__ volatile("pause");
 	return processors + 1;
@@ -526,7 +471,7 @@ static const struct {
 	{ "write", do_write },	     { "smp", do_smp },		  { "irq", do_irq },
 	{ "intx", do_intx },	     { "reset", do_reset },	  { "triple", do_triple },
 	{ "out", do_out },	     { "doorbell", do_doorbell }, { "ud", do_ud },
-	{ "topology", do_topology },
+	{ "topology", do_topology }, { "chaos", do_chaos },
 };
 
 void testguest_main(const struct start_info *info)

@@ -4,10 +4,10 @@
 TESTGUEST := $(BUILD)/guest-drivers/testguest/testguest.elf
 TESTGUEST_FLAGS := -std=gnu11 -O2 -g -ffreestanding -fno-pic -mcmodel=kernel -mgeneral-regs-only \
 	-mno-sse -mno-red-zone -fcf-protection=none -fno-stack-protector -fno-asynchronous-unwind-tables \
-	-fno-strict-aliasing -fno-builtin -Wall -Wextra -Werror -Wno-unused-parameter -DAP_MAX=31
+	-fno-strict-aliasing -fno-builtin -Wall -Wextra -Werror -Wno-unused-parameter -DAP_MAX=31 -I.
 
 all: $(TESTGUEST)
-$(addprefix $(BUILD)/tests/unit/,test_vm test_vm_irq test_vm_memory test_machine_user test_faults): $(TESTGUEST)
+$(addprefix $(BUILD)/tests/unit/,test_vm test_vm_irq test_vm_memory test_machine_user test_faults test_chaos): $(TESTGUEST)
 
 $(BUILD)/guest-drivers/testguest/%.o: guest-drivers/testguest/%.c
 	@mkdir -p $(@D)
@@ -19,7 +19,7 @@ $(BUILD)/guest-drivers/testguest/%.o: guest-drivers/testguest/%.S
 	$(Q)$(CC) $(TESTGUEST_FLAGS) -MMD -MP -c $< -o $@
 
 $(TESTGUEST): $(BUILD)/guest-drivers/testguest/start.o $(BUILD)/guest-drivers/testguest/testguest.o \
-		guest-drivers/testguest/testguest.ld
+		$(BUILD)/guest-drivers/testguest/chaos.o guest-drivers/testguest/testguest.ld
 	$(call show,LD)
 	$(Q)$(CC) -nostdlib -static -Wl,--build-id=none -Wl,-z,noexecstack \
 		-Wl,--no-warn-rwx-segments -Wl,-T,$(filter %.ld,$^) $(filter %.o,$^) -o $@
