@@ -41,6 +41,8 @@
 #define BEGIN_NS     (NSEC_PER_SEC * 3 / 2) /* a VMM younger than this has not opened everything */
 #define SANITIZED    99			    /* exit status of a sanitizer's finding */
 #define RSS_SLACK    (4 * MIB)
+#define LONG	     60 /* seconds from which on half the time holds the ends of many lives */
+#define SHORT_SLACK  4
 #define TAP	     "divvychaos0"
 
 #if defined(__SANITIZE_ADDRESS__)
@@ -342,6 +344,7 @@ static void a_guest_that_writes_everywhere_hurts_only_itself(void **state)
 	const uint64_t seconds = from_environment("CHAOS_SECONDS", SECONDS);
 	const uint64_t start = monotonic_ns(), whole = seconds * NSEC_PER_SEC;
 	unsigned long seed = from_environment("CHAOS_SEED", SEED);
+	unsigned slack;
 	int status;
 
 	if (access("/dev/kvm", R_OK | W_OK)) {
@@ -381,8 +384,10 @@ static void a_guest_that_writes_everywhere_hurts_only_itself(void **state)
 		f->samples);
 	assert_int_equal(waitpid(f->server, &status, WNOHANG), 0);
 	assert_true(count_lives(f) > 1);
-	assert_true(f->last.fds <= f->first.fds);
-	assert_true(f->last.threads <= f->first.threads);
+	/* Half a short run may have seen no life end. */
+	slack = seconds < LONG ? SHORT_SLACK : 0;
+	assert_true(f->last.fds <= f->first.fds + slack);
+	assert_true(f->last.threads <= f->first.threads + slack);
 	/* A sanitizer keeps what was freed. */
 	if (!IS_SANITIZED)
 		assert_true(f->last.anonymous <= f->first.anonymous + RSS_SLACK);
