@@ -237,6 +237,21 @@ static int set_iommu(struct machine_config *config, const struct setting *settin
 	return 0;
 }
 
+static int set_vsock(struct machine_config *config, const struct setting *setting, struct error *e)
+{
+	unsigned long long value;
+	char *end;
+
+	errno = 0;
+	value = strtoull(setting->value, &end, 10);
+	/* 0 to 2 are the hypervisor, loopback and the host, the last one means "any" (vsock(7)). */
+	if (!isdigit((unsigned char)setting->value[0]) || *end || errno || value < 3 ||
+	    value >= UINT32_MAX)
+		return config_bad_value(setting, "a number from 3 to 4294967294", e);
+	config->vsock_cid = (uint32_t)value;
+	return 0;
+}
+
 static int set_intx(struct machine_config *config, const struct setting *setting, struct error *e)
 {
 	return copy_flag(&config->intx, setting, e);
@@ -329,6 +344,7 @@ static const struct word words[] = {
 	{ "disk", "PATH[,readonly]", "virtio disk: raw file or block device; may be repeated",
 	  set_disk },
 	{ "net", "user|tap=IF[,mac=MAC]", "virtio network interface; may be repeated", set_net },
+	{ "vsock", "CID", "sockets between guest and host; CID: the guest's address", set_vsock },
 	{ "vfio", "BDF[,rom=off|device|PATH][,clique=N]",
 	  "assign this PCI function; may be repeated", set_vfio },
 	{ "vfio-user", "SOCKET", "the device of a vfio-user server; may be repeated",

@@ -73,6 +73,7 @@ struct machine_config {
 	bool intx;	     /* offer INTx of assigned devices */
 	bool p2p;	     /* assigned devices reach each other's BARs */
 	bool rng;	     /* virtio-rng, on by default */
+	uint32_t vsock_cid;  /* 0: no vsock */
 	bool virtio_console; /* the terminal is hvc0 instead of ttyS0 */
 	char serial[4096];   /* "stdio", "none", or "file:PATH" */
 	bool no_reboot;	     /* a guest's reset ends the VM */

@@ -257,6 +257,17 @@ static int rng_add(struct machine *machine, struct error *e)
 	return err ? err : software_add(machine, device, false, e);
 }
 
+static int vsock_add(struct machine *machine, struct error *e)
+{
+	struct vfio_device *device;
+	int err;
+
+	if (!machine->config->vsock_cid)
+		return 0;
+	err = virtio_vsock_create(machine->config->vsock_cid, NULL, &device, e);
+	return err ? err : software_add(machine, device, false, e);
+}
+
 /* ---- serial port and terminal -------------------------------------------------------------- */
 
 static int serial_open(struct machine *machine, struct error *e)
@@ -328,6 +339,8 @@ static int machine_acquire(struct machine *machine, struct error *e)
 		err = virtio_console_add(machine, e);
 	if (!err)
 		err = rng_add(machine, e);
+	if (!err)
+		err = vsock_add(machine, e);
 	if (!err)
 		err = devices_open(machine, e);
 	if (!err)

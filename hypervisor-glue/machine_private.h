@@ -15,7 +15,7 @@
 #include "vfio/vfio.h"
 
 #define MACHINE_SOFTWARE_MAX \
-	(MACHINE_DISKS_MAX + MACHINE_NETS_MAX + MACHINE_USERS_MAX + 2) /* console, rng */
+	(MACHINE_DISKS_MAX + MACHINE_NETS_MAX + MACHINE_USERS_MAX + 3) /* console, rng, vsock */
 #define MACHINE_RANGES_MAX 32
 
 /* A device that no IOMMU stands in front of: ours, or that of a vfio-user server. */

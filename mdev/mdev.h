@@ -3,7 +3,7 @@
  * mdev: devices made of software that answer VFIO's operations table.
  *
  * Here so far: the virtio 1.2 transport over PCI and the small devices of a VM's own process
- * (block, net, console, rng). The transport is what the vGPU will stand on. Knows nothing of KVM:
+ * (block, net, console, rng, vsock). The transport is what the vGPU will stand on. Knows nothing of KVM:
  * notifications arrive by eventfd (get_io_fds()), interrupts leave by eventfd (set_irqs()), guest
  * memory comes by dma_map().
  *
@@ -48,6 +48,15 @@ int virtio_net_create(const struct virtio_net_config *config, struct vfio_device
  * @in_fd: -1 for none
  */
 int virtio_console_create(int in_fd, int out_fd, struct vfio_device **out, struct error *e);
+
+/*
+ * virtio_vsock_create() - sockets between guest and host, served by the host's kernel: after
+ * DRIVER_OK no thread of ours is in the way.
+ * @cid: the guest's address, 3 to 0xfffffffe, taken from here until close()
+ * @path: NULL for /dev/vhost-vsock
+ * Returns 0 or -errno: "no-vhost-vsock" (module or permission), "cid-taken", "bad-cid".
+ */
+int virtio_vsock_create(uint32_t cid, const char *path, struct vfio_device **out, struct error *e);
 
 /* virtio_rng_create() - entropy from getrandom(2). */
 int virtio_rng_create(struct vfio_device **out, struct error *e);

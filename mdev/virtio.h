@@ -142,6 +142,8 @@ struct virtio_device_ops {
 	uint16_t device_id;	 /* VIRTIO_ID_*, 5 */
 	uint32_t class_code;	 /* PCI, 24 bits */
 	unsigned queue_count;
+	uint32_t
+		outside_queues; /* bit N: queue N is served elsewhere (vhost), its doorbell not read */
 	uint32_t config_size; /* device configuration, bytes */
 	/* Register accesses: any thread, under dev->lock. The whole config; a field of it. */
 	void (*config_read)(struct virtio_device *dev, void *config);
@@ -158,6 +160,9 @@ struct virtio_device_ops {
 	 * of it is used when this returns. NULL: none does.
 	 */
 	void (*drain)(struct virtio_device *dev);
+	/* Guest memory has changed (dev->dma); which eventfds interrupt has. Both may be NULL. */
+	void (*memory_changed)(struct virtio_device *dev);
+	void (*vectors_changed)(struct virtio_device *dev);
 	/* The device closes; the worker has ended. Frees what the device acquired, not @dev. */
 	void (*destroy)(struct virtio_device *dev);
 };

@@ -358,6 +358,8 @@ static int init_loop(struct virtio_device *dev)
 		if (dev->kick_fds[i] < 0)
 			return -errno;
 		kick->dev = dev;
+		if (dev->ops->outside_queues & 1u << i)
+			continue;
 		ret = sd_event_add_io(dev->event, &kick->source, dev->kick_fds[i], EPOLLIN, on_kick,
 				      kick);
 		if (ret < 0)

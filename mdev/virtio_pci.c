@@ -136,11 +136,19 @@ static void queue_size_write(struct virtio_device *dev, uint64_t value)
 		queue->size = (uint16_t)value;
 }
 
+static void run_vectors_changed(struct virtio_device *dev, void *arg)
+{
+	dev->ops->vectors_changed(dev);
+}
+
 static void queue_vector_write(struct virtio_device *dev, uint64_t value)
 {
-	if (selected(dev))
-		__atomic_store_n(&dev->queue_vector[dev->queue_select], checked_vector(dev, value),
-				 __ATOMIC_RELAXED);
+	if (!selected(dev))
+		return;
+	__atomic_store_n(&dev->queue_vector[dev->queue_select], checked_vector(dev, value),
+			 __ATOMIC_RELAXED);
+	if (dev->ops->vectors_changed)
+		virtio_worker_call(dev, run_vectors_changed, NULL);
 }
 
 static void queue_enable_write(struct virtio_device *dev, uint64_t value)
@@ -414,6 +422,8 @@ static void run_set_irqs(struct virtio_device *dev, void *arg)
 			eventfd_write(old, 1);
 		}
 	}
+	if (dev->ops->vectors_changed)
+		dev->ops->vectors_changed(dev);
 }
 
 static int set_irqs(struct vfio_device *vfio, uint32_t flags, uint32_t index, uint32_t start,
@@ -478,6 +488,8 @@ static void run_dma(struct virtio_device *dev, void *arg)
 		dev->ops->drain(dev);
 	call->ret = call->hva ? virtio_dma_map(&dev->dma, call->iova, call->size, call->hva)
 			      : virtio_dma_unmap(&dev->dma, call->iova, call->size);
+	if (dev->ops->memory_changed)
+		dev->ops->memory_changed(dev);
 }
 
 static int change_dma(struct vfio_device *vfio, uint64_t iova, uint64_t size, void *hva)

@@ -23,3 +23,11 @@ $(TESTGUEST): $(BUILD)/guest-drivers/testguest/start.o $(BUILD)/guest-drivers/te
 	$(call show,LD)
 	$(Q)$(CC) -nostdlib -static -Wl,--build-id=none -Wl,-z,noexecstack \
 		-Wl,--no-warn-rwx-segments -Wl,-T,$(filter %.ld,$^) $(filter %.o,$^) -o $@
+
+# A static helper for Linux guests, put into their images.
+GUEST_TOOL := $(BUILD)/guest-drivers/images/guest_tool
+all: $(GUEST_TOOL)
+$(GUEST_TOOL): guest-drivers/images/guest_tool.c
+	@mkdir -p $(@D)
+	$(call show,LINK)
+	$(Q)$(CC) -std=gnu11 -O2 -static -Wall -Wextra -Werror -D_GNU_SOURCE $< -o $@

@@ -243,6 +243,21 @@ static void vfio_user_servers_are_sockets_named_once(void **state)
 	expect_bad(f, "vfio-user", "one-too-many.sock");
 }
 
+static void vsock_takes_a_guests_cid(void **state)
+{
+	static const char *const bad[] = { "",	 "2",	"-3", "4294967295", "18446744073709551619",
+					   "3x", "0x10" };
+	struct fixture *f = *state;
+
+	assert_int_equal(f->config.vsock_cid, 0);
+	assert_int_equal(set(f, "vsock", "3"), 0);
+	assert_int_equal(f->config.vsock_cid, 3);
+	assert_int_equal(set(f, "vsock", "4294967294"), 0);
+	assert_int_equal(f->config.vsock_cid, 4294967294);
+	for (size_t i = 0; i < ARRAY_SIZE(bad); i++)
+		expect_bad(f, "vsock", bad[i]);
+}
+
 static void flags_stand_alone_or_with_yes_or_no(void **state)
 {
 	struct fixture *f = *state;
@@ -459,6 +474,7 @@ int main(void)
 		TEST(devices_are_addresses_named_once),
 		TEST(a_device_has_options),
 		TEST(vfio_user_servers_are_sockets_named_once),
+		TEST(vsock_takes_a_guests_cid),
 		TEST(flags_stand_alone_or_with_yes_or_no),
 		TEST(choices_refuse_what_they_do_not_know),
 		TEST(texts_longer_than_their_room_are_refused),
