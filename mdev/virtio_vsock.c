@@ -61,18 +61,19 @@ static int vhost(struct vsock *vsock, unsigned long request, const void *arg)
 static int give_memory(struct vsock *vsock)
 {
 	const struct virtio_dma *dma = &vsock->dev.dma;
-	struct {
-		struct vhost_memory table;
-		struct vhost_memory_region regions[VIRTIO_DMA_RANGES_MAX];
-	} memory = { .table.nregions = dma->count };
+	uint64_t storage[(sizeof(struct vhost_memory) +
+			  VIRTIO_DMA_RANGES_MAX * sizeof(struct vhost_memory_region)) /
+			 sizeof(uint64_t)] = { 0 };
+	struct vhost_memory *memory = (struct vhost_memory *)storage;
 
+	memory->nregions = dma->count;
 	for (unsigned i = 0; i < dma->count; i++)
-		memory.regions[i] = (struct vhost_memory_region){
+		memory->regions[i] = (struct vhost_memory_region){
 			.guest_phys_addr = dma->ranges[i].iova,
 			.memory_size = dma->ranges[i].size,
 			.userspace_addr = (uintptr_t)dma->ranges[i].hva,
 		};
-	return vhost(vsock, VHOST_SET_MEM_TABLE, &memory);
+	return vhost(vsock, VHOST_SET_MEM_TABLE, memory);
 }
 
 /* Interrupts of queue @i go to the eventfd of its vector, which changes with the driver's MSI-X. */
