@@ -55,7 +55,7 @@ static int vsock_socket(struct sockaddr_vm *address, unsigned cid, unsigned port
 static void vsock_cid(void)
 {
 	int fd = open("/dev/vsock", O_RDONLY);
-	unsigned cid;
+	unsigned cid = 0;
 
 	if (fd < 0 || ioctl(fd, IOCTL_VM_SOCKETS_GET_LOCAL_CID, &cid) < 0)
 		die("/dev/vsock");
