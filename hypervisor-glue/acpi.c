@@ -5,6 +5,7 @@
  *   RSDP -> XSDT -> FADT -> FACS, DSDT    fixed hardware: PM1, PM timer, reset register, SCI
  *                -> MADT                  local APICs, the I/O APIC, ISA overrides
  *                -> MCFG                  where ECAM is (PCI Firmware 3.3, 4.1.2)
+ *                -> SRAT, SLIT            NUMA nodes and the way between them, where there are some
  *
  * The DSDT says what the host bridge forwards, where its interrupt pins go, which features the guest
  * may own (_OSC), COM1, the processors, and sleep state S5. Pure: bytes out of numbers. Values that the
@@ -429,6 +430,66 @@ static void mcfg(struct aml *a, const struct acpi_input *input)
 	table_end(a, table);
 }
 
+#define AFFINITY_ENABLED 1u
+
+static void srat_processor(struct aml *a, uint32_t node, uint32_t apic_id)
+{
+	if (apic_id > TOPOLOGY_APIC_ID_MAX) {
+		aml_byte(a, 2); /* 5.2.16.3 */
+		aml_byte(a, 24);
+		aml_word(a, 0);
+		aml_dword(a, node);
+		aml_dword(a, apic_id);
+		aml_dword(a, AFFINITY_ENABLED);
+		zeroes(a, 8);
+		return;
+	}
+	aml_byte(a, 0); /* 5.2.16.1; a node has one byte in it and three further back */
+	aml_byte(a, 16);
+	aml_byte(a, (uint8_t)node);
+	aml_byte(a, (uint8_t)apic_id);
+	aml_dword(a, AFFINITY_ENABLED);
+	zeroes(a, 8);
+}
+
+/* 5.2.16 */
+static void srat(struct aml *a, const struct acpi_input *input)
+{
+	const struct acpi_numa *numa = input->numa;
+	size_t table = table_begin(a, "SRAT", 3);
+
+	aml_dword(a, 1); /* "reserved to be 1 for backward compatibility" */
+	zeroes(a, 8);
+	for (unsigned i = 0; i < cpu_topology_count(&input->topology) && !a->full; i++)
+		srat_processor(a, numa->node_of_vcpu[i],
+			       cpu_topology_place(&input->topology, i).apic_id);
+	for (unsigned i = 0; i < numa->memory->piece_count; i++) {
+		const struct memory_piece *piece = &numa->memory->pieces[i];
+
+		aml_byte(a, 1); /* 5.2.16.2 */
+		aml_byte(a, 40);
+		aml_dword(a, piece->node);
+		aml_word(a, 0);
+		aml_qword(a, piece->gpa);
+		aml_qword(a, piece->size);
+		aml_dword(a, 0);
+		aml_dword(a, AFFINITY_ENABLED);
+		zeroes(a, 8);
+	}
+	table_end(a, table);
+}
+
+/* 5.2.17 */
+static void slit(struct aml *a, const struct acpi_numa *numa)
+{
+	size_t table = table_begin(a, "SLIT", 1);
+
+	aml_qword(a, numa->nodes);
+	for (unsigned i = 0; i < numa->nodes; i++)
+		aml_bytes(a, numa->distances[i], numa->nodes);
+	table_end(a, table);
+}
+
 /* 5.2.5.3, written last over the room left for it. */
 static void rsdp(uint8_t *at, uint64_t xsdt)
 {
@@ -456,7 +517,8 @@ static uint64_t next_gpa(struct aml *a, uint64_t gpa)
 ssize_t acpi_build(const struct acpi_input *input, void *buffer, size_t size, uint64_t gpa)
 {
 	struct aml a = { .at = buffer, .size = size };
-	uint64_t facs, dsdt_gpa, tables[3];
+	uint64_t facs, dsdt_gpa, tables[5];
+	unsigned count = 0;
 	size_t xsdt;
 
 	zeroes(&a, RSDP_SIZE);
@@ -464,15 +526,21 @@ ssize_t acpi_build(const struct acpi_input *input, void *buffer, size_t size, ui
 	facs_table(&a);
 	dsdt_gpa = next_gpa(&a, gpa);
 	dsdt(&a, input);
-	tables[0] = next_gpa(&a, gpa);
+	tables[count++] = next_gpa(&a, gpa);
 	fadt(&a, facs, dsdt_gpa);
-	tables[1] = next_gpa(&a, gpa);
+	tables[count++] = next_gpa(&a, gpa);
 	madt(&a, &input->topology);
-	tables[2] = next_gpa(&a, gpa);
+	tables[count++] = next_gpa(&a, gpa);
 	mcfg(&a, input);
+	if (input->numa) {
+		tables[count++] = next_gpa(&a, gpa);
+		srat(&a, input);
+		tables[count++] = next_gpa(&a, gpa);
+		slit(&a, input->numa);
+	}
 
 	xsdt = table_begin(&a, "XSDT", 1);
-	for (unsigned i = 0; i < ARRAY_SIZE(tables); i++)
+	for (unsigned i = 0; i < count; i++)
 		aml_qword(&a, tables[i]);
 	table_end(&a, xsdt);
 	if (a.full)

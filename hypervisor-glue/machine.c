@@ -28,49 +28,7 @@ void machine_phase(uint64_t *since, const char *phase)
 	*since = now;
 }
 
-static int memory_create(struct machine *machine, struct error *e)
-{
-	uint64_t low = MIN(machine->config->memory, LAYOUT_RAM_LOW_END);
-	int err = guest_memory_create(&machine->memory, e);
-
-	if (!err)
-		err = guest_memory_add_ram(machine->memory, 0, low, e);
-	if (!err && machine->config->memory > low)
-		err = guest_memory_add_ram(machine->memory, LAYOUT_RAM_HIGH_START,
-					   machine->config->memory - low, e);
-	return err;
-}
-
 /* ---- assigned devices ---------------------------------------------------------------------- */
-
-/* RAM where the IOMMU cannot map would be RAM that a device cannot reach. */
-static int ranges_check(const struct machine *machine, struct error *e)
-{
-	const struct memory_bank *bank;
-
-	for (unsigned i = 0; (bank = guest_memory_bank(machine->memory, i)); i++) {
-		uint64_t last = bank->gpa + bank->size - 1, usable = 0;
-		bool fits = false;
-
-		for (unsigned j = 0; j < machine->range_count && !fits; j++) {
-			const struct iommu_range *range = &machine->ranges[j];
-
-			fits = range->start <= bank->gpa && range->last >= last;
-			if (range->start <= bank->gpa && range->last >= bank->gpa)
-				usable = range->last - bank->gpa + 1;
-		}
-		if (!fits)
-			return error_set(e, EADDRNOTAVAIL, "memory-reserved",
-					 "lower --memory, or leave the device with that reserved "
-					 "region out",
-					 "guest RAM 0x%llx-0x%llx: the assigned devices can "
-					 "address only 0x%llx bytes from its start on (a reserved "
-					 "region, or the IOMMU's width)",
-					 (unsigned long long)bank->gpa, (unsigned long long)last,
-					 (unsigned long long)usable);
-	}
-	return 0;
-}
 
 struct vfio_pci_options machine_device_options(const struct machine *machine,
 					       const struct machine_assigned *assigned)
@@ -142,7 +100,7 @@ static int devices_open(struct machine *machine, struct error *e)
 	count = machine->space->ops->ranges(machine->space, machine->ranges, MACHINE_RANGES_MAX);
 	if (count > 0) {
 		machine->range_count = (unsigned)count;
-		err = ranges_check(machine, e);
+		err = machine_memory_check(machine, e);
 		if (err)
 			return err;
 	} else {
@@ -150,7 +108,9 @@ static int devices_open(struct machine *machine, struct error *e)
 		log_warn("iommu %s: the addressable ranges are not known: %s",
 			 machine->space->ops->name, count ? strerror(-count) : "none given");
 	}
-	err = iommu_space_follow(machine->space, machine->memory, e);
+	err = machine_memory_ready(machine, false, e);
+	if (!err)
+		err = iommu_space_follow(machine->space, machine->memory, e);
 	if (err)
 		return err;
 	machine->following = true;
@@ -326,7 +286,7 @@ static int machine_acquire(struct machine *machine, struct error *e)
 	if (!err)
 		err = machine_cpus_acquire(machine, e);
 	if (!err)
-		err = memory_create(machine, e);
+		err = machine_memory_create(machine, e);
 	if (!err)
 		err = serial_open(machine, e);
 	if (!err)
@@ -343,6 +303,9 @@ static int machine_acquire(struct machine *machine, struct error *e)
 		err = vsock_add(machine, e);
 	if (!err)
 		err = devices_open(machine, e);
+	/* Nobody mapped it, so nobody waited for it. */
+	if (!err)
+		err = machine_memory_ready(machine, false, e);
 	if (!err)
 		err = terminal_take(machine, e);
 	return err;
@@ -379,6 +342,7 @@ static void devices_close(struct machine *machine)
 static void machine_release(struct machine *machine)
 {
 	console_destroy(machine->console);
+	machine_memory_ready(machine, true, NULL);
 	devices_close(machine);
 	while (machine->software_count) {
 		struct machine_software *software = machine->software[--machine->software_count];

@@ -11,6 +11,8 @@
 #include "hypervisor-glue/console.h"
 #include "hypervisor-glue/device_memory.h"
 #include "hypervisor-glue/hypervisor-glue.h"
+#include "hypervisor-glue/memory_plan.h"
+#include "hypervisor-glue/pci.h"
 #include "hypervisor-glue/vm.h"
 #include "vfio/vfio.h"
 
@@ -37,9 +39,12 @@ struct machine {
 	int kvm_fd;
 	struct boot_source boot;
 	struct boot_files boot_files;
+	struct memory_plan plan; /* where its RAM is */
+	struct acpi_numa numa;	 /* what the guest is told of its nodes */
 	struct guest_memory *memory;
-	struct iommu_space *space; /* NULL: no device is assigned */
-	bool following;		   /* @space maps @memory */
+	struct memory_population *population; /* going on; NULL: there is none */
+	struct iommu_space *space;	      /* NULL: no device is assigned */
+	bool following;			      /* @space maps @memory */
 	struct iommu_range ranges[MACHINE_RANGES_MAX];
 	unsigned range_count;
 	unsigned device_count, software_count;
@@ -75,6 +80,26 @@ void machine_assigned_close(struct machine_assigned *assigned);
 /* machine_device_options() - how the function of @assigned is shown to the guest. */
 struct vfio_pci_options machine_device_options(const struct machine *machine,
 					       const struct machine_assigned *assigned);
+
+/*
+ * machine_reserved() - the addresses that RAM should leave out, as sysfs tells of the devices' groups.
+ * @root: prefix of /sys; @amd: the host keeps the HyperTransport range
+ * Returns how many, up to @max.
+ */
+unsigned machine_reserved(const struct machine_config *config, const char *root, bool amd,
+			  struct iommu_range *ranges, unsigned max);
+/* machine_memory_create() - plan, nodes and banks, and the population of these begun when it is wanted. */
+int machine_memory_create(struct machine *machine, struct error *e);
+/* machine_memory_ready() - wait for the population; @give_up: end it. */
+int machine_memory_ready(struct machine *machine, bool give_up, struct error *e);
+/* machine_memory_check() - RAM where the IOMMU cannot map would be RAM that a device cannot reach. */
+int machine_memory_check(const struct machine *machine, struct error *e);
+/*
+ * machine_numa() - the guest's nodes for ACPI; distances are the host's, where both are bound to it.
+ * @root: prefix of /sys
+ */
+void machine_numa(const struct machine_config *config, const struct memory_plan *plan,
+		  const char *root, struct acpi_numa *numa);
 
 /*
  * machine_cpus_affinity() - where each vCPU may run, by pins and host nodes.

@@ -9,6 +9,7 @@
 #ifndef GLUE_PCI_H
 #define GLUE_PCI_H
 
+#include "hypervisor-glue/memory_plan.h"
 #include "hypervisor-glue/topology.h"
 #include "hypervisor-glue/vm.h"
 #include "vfio/vfio.h"
@@ -104,14 +105,22 @@ const char *pci_host_function_name(const struct pci_host *host, unsigned index);
 
 /* ---- ACPI -------------------------------------------------------------------------------- */
 
+struct acpi_numa {
+	unsigned nodes;
+	uint8_t node_of_vcpu[TOPOLOGY_APIC_ID_MAX + 1];
+	const struct memory_plan *memory;
+	uint8_t distances[16][16]; /* 10: to itself */
+};
+
 struct acpi_input {
 	struct cpu_topology topology;
+	const struct acpi_numa *numa; /* NULL: one node, and no table says so */
 	struct pci_window window32, window64;
 	unsigned last_bus;
 	bool hotplug; /* root ports take devices while the guest runs */
 };
 /*
- * acpi_build() - RSDP, XSDT, FADT, FACS, MADT, MCFG, DSDT (ACPI 6.5) into @buffer, which the guest
+ * acpi_build() - RSDP, XSDT, FADT, FACS, MADT, MCFG, SRAT, SLIT, DSDT (ACPI 6.5) into @buffer, which the guest
  * sees at @gpa.
  * Returns the length, or -ENOSPC. The RSDP is at the start. Pure: no I/O, testable with iasl.
  */

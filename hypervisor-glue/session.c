@@ -178,6 +178,7 @@ static int functions_add(struct session *session, struct error *e)
 static int acpi_load(struct session *session, struct error *e)
 {
 	const struct acpi_input input = {
+		.numa = session->machine->numa.nodes ? &session->machine->numa : NULL,
 		.topology = machine_topology(session->machine->config),
 		.window32 = pci_host_window32(session->pci),
 		.window64 = pci_host_window64(session->pci),

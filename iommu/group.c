@@ -146,7 +146,7 @@ static void read_reserved(int folder, struct iommu_group *group)
 		region->last = strtoull(line, &end, 16);
 		if (errno || end == line || *end != ' ' || region->last < region->start)
 			continue;
-		snprintf(region->type, sizeof(region->type), "%.15s", end + 1);
+		snprintf(region->type, sizeof(region->type), "%.23s", end + 1);
 		region->type[strcspn(region->type, " \t")] = '\0';
 		group->reserved_count++;
 	}

@@ -31,7 +31,7 @@ struct iommu_group_member {
 
 struct iommu_reserved_region {
 	uint64_t start, last; /* IOVA, inclusive */
-	char type[16];	      /* "direct", "direct-relaxable", "reserved", "msi" */
+	char type[24];	      /* "direct", "direct-relaxable", "reserved", "msi" */
 };
 
 /* A bridge on the way from the device to the root, nearest first. */
@@ -91,16 +91,24 @@ void iommu_precheck(const char *root, const struct pci_address *device, struct f
 /* ---- guest memory ------------------------------------------------------------------------ */
 
 enum memory_bank_kind {
-	MEMORY_BANK_RAM,    /* memfd-backed guest RAM; a failed DMA map of it is fatal */
-	MEMORY_BANK_DEVICE, /* a device's BAR (peer to peer); a failed DMA map is a warning */
+	MEMORY_BANK_RAM,      /* memfd-backed guest RAM; a failed DMA map of it is fatal */
+	MEMORY_BANK_DEVICE,   /* a device's BAR (peer to peer); a failed DMA map is a warning */
+	MEMORY_BANK_RESERVED, /* addresses that must stay empty; listeners are not told */
+};
+
+/* Where the pages of a bank of RAM come from. */
+struct memory_backing {
+	uint64_t huge_page; /* reserved pages (hugetlb) of 2 MiB or 1 GiB; 0: ordinary ones */
+	int host_node;	    /* of this NUMA node only; -1: of any */
 };
 
 struct memory_bank {
 	enum memory_bank_kind kind;
 	uint64_t gpa, size; /* page-aligned */
 	void *hva;
-	int fd; /* memfd (borrowed by listeners), -1 for device banks */
+	int fd; /* memfd (borrowed by listeners), -1 where there is none */
 	uint64_t fd_offset;
+	struct memory_backing backing; /* RAM */
 };
 
 /* Who needs to know of banks (an IOMMU address space, a vfio-user peer, a software device). */
@@ -132,6 +140,31 @@ void guest_memory_destroy(struct guest_memory *memory);
  * the bank does not exist.
  */
 int guest_memory_add_ram(struct guest_memory *memory, uint64_t gpa, uint64_t size, struct error *e);
+
+/*
+ * guest_memory_add_ram_on() - the same with pages of a kind, from a place. With huge pages, @gpa and @size
+ * are made of whole ones, and those are set aside for the bank at once.
+ * Errors besides: "huge-pages-short" and "node-memory-short" (how many there are and are needed, and the
+ * next command), "no-huge-pages" (not of that size on this machine), "no-host-node".
+ */
+int guest_memory_add_ram_on(struct guest_memory *memory, uint64_t gpa, uint64_t size,
+			    const struct memory_backing *backing, struct error *e);
+
+/* guest_memory_add_reserved() - nothing is ever put there. Not removed before the end. */
+int guest_memory_add_reserved(struct guest_memory *memory, uint64_t gpa, uint64_t size,
+			      struct error *e);
+
+/*
+ * guest_memory_populate() - begin to take every page of all RAM from the host, zeroed, in the background: a
+ * thread for each 64 MiB, no more than there are CPUs for this process, and 16 at most, each on
+ * the CPUs of the node that it fills. No RAM may be added before it is finished.
+ * memory_population_finish() - wait for the end (@give_up: stop instead, and return 0), and free.
+ * Errors: "no-memory"; of the pages themselves "huge-pages-short" or "memory-not-populated".
+ */
+struct memory_population;
+int guest_memory_populate(struct guest_memory *memory, struct memory_population **out,
+			  struct error *e);
+int memory_population_finish(struct memory_population *population, bool give_up, struct error *e);
 
 /*
  * guest_memory_add_device(), guest_memory_remove_device() - a bank over memory somebody else owns.

@@ -2,35 +2,33 @@
 /*
  * Guest memory: a short list of banks, and the listeners that follow it.
  *
+<<<<<<< HEAD
  * Any thread may change it, under one lock that is held while listeners are told: a vCPU's that moves
  * a BAR, the event loop's that adds a device. Banks of RAM are only ever added, never removed before the
  * end, so that lookups take no lock: a bank is filled in first and counted afterwards (release), and
  * readers look at counted ones only (acquire). Device banks come and go with the guest's BARs; only
  * the listeners see them.
+=======
+ * One thread owns the list and changes it. Banks of RAM are only ever added, never removed before the
+ * end, so that guest_memory_ptr() can run beside the owner on any thread without a lock: a bank is
+ * filled in first and counted afterwards (release), and readers look at counted ones only (acquire).
+ * Device banks come and go with the guest's BARs; only the owner and the listeners see them. Where the
+ * bytes of RAM come from is ram.c's.
+>>>>>>> abcdc92 (Guest memory: NUMA nodes, reserved huge pages, parallel population, RAM around reserved addresses)
  *
  * The promise to listeners: each bank is offered once, a bank exists for all or for none, and what a
  * listener accepted is taken back before the memory goes away.
  */
 #include <errno.h>
-#include <fcntl.h>
 #include <inttypes.h>
 #include <pthread.h>
 #include <stdatomic.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 #include "iommu/private.h"
 
-#ifndef MFD_NOEXEC_SEAL
-#define MFD_NOEXEC_SEAL 0x0008u /* since Linux 6.3 */
-#endif
-
-#define PAGE	  UINT64_C(4096)
-#define HUGE_PAGE (2 * MIB)
+#define PAGE UINT64_C(4096)
 
 struct guest_memory {
 	pthread_mutex_t lock;			    /* of all but ram and ram_count */
@@ -63,8 +61,12 @@ static int offer(struct guest_memory *memory, struct memory_listener *listener,
 		 const struct memory_bank *bank, struct error *e)
 {
 	struct error refusal = { 0 };
-	int err = listener->add(listener, bank, &refusal);
+	int err;
 
+	/* There is nothing in it to reach. */
+	if (bank->kind == MEMORY_BANK_RESERVED)
+		return 0;
+	err = listener->add(listener, bank, &refusal);
 	if (!err) {
 		listener->accepted |= bank_bit(memory, bank);
 		return 0;
@@ -183,138 +185,30 @@ static void erase(struct guest_memory *memory, const struct memory_bank *bank)
 	memory->used &= ~(UINT64_C(1) << slot);
 }
 
-/* ---- RAM ------------------------------------------------------------------------------------ */
+/* ---- RAM and reserved ranges ---------------------------------------------------------------- */
 
-/* A line of /proc/meminfo in bytes; 0 when it is not there. */
-static uint64_t meminfo(const char *key)
+static int add_ram_locked(struct guest_memory *memory, uint64_t gpa, uint64_t size,
+			  const struct memory_backing *backing, struct error *e)
 {
-	char text[8192];
-	const char *line;
-	uint64_t kib;
-
-	if (file_read(AT_FDCWD, "/proc/meminfo", text, sizeof(text)) < 0)
-		return 0;
-	line = strstr(text, key);
-	return line && sscanf(line + strlen(key), ": %" SCNu64 " kB", &kib) == 1 ? kib * KIB : 0;
-}
-
-/*
- * A guest whose devices do DMA has all its memory pinned, so what it may ever use must be there. What
- * earlier banks have in use already is not counted in MemAvailable any more.
- */
-static int check_size(const struct guest_memory *memory, uint64_t size, struct error *e)
-{
-	uint64_t available = meminfo("MemAvailable"), total = size, resident = 0;
-
-	for (unsigned i = 0; i < memory->count; i++) {
-		const struct memory_bank *bank = &memory->slots[memory->order[i]];
-		struct stat st;
-
-		if (bank->kind != MEMORY_BANK_RAM)
-			continue;
-		if (__builtin_add_overflow(total, bank->size, &total))
-			total = UINT64_MAX;
-		if (!fstat(bank->fd, &st))
-			resident += (uint64_t)st.st_blocks * 512;
-	}
-	if (!available || total <= available + resident)
-		return 0;
-	return error_set(
-		e, ENOMEM, "memory-too-large", "ask for less memory, or free some: free -m",
-		"%" PRIu64 " MiB of guest memory were asked for, this machine has %" PRIu64
-		" MiB available of %" PRIu64 " MiB (MemAvailable and MemTotal in /proc/meminfo)",
-		total / MIB, (available + resident) / MIB, meminfo("MemTotal") / MIB);
-}
-
-static int ram_file(uint64_t size, struct error *e)
-{
-	int saved, fd = memfd_create("divvy-guest-ram",
-				     MFD_CLOEXEC | MFD_ALLOW_SEALING | MFD_NOEXEC_SEAL);
-
-	if (fd < 0 && errno == EINVAL)
-		fd = memfd_create("divvy-guest-ram", MFD_CLOEXEC | MFD_ALLOW_SEALING);
-	/* Peers are handed the descriptor: none may shrink the file under the others' feet. */
-	if (fd >= 0 && !ftruncate(fd, (off_t)size) &&
-	    !fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL))
-		return fd;
-	saved = errno;
-	fd_close(&fd);
-	return error_set(e, saved, "no-guest-memory", NULL,
-			 "no memory file of %" PRIu64 " MiB can be made: %s", size / MIB,
-			 strerror(saved));
-}
-
-/*
- * Map the file where guest and host addresses agree modulo the size of a huge page, so that KVM and
- * the IOMMU can use huge pages.
- */
-static void *ram_map(int fd, uint64_t gpa, uint64_t size, struct error *e)
-{
-	size_t room = size + HUGE_PAGE;
-	char *reserved, *at;
-	int err;
-
-	reserved = mmap(NULL, room, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-	if (reserved == MAP_FAILED)
-		goto failed;
-	at = reserved + ((gpa - (uintptr_t)reserved) & (HUGE_PAGE - 1));
-	if (mmap(at, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE | MAP_FIXED, fd, 0) ==
-	    MAP_FAILED) {
-		err = errno;
-		munmap(reserved, room);
-		errno = err;
-		goto failed;
-	}
-	if (at > reserved)
-		munmap(reserved, (size_t)(at - reserved));
-	munmap(at + size, room - size - (size_t)(at - reserved));
-	/*
-	 * Advice: memory works without. DONTFORK since a child that lives beside pinned memory would
-	 * make the kernel copy pages away from under the device; DONTDUMP since it is the guest's.
-	 */
-	if (madvise(at, size, MADV_HUGEPAGE) && errno != EINVAL)
-		log_debug("guest memory: no huge pages: %s", strerror(errno));
-	if (madvise(at, size, MADV_DONTFORK) || madvise(at, size, MADV_DONTDUMP))
-		log_debug("guest memory: madvise: %s", strerror(errno));
-	return at;
-failed:
-	error_set(e, errno, "no-guest-memory", NULL,
-		  "%" PRIu64 " MiB of guest memory cannot be mapped: %s", size / MIB,
-		  strerror(errno));
-	return NULL;
-}
-
-static void ram_release(struct memory_bank *bank)
-{
-	munmap(bank->hva, bank->size);
-	fd_close(&bank->fd);
-}
-
-static int add_ram_locked(struct guest_memory *memory, uint64_t gpa, uint64_t size, struct error *e)
-{
-	struct memory_bank bank = { .kind = MEMORY_BANK_RAM, .gpa = gpa, .size = size };
+	struct memory_bank bank = {
+		.kind = MEMORY_BANK_RAM, .gpa = gpa, .size = size, .fd = -1, .backing = *backing
+	};
 	struct memory_bank *slot;
 	unsigned ram_count;
 	int err;
 
 	err = check_bank(memory, gpa, size, e);
 	if (!err)
-		err = check_size(memory, size, e);
+		err = ram_check(memory, &bank, e);
+	if (!err)
+		err = ram_open(&bank, e);
 	if (err)
 		return err;
-	bank.fd = ram_file(size, e);
-	if (bank.fd < 0)
-		return bank.fd;
-	bank.hva = ram_map(bank.fd, gpa, size, e);
-	if (!bank.hva) {
-		fd_close(&bank.fd);
-		return -ENOMEM;
-	}
 	slot = insert(memory, &bank);
 	err = announce(memory, slot, e);
 	if (err) {
 		erase(memory, slot);
-		ram_release(&bank);
+		ram_close(&bank);
 		return err;
 	}
 	ram_count = atomic_load_explicit(&memory->ram_count, memory_order_relaxed);
@@ -323,12 +217,36 @@ static int add_ram_locked(struct guest_memory *memory, uint64_t gpa, uint64_t si
 	return 0;
 }
 
-int guest_memory_add_ram(struct guest_memory *memory, uint64_t gpa, uint64_t size, struct error *e)
+int guest_memory_add_ram_on(struct guest_memory *memory, uint64_t gpa, uint64_t size,
+			    const struct memory_backing *backing, struct error *e)
 {
 	int err;
 
 	pthread_mutex_lock(&memory->lock);
-	err = add_ram_locked(memory, gpa, size, e);
+	err = add_ram_locked(memory, gpa, size, backing, e);
+	pthread_mutex_unlock(&memory->lock);
+	return err;
+}
+
+int guest_memory_add_ram(struct guest_memory *memory, uint64_t gpa, uint64_t size, struct error *e)
+{
+	const struct memory_backing anywhere = { .host_node = -1 };
+
+	return guest_memory_add_ram_on(memory, gpa, size, &anywhere, e);
+}
+
+int guest_memory_add_reserved(struct guest_memory *memory, uint64_t gpa, uint64_t size,
+			      struct error *e)
+{
+	const struct memory_bank bank = {
+		.kind = MEMORY_BANK_RESERVED, .gpa = gpa, .size = size, .fd = -1
+	};
+	int err;
+
+	pthread_mutex_lock(&memory->lock);
+	err = check_bank(memory, gpa, size, e);
+	if (!err)
+		insert(memory, &bank);
 	pthread_mutex_unlock(&memory->lock);
 	return err;
 }
@@ -453,7 +371,7 @@ void guest_memory_destroy(struct guest_memory *memory)
 		struct memory_bank *bank = &memory->slots[memory->order[i]];
 
 		if (bank->kind == MEMORY_BANK_RAM)
-			ram_release(bank);
+			ram_close(bank);
 	}
 	pthread_mutex_destroy(&memory->lock);
 	free(memory);

@@ -39,6 +39,25 @@ void group_explain(const struct iommu_group *group, const struct pci_address *de
  */
 int type1_parse_ranges(const void *info, size_t size, struct iommu_range *ranges, unsigned max);
 
+/*
+ * ram_check() - whether the host has what @bank needs beside the banks that are there: MemAvailable,
+ * reserved huge pages, memory of its node. 0 or -errno with *e filled.
+ * ram_open() - the memory file, mapped at bank->hva; ram_close() gives both back.
+ */
+int ram_check(const struct guest_memory *memory, const struct memory_bank *bank, struct error *e);
+int ram_open(struct memory_bank *bank, struct error *e);
+void ram_close(struct memory_bank *bank);
+
+/*
+ * huge_pages_check() - whether @size bytes of pages of @huge_page are free (on @host_node, when it is not
+ * -1). @root: prefix of /sys. Errors: "huge-pages-short", "no-huge-pages".
+ * node_memory_check() - whether @host_node has @size bytes left. Errors: "node-memory-short",
+ * "no-host-node".
+ */
+int huge_pages_check(const char *root, uint64_t huge_page, uint64_t size, int host_node,
+		     struct error *e);
+int node_memory_check(const char *root, uint64_t size, int host_node, struct error *e);
+
 /* Backends. 0 or -errno with *e filled. */
 int iommu_type1_open(const char *root, struct iommu_space **out, struct error *e);
 int iommu_iommufd_open(const char *root, struct iommu_space **out, struct error *e);

@@ -17,7 +17,19 @@
 
 #define GPA LAYOUT_ACPI
 
+static const struct memory_plan plan = {
+	.piece_count = 3,
+	.pieces = { { 0, 2 * GIB, 0 }, { 2 * GIB, GIB, 1 }, { 4 * GIB, 3 * GIB, 1 } },
+};
+static const struct acpi_numa numa = {
+	.nodes = 2,
+	.node_of_vcpu = { 0, 0, 0, 0, 0, 0, 1, 1, 1, 1, 1, 1 },
+	.memory = &plan,
+	.distances = { { 10, 21 }, { 22, 10 } },
+};
+
 static const struct acpi_input input = {
+	.numa = &numa,
 	.topology = { 2, 3, 2 }, /* threads of a core share bit 0, sockets start at bit 3 */
 	.window32 = { LAYOUT_MMIO32_START, LAYOUT_MMIO32_END - LAYOUT_MMIO32_START },
 	.window64 = { 8 * GIB, 4 * GIB },
@@ -109,7 +121,7 @@ static int teardown(void **state)
 
 static void every_table_has_its_signature_length_and_checksum(void **state)
 {
-	static const char *const all[] = { "XSDT", "FACP", "APIC", "MCFG", "DSDT" };
+	static const char *const all[] = { "XSDT", "FACP", "APIC", "MCFG", "SRAT", "SLIT", "DSDT" };
 	struct tables *t = *state;
 
 	assert_memory_equal(t->bytes, "RSD PTR ", 8);
@@ -189,12 +201,64 @@ static void many_vcpus_are_listed_as_x2apics(void **state)
 	unsigned cpus = 0;
 
 	many.topology = (struct cpu_topology){ 1, 300, 1 };
+	many.numa = NULL;
 	t->length = acpi_build(&many, t->bytes, sizeof(t->bytes), GPA);
 	assert_true(t->length > 0);
 	madt = find(t, "APIC");
 	for (unsigned at = 44; at < get32(madt + 4); at += madt[at + 1])
 		cpus += madt[at] == 0 || madt[at] == 9;
 	assert_int_equal(cpus, 300);
+}
+
+static void the_srat_puts_vcpus_and_memory_into_nodes(void **state)
+{
+	const uint8_t *srat = find(*state, "SRAT");
+	unsigned cpus = 0, pieces = 0;
+
+	for (unsigned at = 48; at < get32(srat + 4); at += srat[at + 1]) {
+		const uint8_t *s = srat + at;
+
+		assert_true(s[1] >= 16);
+		if (s[0] == 0) {
+			assert_int_equal(s[2], cpus >= 6);
+			assert_int_equal(s[3], cpus < 6 ? cpus : cpus + 2); /* APIC ID */
+			assert_int_equal(get32(s + 4), 1);
+			cpus++;
+		} else if (s[0] == 1) {
+			assert_int_equal(get32(s + 2), plan.pieces[pieces].node);
+			assert_int_equal(get64(s + 8), plan.pieces[pieces].gpa);
+			assert_int_equal(get64(s + 16), plan.pieces[pieces].size);
+			assert_int_equal(get32(s + 28), 1);
+			pieces++;
+		}
+	}
+	assert_int_equal(cpus, 12);
+	assert_int_equal(pieces, 3);
+}
+
+static void the_slit_tells_the_way_between_nodes(void **state)
+{
+	static const uint8_t distances[] = { 10, 21, 22, 10 };
+	const uint8_t *slit = find(*state, "SLIT");
+
+	assert_int_equal(get32(slit + 4), 48);
+	assert_int_equal(get64(slit + 36), 2);
+	assert_memory_equal(slit + 44, distances, sizeof(distances));
+}
+
+static void without_nodes_there_is_no_numa_table(void **state)
+{
+	struct acpi_input one = input;
+	struct tables *t = *state;
+	const uint8_t *xsdt;
+
+	one.numa = NULL;
+	t->length = acpi_build(&one, t->bytes, sizeof(t->bytes), GPA);
+	assert_true(t->length > 0);
+	xsdt = find(t, "XSDT");
+	assert_int_equal(get32(xsdt + 4), 36 + 3 * 8);
+	for (unsigned i = 36; i < get32(xsdt + 4); i += 8)
+		assert_memory_not_equal(at_gpa(t, get64(xsdt + i)), "S", 1);
 }
 
 static void the_mcfg_names_the_ecam_and_only_the_buses_that_there_are(void **state)
@@ -265,7 +329,7 @@ static void run(struct tables *t, const char *command)
 
 static void iasl_reads_every_table_and_compiles_it_again_without_a_warning(void **state)
 {
-	static const char *const all[] = { "DSDT", "FACP", "FACS", "APIC", "MCFG" };
+	static const char *const all[] = { "DSDT", "FACP", "FACS", "APIC", "MCFG", "SRAT", "SLIT" };
 	struct tables *t = *state;
 
 	need("iasl");
@@ -283,7 +347,7 @@ static void iasl_reads_every_table_and_compiles_it_again_without_a_warning(void 
 	 * What follows the header (36 bytes, in which the compiler puts its own name) comes out the
 	 * same of the tables without code, so every field was understood.
 	 */
-	run(t, "for t in FACP APIC MCFG; do cmp -i 36 $t.dat $t.aml || exit 1; done");
+	run(t, "for t in FACP APIC MCFG SRAT SLIT; do cmp -i 36 $t.dat $t.aml || exit 1; done");
 }
 
 static void evaluate(struct tables *t, const char *what, const char *expected)
@@ -336,6 +400,9 @@ int main(void)
 		BUILT(the_fadt_names_the_ports_that_the_vmm_answers),
 		BUILT(the_madt_lists_every_vcpu_the_io_apic_and_the_overrides),
 		BUILT(many_vcpus_are_listed_as_x2apics),
+		BUILT(the_srat_puts_vcpus_and_memory_into_nodes),
+		BUILT(the_slit_tells_the_way_between_nodes),
+		BUILT(without_nodes_there_is_no_numa_table),
 		BUILT(the_mcfg_names_the_ecam_and_only_the_buses_that_there_are),
 		BUILT(a_buffer_too_small_is_refused_and_never_overrun),
 		BUILT(iasl_reads_every_table_and_compiles_it_again_without_a_warning),

@@ -154,6 +154,56 @@ static void failed_start_gives_everything_back(void **state)
 	assert_int_equal(open_fds(), before);
 }
 
+static void set(struct fixture *f, const char *word, const char *value)
+{
+	if (machine_config_set(&f->config, word, value, &f->e))
+		fail_msg("%s", f->e.text);
+}
+
+/* Two nodes over the 32-bit window, bound to the host's only node where it has one, all populated. */
+static void nodes_topology_and_pins_run_and_are_given_back(void **state)
+{
+	bool numa = !access("/sys/devices/system/node/node0/cpulist", F_OK);
+	struct fixture *f = need(state);
+	unsigned before;
+
+	set(f, "numa", numa ? "cpus=0-1,memory=64M,host-node=0" : "cpus=0-1,memory=64M");
+	set(f, "numa", "cpus=2-3,memory=64M");
+	set(f, "topology", "sockets=2,cores=1,threads=2");
+	set(f, "populate", "yes");
+	f->config.cpus = 4;
+	f->config.memory = 128 * MIB;
+	strcpy(f->config.cmdline, "smp cpus=4");
+	assert_int_equal(machine_run(&f->config, &f->e), 0);
+	before = open_fds();
+	assert_int_equal(machine_run(&f->config, &f->e), 0);
+	assert_int_equal(open_fds(), before);
+	set(f, "pin", "3=8191");
+	assert_int_equal(machine_run(&f->config, &f->e), -EINVAL);
+	assert_string_equal(f->e.code, "cpu-not-allowed");
+	assert_int_equal(open_fds(), before);
+}
+
+static void missing_huge_pages_end_the_start_and_give_everything_back(void **state)
+{
+	struct fixture *f = need(state);
+	unsigned before = open_fds();
+	uint64_t pages;
+
+	if (file_read_u64(AT_FDCWD, "/sys/kernel/mm/hugepages/hugepages-2048kB/nr_hugepages",
+			  &pages) ||
+	    pages >= 32) {
+		print_message("skipped: this machine has reserved huge pages, or none at all\n");
+		skip();
+	}
+	add_disk(f);
+	set(f, "huge-pages", "2M");
+	assert_int_equal(machine_run(&f->config, &f->e), -ENOMEM);
+	assert_string_equal(f->e.code, "huge-pages-short");
+	assert_non_null(strstr(f->e.text, "32 pages of 2 MiB are needed"));
+	assert_int_equal(open_fds(), before);
+}
+
 static void reset_ends_a_machine_that_must_not_reboot(void **state)
 {
 	struct fixture *f = need(state);
@@ -204,6 +254,8 @@ int main(void)
 		TEST(ram_above_4_gib_and_several_cpus_run),
 		TEST(everything_is_given_back),
 		TEST(failed_start_gives_everything_back),
+		TEST(nodes_topology_and_pins_run_and_are_given_back),
+		TEST(missing_huge_pages_end_the_start_and_give_everything_back),
 		TEST(reset_ends_a_machine_that_must_not_reboot),
 		TEST(guest_that_resets_lives_again_until_it_is_stopped),
 	};
