@@ -28,9 +28,8 @@ struct pci_register {
 #define COMMAND_WRITABLE                                                                     \
 	(PCI_COMMAND_IO | PCI_COMMAND_MEMORY | PCI_COMMAND_MASTER | PCI_COMMAND_INVALIDATE | \
 	 PCI_COMMAND_PARITY | PCI_COMMAND_SERR | PCI_COMMAND_INTX_DISABLE)
-/* Of these the device is told; decode and INTx have their own rules (pci_config_command()). */
-#define COMMAND_THROUGH \
-	(PCI_COMMAND_MASTER | PCI_COMMAND_INVALIDATE | PCI_COMMAND_PARITY | PCI_COMMAND_SERR)
+/* Of these the device is told; decode, INTx and SERR have their own rules (pci_config_command()). */
+#define COMMAND_THROUGH (PCI_COMMAND_MASTER | PCI_COMMAND_INVALIDATE | PCI_COMMAND_PARITY)
 
 #define STATUS_ERRORS                                                                    \
 	(PCI_STATUS_PARITY | PCI_STATUS_SIG_TARGET_ABORT | PCI_STATUS_REC_TARGET_ABORT | \
@@ -295,6 +294,11 @@ void pci_config_command(struct vfio_pci *pci, bool force)
 	uint16_t command = pci->decode_bits | (guest & COMMAND_THROUGH);
 	uint8_t bytes[2];
 
+	/*
+	 * Errors are reported to the host, which decided that they are: the guest's choice would hide them,
+	 * and its 0 after power-on did. DEVCTL's bits for it are virtual for the same reason.
+	 */
+	command |= pci_get16(pci->original, PCI_COMMAND) & PCI_COMMAND_SERR;
 	/*
 	 * Memory decode stays on in the device whatever the guest does: its accesses are kept away by
 	 * unmapping the BAR from the guest, and nothing faults or needs mapping again.

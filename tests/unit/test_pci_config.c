@@ -184,6 +184,24 @@ static void decode_stays_on_in_the_device_and_bus_mastering_follows_the_guest(vo
 	assert_int_equal(fake_get(&b->fake, PCI_COMMAND, 2), on);
 }
 
+static void reporting_e1000e(struct fake_device *fake)
+{
+	fake_e1000e(fake);
+	fake_put(fake, PCI_COMMAND, 2, PCI_COMMAND_SERR);
+}
+
+static void a_guest_cannot_stop_the_device_from_reporting_errors_to_the_host(void **state)
+{
+	struct bench *b = with(state, reporting_e1000e);
+
+	assert_int_equal(get(b, PCI_COMMAND, 2), 0);
+	assert_true(fake_get(&b->fake, PCI_COMMAND, 2) & PCI_COMMAND_SERR);
+	put(b, PCI_COMMAND, 2, PCI_COMMAND_SERR);
+	assert_int_equal(get(b, PCI_COMMAND, 2), PCI_COMMAND_SERR);
+	put(b, PCI_COMMAND, 2, PCI_COMMAND_MASTER);
+	assert_true(fake_get(&b->fake, PCI_COMMAND, 2) & PCI_COMMAND_SERR);
+}
+
 static void only_the_changed_command_reaches_the_device(void **state)
 {
 	struct bench *b = with(state, fake_edu);
@@ -531,6 +549,7 @@ int main(void)
 		TEST(overlapping_capabilities_do_not_mix),
 		TEST(what_no_table_names_cannot_be_written),
 		TEST(decode_stays_on_in_the_device_and_bus_mastering_follows_the_guest),
+		TEST(a_guest_cannot_stop_the_device_from_reporting_errors_to_the_host),
 		TEST(only_the_changed_command_reaches_the_device),
 		TEST(a_status_error_is_cleared_in_the_device),
 		TEST(power_states_are_a_register_and_nothing_more),
