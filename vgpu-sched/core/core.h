@@ -67,6 +67,65 @@ struct fair_engine {
 	uint64_t above_ns; /* when a class above best effort last had anything */
 };
 
+/* ---- states of the reference models ---- */
+
+struct fifo_run { /* submissions of one vGPU, in one go */
+	uint64_t count;
+	uint32_t vgpu, next;
+};
+
+struct fifo_engine {
+	struct fifo_run *runs;
+	uint32_t oldest, newest, unused;
+	uint32_t unused_count, without; /* runs; vGPUs that have none in the queue */
+};
+
+struct fifo_seat {
+	uint64_t withdrawn; /* of its oldest, still in the runs */
+	uint32_t runs;
+};
+
+struct nvidia_engine {
+	uint32_t holder;
+	uint64_t turn_ends_ns;
+	unsigned running; /* grants out */
+	bool began;
+};
+
+struct nvidia_seat {
+	uint64_t overshoot_ns; /* accrued */
+};
+
+struct gvtg_engine {
+	uint64_t next_tick_ns, ticks;
+	uint32_t current, chosen; /* NOBODY: the idle vGPU */
+	uint64_t scheduled_in_ns, turns;
+	unsigned running;
+	bool began, switching;
+};
+
+struct gvtg_seat {
+	int64_t left_ns, allocated_ns;
+	uint64_t last_turn; /* orders the list of least recent use */
+	bool busy;
+};
+
+struct xen_engine {
+	uint64_t next_tick_ns, ticks, order;
+	uint64_t since_ns; /* when the holder was scheduled */
+	int64_t balance_ns;
+	uint32_t holder;
+	unsigned running;
+	bool began;
+};
+
+struct xen_seat {
+	int64_t credit_ns;
+	uint64_t order; /* in the run queue, among equals */
+	int8_t priority;
+	bool active, queued;
+};
+
 /* One vGPU on one engine. */
 struct seat {
 	uint64_t pending;
@@ -75,6 +134,10 @@ struct seat {
 	uint64_t grants, used_ns, surcharge_ns, overrun_ns, disputed_ns, throttled_ns;
 	union {
 		struct fair_seat fair;
+		struct fifo_seat fifo;
+		struct nvidia_seat nvidia;
+		struct gvtg_seat gvtg;
+		struct xen_seat xen;
 	};
 };
 
@@ -90,6 +153,10 @@ struct engine {
 	uint64_t last_end_ns;	/* of a grant */
 	union {
 		struct fair_engine fair;
+		struct fifo_engine fifo;
+		struct nvidia_engine nvidia;
+		struct gvtg_engine gvtg;
+		struct xen_engine xen;
 	};
 };
 
@@ -146,7 +213,10 @@ struct model {
 	uint64_t (*debt)(struct sched_gpu *gpu, struct engine *engine, uint32_t vgpu);
 	/* The engine is about to have work again after idle_since_ns. */
 	void (*wake)(struct sched_gpu *gpu, struct engine *engine);
-	/* Pending or overdue of the seat has changed. */
+	/* @count more submissions, or fewer (@withdrawn); before update(). */
+	void (*arrived)(struct sched_gpu *gpu, struct engine *engine, uint32_t vgpu, uint64_t count,
+			bool withdrawn);
+	/* The seat has begun or ceased to have pending work, or something overdue. */
 	void (*update)(struct sched_gpu *gpu, struct engine *engine, uint32_t vgpu);
 	/*
 	 * The next one, out of those with pending work and nothing overdue, or NOBODY and in
@@ -162,6 +232,14 @@ struct model {
 };
 
 extern const struct model model_fair;
+extern const struct model reference_fifo, reference_nvidia_best_effort, reference_nvidia_equal,
+	reference_nvidia_fixed, reference_gvtg, reference_xen_credit;
+
+/* Whether the vGPU has work that a grant would start. */
+static inline bool seat_wants(const struct engine *engine, uint32_t vgpu)
+{
+	return engine->seats[vgpu].pending && !engine->seats[vgpu].overdue;
+}
 
 static inline struct grant *grant_of(const struct sched_gpu *gpu, const struct engine *engine,
 				     uint32_t vgpu, unsigned slot)

@@ -12,6 +12,12 @@
 
 static const struct model *const models[SCHED_MODELS] = {
 	[SCHED_MODEL_DIVVY] = &model_fair,
+	[SCHED_MODEL_REFERENCE_FIFO] = &reference_fifo,
+	[SCHED_MODEL_REFERENCE_NVIDIA_BEST_EFFORT] = &reference_nvidia_best_effort,
+	[SCHED_MODEL_REFERENCE_NVIDIA_EQUAL] = &reference_nvidia_equal,
+	[SCHED_MODEL_REFERENCE_NVIDIA_FIXED] = &reference_nvidia_fixed,
+	[SCHED_MODEL_REFERENCE_GVTG] = &reference_gvtg,
+	[SCHED_MODEL_REFERENCE_XEN_CREDIT] = &reference_xen_credit,
 };
 
 /* A grant's handle: which slot, and the how-manieth grant in it. */
@@ -28,7 +34,7 @@ const char *sched_engine_name(enum sched_engine engine)
 
 const char *sched_model_name(enum sched_model model)
 {
-	return (unsigned)model < SCHED_MODELS && models[model] ? models[model]->name : "unknown";
+	return (unsigned)model < SCHED_MODELS ? models[model]->name : "unknown";
 }
 
 void *arena_take(struct arena *arena, size_t count, size_t size)
@@ -56,9 +62,15 @@ static void lay_out(struct sched_gpu *gpu, const struct sched_gpu_config *config
 	}
 }
 
+static bool is_nvidia(enum sched_model model)
+{
+	return model >= SCHED_MODEL_REFERENCE_NVIDIA_BEST_EFFORT &&
+	       model <= SCHED_MODEL_REFERENCE_NVIDIA_FIXED;
+}
+
 static int check_config(struct sched_gpu_config *config, struct error *e)
 {
-	if ((unsigned)config->model >= SCHED_MODELS || !models[config->model])
+	if ((unsigned)config->model >= SCHED_MODELS)
 		return error_set(e, EINVAL, "gpu-model", NULL, "there is no scheduling model %u",
 				 (unsigned)config->model);
 	if (!config->vgpus_max || config->vgpus_max > SCHED_VGPUS_MAX)
@@ -69,8 +81,6 @@ static int check_config(struct sched_gpu_config *config, struct error *e)
 	if (config->depth > SCHED_DEPTH_MAX)
 		return error_set(e, EINVAL, "gpu-depth", NULL, "depth %u is not in 1 to %u",
 				 config->depth, SCHED_DEPTH_MAX);
-	if (!config->slice_ns)
-		config->slice_ns = 2000000;
 	if (!config->period_ns)
 		config->period_ns = 100000000;
 	if (!config->overhead_ns)
@@ -87,6 +97,14 @@ static int check_config(struct sched_gpu_config *config, struct error *e)
 	if (config->slots > config->vgpus_max)
 		return error_set(e, EINVAL, "gpu-slots", NULL, "%u slots for %u vGPUs",
 				 config->slots, config->vgpus_max);
+	if (is_nvidia(config->model) && config->slice_ns &&
+	    (config->slice_ns < 1000000 || config->slice_ns > 30000000))
+		return error_set(e, EINVAL, "gpu-slice", NULL,
+				 "a slice of %llu ns is not in NVIDIA's range of 1 to 30 ms",
+				 (unsigned long long)config->slice_ns);
+	if (!config->slice_ns)
+		config->slice_ns =
+			is_nvidia(config->model) && config->slots > 8 ? 1000000 : 2000000;
 	return 0;
 }
 
@@ -263,7 +281,7 @@ int sched_vgpu_change(struct sched_gpu *gpu, uint64_t now_ns, unsigned vgpu,
 	gpu->guaranteed_ppm += policy_guaranteed_ppm(&checked) - before_ppm;
 	client->config = checked;
 	client->terms = terms;
-	for (unsigned i = 0; i < SCHED_ENGINES; i++)
+	for (unsigned i = 0; i < SCHED_ENGINES && gpu->model->update; i++)
 		gpu->model->update(gpu, &gpu->engines[i], vgpu);
 	return 0;
 }
@@ -344,7 +362,8 @@ static void set_pending(struct sched_gpu *gpu, struct engine *engine, uint32_t v
 		if (!engine->active)
 			engine->idle_since_ns = gpu->now_ns;
 	}
-	gpu->model->update(gpu, engine, vgpu);
+	if (gpu->model->update)
+		gpu->model->update(gpu, engine, vgpu);
 }
 
 int sched_submit(struct sched_gpu *gpu, uint64_t now_ns, unsigned vgpu, enum sched_engine engine,
@@ -357,6 +376,8 @@ int sched_submit(struct sched_gpu *gpu, uint64_t now_ns, unsigned vgpu, enum sch
 
 	if (count > UINT64_MAX - pending)
 		return -EOVERFLOW;
+	if (count && gpu->model->arrived)
+		gpu->model->arrived(gpu, &gpu->engines[engine], vgpu, count, false);
 	set_pending(gpu, &gpu->engines[engine], vgpu, pending + count);
 	return 0;
 }
@@ -371,6 +392,8 @@ int sched_withdraw(struct sched_gpu *gpu, uint64_t now_ns, unsigned vgpu, enum s
 
 	if (count > pending)
 		return -ERANGE;
+	if (count && gpu->model->arrived)
+		gpu->model->arrived(gpu, &gpu->engines[engine], vgpu, count, true);
 	set_pending(gpu, &gpu->engines[engine], vgpu, pending - count);
 	return 0;
 }
@@ -413,7 +436,8 @@ static uint64_t expire(struct sched_gpu *gpu, struct engine *engine)
 		count_out(engine, grant);
 		grant->overdue = true;
 		engine->seats[grant->vgpu].overdue++;
-		gpu->model->update(gpu, engine, grant->vgpu);
+		if (gpu->model->update)
+			gpu->model->update(gpu, engine, grant->vgpu);
 	}
 	return SCHED_NEVER;
 }
@@ -455,7 +479,8 @@ struct sched_decision sched_pick(struct sched_gpu *gpu, uint64_t now_ns, enum sc
 				 .generation = grant->generation + 1,
 				 .vgpu = vgpu };
 	count_in(gpu, engine, grant);
-	gpu->model->granted(gpu, engine, grant);
+	if (gpu->model->granted)
+		gpu->model->granted(gpu, engine, grant);
 	decision.granted = true;
 	decision.vgpu = vgpu;
 	decision.grant = handle_of(engine, gpu, grant);
@@ -535,7 +560,8 @@ int sched_complete(struct sched_gpu *gpu, uint64_t now_ns, uint64_t handle, uint
 	engine->last_end_ns = gpu->now_ns;
 	if (!seat->in_flight && !seat->pending && !--engine->active)
 		engine->idle_since_ns = gpu->now_ns;
-	gpu->model->charge(gpu, engine, grant, &came_to);
+	if (gpu->model->charge)
+		gpu->model->charge(gpu, engine, grant, &came_to);
 	if (charge) {
 		if (gpu->model->debt)
 			came_to.debt_ns = gpu->model->debt(gpu, engine, came_to.vgpu);
