@@ -12,9 +12,11 @@
 #include <fcntl.h>
 #include <inttypes.h>
 #include <limits.h>
+#include <linux/capability.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/resource.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "iommu/private.h"
@@ -85,17 +87,15 @@ int attach_no_remapping(struct error *e, const char *call)
 
 /* ---- why a map failed ------------------------------------------------------------------------ */
 
-/* Whether this process may lock any amount: CAP_IPC_LOCK, as /proc/self/status tells. */
+/* Whether this thread may lock any amount: CAP_IPC_LOCK. By capget(2), since no path may be left. */
 static bool may_lock_all(void)
 {
-	char text[4096];
-	const char *line;
-	uint64_t caps;
+	struct __user_cap_header_struct header = { .version = _LINUX_CAPABILITY_VERSION_3 };
+	struct __user_cap_data_struct sets[_LINUX_CAPABILITY_U32S_3];
 
-	if (file_read(AT_FDCWD, "/proc/self/status", text, sizeof(text)) < 0)
+	if (syscall(SYS_capget, &header, sets) < 0)
 		return false;
-	line = strstr(text, "CapEff:");
-	return line && sscanf(line, "CapEff: %" SCNx64, &caps) == 1 && caps >> 14 & 1;
+	return sets[CAP_TO_INDEX(CAP_IPC_LOCK)].effective & CAP_TO_MASK(CAP_IPC_LOCK);
 }
 
 /* All RAM, with @added, which may not be listed yet. */

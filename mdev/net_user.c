@@ -33,6 +33,7 @@
 
 #define LENGTH_SIZE	 sizeof(uint32_t)
 #define START_TIMEOUT_MS 10000
+#define END_TIMEOUT_MS	 2000
 
 struct net_user {
 	pid_t pid;
@@ -264,19 +265,35 @@ fail:
 	_exit(127);
 }
 
+static void end_child(struct net_user *user)
+{
+	struct pollfd ended = { .fd = user->pidfd, .events = POLLIN };
+	siginfo_t info;
+	int ret;
+
+	if (user->pidfd < 0)
+		kill(user->pid, SIGKILL); /* not far enough to have been confined */
+	else
+		pidfd_send_signal(user->pidfd, SIGKILL, NULL, 0);
+	do
+		ret = user->pidfd < 0 ? 1 : poll(&ended, 1, END_TIMEOUT_MS);
+	while (ret < 0 && errno == EINTR);
+	if (ret <= 0)
+		log_error("passt: process %d does not end", user->pid);
+	while (ret > 0 && waitid(P_PID, (id_t)user->pid, &info, WEXITED) < 0 && errno == EINTR)
+		;
+}
+
 static void close_user(struct net *net)
 {
 	struct net_user *user = net->user;
-	siginfo_t info;
 
 	virtio_source_remove(&user->death);
 	virtio_source_remove(&user->messages);
+	/* That ends it. The signal is for one that hangs, and not always allowed: it has a user of its own. */
 	fd_close(&net->fd);
-	if (user->pid > 0) {
-		kill(user->pid, SIGKILL);
-		while (waitid(P_PID, (id_t)user->pid, &info, WEXITED) < 0 && errno == EINTR)
-			;
-	}
+	if (user->pid > 0)
+		end_child(user);
 	fd_close(&user->pidfd);
 	fd_close(&user->messages_fd);
 	free(user);

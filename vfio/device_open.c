@@ -220,6 +220,16 @@ static int open_by_cdev(struct vfio_kernel_device *kernel, struct error *e)
 	return attach_failed(kernel->device.name, err, e);
 }
 
+/* Linux 5.15 and later; the first that works is used, so a list is told whole. */
+static void read_reset_methods(struct vfio_kernel_device *kernel)
+{
+	char path[VFIO_PATH_MAX];
+
+	vfio_sysfs_pci(path, kernel->root, &kernel->address, "reset_method");
+	if (file_read(-1, path, kernel->reset_methods, sizeof(kernel->reset_methods)) <= 0)
+		strcpy(kernel->reset_methods, "method unknown");
+}
+
 /* Everything that can be known before anything is opened. */
 static int check_openable(const char *root, const struct pci_address *address, unsigned *group_id,
 			  struct error *e)
@@ -289,6 +299,7 @@ int vfio_device_open(const char *root, const struct pci_address *address, struct
 	err = vfio_kernel_device_query(kernel, e);
 	if (err)
 		goto release;
+	read_reset_methods(kernel);
 	log_info("%s: opened by its %s in group %u, %u regions, in %.1f ms", kernel->device.name,
 		 kernel->group ? "group" : "character device", group_id,
 		 kernel->device.region_count, (double)(monotonic_ns() - start) / 1e6);

@@ -7,21 +7,12 @@
 
 int vfio_device_reset(struct vfio_device *device, struct error *e)
 {
-	char path[VFIO_PATH_MAX], methods[64];
+	const char *methods = "software";
 	uint64_t start, took;
 	int err;
 
-	if (device->ops == &vfio_kernel_ops) {
-		const struct vfio_kernel_device *kernel =
-			container_of(device, struct vfio_kernel_device, device);
-
-		/* Linux 5.15 and later; the first that works is used, so a list is told whole */
-		vfio_sysfs_pci(path, kernel->root, &kernel->address, "reset_method");
-		if (file_read(-1, path, methods, sizeof(methods)) <= 0)
-			strcpy(methods, "method unknown");
-	} else {
-		strcpy(methods, "software");
-	}
+	if (device->ops == &vfio_kernel_ops)
+		methods = container_of(device, struct vfio_kernel_device, device)->reset_methods;
 	start = monotonic_ns();
 	err = device->ops->reset ? device->ops->reset(device) : -ENOTTY;
 	took = monotonic_ns() - start;
