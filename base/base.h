@@ -105,6 +105,8 @@ uint64_t monotonic_ns(void);
  * only then. Every thread of the house starts here.
  */
 int thread_create(pthread_t *thread, const char *kind, void *(*run)(void *arg), void *arg);
+/* thread_enter() - the same for a thread that a library started: called on it, first of all. */
+void thread_enter(const char *kind);
 /*
  * thread_set_hook() - @hook is run by every new thread before anything else; NULL: none. Set while
  * there is one thread.

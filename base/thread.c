@@ -36,14 +36,20 @@ static void block_signals(sigset_t *before)
 	pthread_sigmask(SIG_SETMASK, &blocked, before);
 }
 
+void thread_enter(const char *kind)
+{
+	block_signals(NULL);
+	pthread_setname_np(pthread_self(), kind);
+	if (thread_hook)
+		thread_hook(kind);
+}
+
 static void *thread_main(void *opaque)
 {
 	struct thread_start start = *(struct thread_start *)opaque;
 
 	free(opaque);
-	pthread_setname_np(pthread_self(), start.kind);
-	if (thread_hook)
-		thread_hook(start.kind);
+	thread_enter(start.kind);
 	return start.run(start.arg);
 }
 
@@ -56,6 +62,7 @@ int thread_create(pthread_t *thread, const char *kind, void *(*run)(void *arg), 
 	if (!start)
 		return -ENOMEM;
 	*start = (struct thread_start){ kind, run, arg };
+	/* Not one that comes before it has entered. */
 	block_signals(&before);
 	err = pthread_create(thread, NULL, thread_main, start);
 	pthread_sigmask(SIG_SETMASK, &before, NULL);

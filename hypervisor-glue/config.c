@@ -312,6 +312,37 @@ static int set_no_reboot(struct machine_config *config, const struct setting *se
 	return copy_flag(&config->no_reboot, setting, e);
 }
 
+static int set_sandbox(struct machine_config *config, const struct setting *setting,
+		       struct error *e)
+{
+	return copy_flag(&config->sandbox, setting, e);
+}
+
+/* "uid=N" or "uid=N,gid=N": numbers, since the jail has no file of names. */
+static int set_jail(struct machine_config *config, const struct setting *setting, struct error *e)
+{
+	static const char expected[] = "uid=N or uid=N,gid=N, with numbers above 0";
+	struct machine_jail jail = { .wanted = true };
+	unsigned uid, gid;
+	int end = -1;
+
+	/* scanf(3) would take "-1", which to setresuid(2) means "no change". */
+	if (setting->value[strspn(setting->value, "uidg=,0123456789")])
+		return config_bad_value(setting, expected, e);
+	if (sscanf(setting->value, "uid=%9u,gid=%9u%n", &uid, &gid, &end) != 2 || end < 0) {
+		end = -1;
+		if (sscanf(setting->value, "uid=%9u%n", &uid, &end) != 1)
+			return config_bad_value(setting, expected, e);
+		gid = uid;
+	}
+	if (end < 0 || setting->value[end] || !uid || !gid)
+		return config_bad_value(setting, expected, e);
+	jail.uid = uid;
+	jail.gid = gid;
+	config->jail = jail;
+	return 0;
+}
+
 static int set_log_level(struct machine_config *config, const struct setting *setting,
 			 struct error *e)
 {
@@ -358,6 +389,9 @@ static const struct word words[] = {
 	  set_console },
 	{ "serial", "stdio|none|file:PATH", "where ttyS0 goes (stdio)", set_serial },
 	{ "no-reboot", NULL, "a reset of the guest ends the VM", set_no_reboot },
+	{ "sandbox", "on|off", "confine this process before the guest runs (on)", set_sandbox },
+	{ "jail", "uid=N[,gid=N]", "run as this user, in an empty root, without network",
+	  set_jail },
 	{ "log-level", "error|warn|info|debug", "what is logged on standard error (warn)",
 	  set_log_level },
 	{ "config", "FILE", "read words from FILE: \"word value\" a line", NULL },
@@ -377,6 +411,7 @@ void machine_config_init(struct machine_config *config)
 		config->pins[i] = -1;
 	config->iommu = IOMMU_AUTO;
 	config->rng = true;
+	config->sandbox = true;
 	config->log_level = LOG_LEVEL_WARN;
 }
 
@@ -588,6 +623,9 @@ int machine_config_validate(const struct machine_config *config, struct error *e
 		return error_set(
 			e, EINVAL, "no-kernel", "add --kernel /boot/vmlinuz-...",
 			"no kernel is named, and there is no firmware to boot from a disk");
+	if (config->jail.wanted && !config->sandbox)
+		return error_set(e, EINVAL, "bad-value", "leave one of them out",
+				 "jail: it is a part of the sandbox, which is off");
 	err = readable("kernel", "kernel-missing", config->kernel, e);
 	if (!err && config->initrd[0])
 		err = readable("initrd", "initrd-missing", config->initrd, e);

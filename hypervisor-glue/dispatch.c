@@ -62,6 +62,20 @@ void dispatch_thread_leave(void)
 		urcu_memb_unregister_thread();
 }
 
+static void enter_rcu(struct rcu_head *unused)
+{
+	thread_enter("rcu");
+}
+
+void dispatch_library_thread_enter(void)
+{
+	static struct rcu_head head;
+
+	dispatch_thread_enter();
+	urcu_memb_call_rcu(&head, enter_rcu);
+	dispatch_thread_leave();
+}
+
 static struct table *table_new(size_t count)
 {
 	struct table *t = calloc(1, sizeof(*t) + count * sizeof(t->regions[0]));

@@ -45,6 +45,13 @@ void dispatch_thread_enter(void);
 void dispatch_thread_leave(void);
 
 /*
+ * dispatch_library_thread_enter() - liburcu's thread, which frees what was replaced, passes
+ * thread_enter() as "rcu". Once, from a thread that has been confined itself; what it starts is
+ * never without.
+ */
+void dispatch_library_thread_enter(void);
+
+/*
  * All-ones of @size bytes when nothing answers; a region is never crossed: such an access answers
  * all-ones too, and such a write is dropped. @size other than 1, 2, 4, 8: all-ones of 64 bits.
  */

@@ -51,6 +51,13 @@ struct machine_node {
 	int host_node;	      /* where its memory comes from and its vCPUs run; -1: anywhere */
 };
 
+/* Another user, in an empty root (docs/sandbox.md). */
+struct machine_jail {
+	bool wanted;
+	uid_t uid;
+	gid_t gid;
+};
+
 /* A VM, as its command line or file describes it (docs/divvy-vmm.md lists the words). */
 struct machine_config {
 	char name[64];
@@ -77,6 +84,8 @@ struct machine_config {
 	bool virtio_console; /* the terminal is hvc0 instead of ttyS0 */
 	char serial[4096];   /* "stdio", "none", or "file:PATH" */
 	bool no_reboot;	     /* a guest's reset ends the VM */
+	bool sandbox;	     /* the process is confined before the guest runs; on by default */
+	struct machine_jail jail;
 	enum log_level log_level;
 };
 
@@ -131,7 +140,8 @@ void machine_config_usage(void);
  * end it.
  * SIGUSR1 presses the power button.
  * Returns 0 when the guest powered off or the host asked, or -errno. The guest's terminal is as it
- * was in any case.
+ * was in any case. With config->sandbox the process stays confined afterwards: it can end, and little
+ * else (docs/sandbox.md).
  */
 int machine_run(const struct machine_config *config, struct error *e);
 

@@ -16,6 +16,7 @@
 
 #include "hypervisor-glue/layout.h"
 #include "hypervisor-glue/machine_private.h"
+#include "hypervisor-glue/sandbox.h"
 #include "mdev/mdev.h"
 
 #define SHORT_LIFE_NS (10 * NSEC_PER_SEC)
@@ -311,15 +312,31 @@ static int machine_acquire(struct machine *machine, struct error *e)
 	return err;
 }
 
+/* RAM that an assigned device reaches may have to be locked again, by then without privilege. */
+static int machine_close(const struct machine *machine, struct error *e)
+{
+	const struct sandbox_options options = {
+		.jail = machine->config->jail,
+		.locked = machine->device_count ? machine->config->memory : 0,
+	};
+
+	return machine->config->sandbox ? sandbox_close(&options, e) : 0;
+}
+
 /* Everything is open. Threads begin now, and only now. */
 static int machine_start(struct machine *machine, struct error *e)
 {
-	int err = 0;
+	int err = machine_close(machine, e);
 
 	for (unsigned i = 0; i < machine->software_count && !err; i++)
 		err = vfio_device_start(machine->software[i]->device, e);
 	for (unsigned i = 0; i < machine->device_count && !err; i++)
 		err = vfio_device_start(machine->devices[i].device, e);
+	if (err || !machine->config->sandbox)
+		return err;
+	err = sandbox_close_main(e);
+	if (!err)
+		dispatch_library_thread_enter();
 	return err;
 }
 

@@ -5,6 +5,7 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -24,11 +25,15 @@ enum {
 	STATUS_USAGE
 };
 
-/* With 0, 1 or 2 closed, the next file opened would become the terminal. */
+/*
+ * With 0, 1 or 2 closed, the next file opened would become the terminal. What else the caller left
+ * open is none of a guest's business.
+ */
 static void standard_fds_open(void)
 {
 	int fd;
 
+	close_range(STDERR_FILENO + 1, UINT_MAX, 0);
 	do {
 		fd = open("/dev/null", O_RDWR);
 	} while (fd >= 0 && fd <= STDERR_FILENO);

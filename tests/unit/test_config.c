@@ -276,6 +276,34 @@ static void flags_stand_alone_or_with_yes_or_no(void **state)
 	expect_bad(f, "intx", "maybe");
 }
 
+static void a_jail_has_a_user_that_is_not_root(void **state)
+{
+	static const char *const wrong[] = {
+		"",	   "yes",	    "uid=",	   "uid=0",	"uid=-1",  "uid=10,gid=0",
+		"uid=10,", "uid=10,gid=-1", "uid=1234567890", "uid= 10", "uid=+1", "gid=10",
+		"uid=10x", "uid=nobody",    "uid=10,gid=5,x",
+	};
+	struct fixture *f = *state;
+
+	assert_true(f->config.sandbox);
+	assert_false(f->config.jail.wanted);
+	for (size_t i = 0; i < ARRAY_SIZE(wrong); i++)
+		expect_bad(f, "jail", wrong[i]);
+	assert_false(f->config.jail.wanted);
+	assert_int_equal(set(f, "jail", "uid=4242"), 0);
+	assert_true(f->config.jail.wanted);
+	assert_int_equal(f->config.jail.uid, 4242);
+	assert_int_equal(f->config.jail.gid, 4242);
+	assert_int_equal(set(f, "jail", "uid=7,gid=8"), 0);
+	assert_int_equal(f->config.jail.uid, 7);
+	assert_int_equal(f->config.jail.gid, 8);
+	/* It is the sandbox's. */
+	strcpy(f->config.kernel, "/proc/self/exe");
+	assert_int_equal(set(f, "sandbox", "off"), 0);
+	assert_int_equal(machine_config_validate(&f->config, &f->e), -EINVAL);
+	assert_string_equal(f->e.code, "bad-value");
+}
+
 static void choices_refuse_what_they_do_not_know(void **state)
 {
 	struct fixture *f = *state;
@@ -476,6 +504,7 @@ int main(void)
 		TEST(vfio_user_servers_are_sockets_named_once),
 		TEST(vsock_takes_a_guests_cid),
 		TEST(flags_stand_alone_or_with_yes_or_no),
+		TEST(a_jail_has_a_user_that_is_not_root),
 		TEST(choices_refuse_what_they_do_not_know),
 		TEST(texts_longer_than_their_room_are_refused),
 		TEST(unknown_word_names_the_nearest),

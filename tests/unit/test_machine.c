@@ -14,6 +14,7 @@
 #include <cmocka.h>
 
 #include "hypervisor-glue/hypervisor-glue.h"
+#include "tests/unit/confined.h"
 
 struct fixture {
 	struct machine_config config;
@@ -61,6 +62,7 @@ static int setup(void **state)
 	}
 	log_set_level(LOG_LEVEL_ERROR);
 	machine_config_init(&f->config);
+	f->config.sandbox = false; /* the test goes on */
 	testguest_path(f->config.kernel, sizeof(f->config.kernel));
 	f->config.memory = 64 * MIB;
 	snprintf(f->serial, sizeof(f->serial), "%s/serial", f->folder);

@@ -10,6 +10,7 @@
 
 #include "hypervisor-glue/hypervisor-glue.h"
 #include "mdev/mdev.h"
+#include "tests/unit/confined.h"
 #include "tests/unit/vfio_user_server.h"
 
 struct fixture {
@@ -60,6 +61,7 @@ static int setup(void **state)
 	}
 	log_set_level(LOG_LEVEL_ERROR);
 	machine_config_init(&f->config);
+	f->config.sandbox = false; /* the test goes on */
 	testguest_path(f->config.kernel, sizeof(f->config.kernel));
 	f->config.memory = 64 * MIB;
 	snprintf(f->config.serial, sizeof(f->config.serial), "file:%s/serial", f->folder);

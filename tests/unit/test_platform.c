@@ -15,6 +15,7 @@
 
 #include "hypervisor-glue/layout.h"
 #include "hypervisor-glue/platform.h"
+#include "tests/unit/confined.h"
 
 #define CLOCK_INDEX 0x70
 #define CLOCK_DATA  0x71

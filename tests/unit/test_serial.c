@@ -9,6 +9,7 @@
 
 #include "hypervisor-glue/platform.h"
 #include "hypervisor-glue/uart.h"
+#include "tests/unit/confined.h"
 
 static int setup(void **state)
 {

@@ -3,6 +3,7 @@
  * The vfio-user client against servers that keep to the protocol: a virtio disk of ours, driven by a
  * guest's driver through the socket, and a made-up device. test_vfio_user_lies.c has the others.
  */
+#include "tests/unit/confined.h"
 #include "tests/unit/virtio_driver.h"
 
 #include <errno.h>

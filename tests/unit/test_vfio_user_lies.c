@@ -3,6 +3,7 @@
  * The vfio-user client against servers that lie, die or say nothing: each case ends in an errno of the
  * call it hits, a device that is dead for good, and nothing left open.
  */
+#include "tests/unit/confined.h"
 #include "tests/unit/virtio_driver.h"
 
 #include <errno.h>

@@ -3,6 +3,7 @@
  * virtio-blk, driven end to end by a guest's driver over an image file: everything both ways, by
  * io_uring and by system calls (test_blk_file.c has the faults of each).
  */
+#include "tests/unit/confined.h"
 #include "tests/unit/virtio_driver.h"
 
 #include <dlfcn.h>

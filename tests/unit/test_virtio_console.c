@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 /* virtio-console, driven end to end over pipes, a socket, a file and a terminal. */
+#include "tests/unit/confined.h"
 #include "tests/unit/virtio_driver.h"
 
 #include <fcntl.h>

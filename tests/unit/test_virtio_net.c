@@ -4,6 +4,7 @@
  * passt. Where the machine has no tap or no place for passt's sandbox, those tests are skipped, and
  * say why.
  */
+#include "tests/unit/confined.h"
 #include "tests/unit/virtio_driver.h"
 
 #include <arpa/inet.h>

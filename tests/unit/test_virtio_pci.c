@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 /* The PCI transport: config space, negotiation, reset, interrupts, memory; over virtio-rng. */
+#include "tests/unit/confined.h"
 #include "tests/unit/virtio_driver.h"
 
 #include <errno.h>

@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <pthread.h>
 
+#include "tests/unit/confined.h"
 #include "tests/unit/virtio_driver.h"
 
 static struct guest guest;

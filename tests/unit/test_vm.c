@@ -3,6 +3,7 @@
 #include <dlfcn.h>
 #include <pthread.h>
 
+#include "tests/unit/confined.h"
 #include "tests/unit/vm_machine.h"
 
 /* ---- exits ------------------------------------------------------------------------------- */

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 /* The KVM core's interrupts: messages, level lines with resample, GSIs, ioeventfds. */
+#include "tests/unit/confined.h"
 #include "tests/unit/vm_machine.h"
 
 static void irqfd_delivers_the_message_of_its_route(void **state)

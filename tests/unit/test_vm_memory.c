@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 /* The KVM core's memory: slots that come and go, pages that vanish, guest RAM that outlives a VM. */
+#include "tests/unit/confined.h"
 #include "tests/unit/vm_machine.h"
 
 static void slot_shows_host_memory_until_it_is_removed(void **state)

@@ -1,0 +1,102 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * The jail: an empty root directory in a mount namespace of its own, no network, no System V IPC,
+ * and a user that owns nothing. For a VMM that was started as root.
+ *
+ * A process that holds only descriptors needs no file, so the root is a tmpfs with nothing in it but
+ * the paths that an option keeps reachable; it is mounted over a directory of every system, which
+ * nobody outside sees. Descriptors keep working: a tap stays in the namespace it was opened in.
+ */
+#include <errno.h>
+#include <grp.h>
+#include <sched.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/mount.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "hypervisor-glue/sandbox.h"
+
+#define MOUNT_POINT "/proc" /* on every system, and no longer needed here */
+
+static int failed(struct error *e, const char *step)
+{
+	return error_set(e, errno, "jail",
+			 errno == EPERM ? "start it as root, or leave --jail out" : NULL,
+			 "jail: %s: %s", step, strerror(errno));
+}
+
+/* @path beneath the new root, its folders made on the way. */
+static int folders_make(const char *path, char *target, size_t size, struct error *e)
+{
+	int n = snprintf(target, size, MOUNT_POINT "%s", path);
+
+	if (n < 0 || (size_t)n >= size)
+		return error_set(e, ENAMETOOLONG, "jail", NULL, "jail: %s: too long", path);
+	for (char *slash = target + strlen(MOUNT_POINT) + 1; slash && *slash;) {
+		slash = strchr(slash, '/');
+		if (slash)
+			*slash = '\0';
+		if (mkdir(target, 0755) < 0 && errno != EEXIST)
+			return failed(e, target);
+		if (slash)
+			*slash++ = '/';
+	}
+	return 0;
+}
+
+static int path_bring(const struct sandbox_path *path, struct error *e)
+{
+	char target[256];
+	int err = folders_make(path->path, target, sizeof(target), e);
+
+	if (err)
+		return err;
+	if (mount(path->path, target, NULL, MS_BIND | MS_REC, NULL) < 0)
+		return failed(e, path->path);
+	if (!path->write &&
+	    mount(NULL, target, NULL,
+		  MS_REMOUNT | MS_BIND | MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOEXEC, NULL) < 0)
+		return failed(e, path->path);
+	return 0;
+}
+
+static int root_change(const struct sandbox_path *paths, unsigned count, struct error *e)
+{
+	int err = 0;
+
+	if (unshare(CLONE_NEWNS | CLONE_NEWNET | CLONE_NEWIPC | CLONE_NEWUTS) < 0)
+		return failed(e, "namespaces");
+	if (mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0)
+		return failed(e, "mounts of its own");
+	if (mount("divvy-jail", MOUNT_POINT, "tmpfs",
+		  MS_NOSUID | MS_NOEXEC | (count ? 0 : MS_NODEV), "size=64k,mode=0755") < 0)
+		return failed(e, "an empty root");
+	for (unsigned i = 0; i < count && !err; i++)
+		err = path_bring(&paths[i], e);
+	if (err)
+		return err;
+	/* pivot_root(2), "pivot_root(".", ".")": the old root lies on top and is let go. */
+	if (chdir(MOUNT_POINT) < 0 || syscall(SYS_pivot_root, ".", ".") < 0 ||
+	    umount2(".", MNT_DETACH) < 0 || chdir("/") < 0)
+		return failed(e, "changing the root");
+	if (mount(NULL, "/", NULL, MS_REMOUNT | MS_BIND | MS_RDONLY | MS_NOSUID | MS_NOEXEC, NULL) <
+	    0)
+		return failed(e, "a read-only root");
+	return 0;
+}
+
+int sandbox_jail(const struct machine_jail *jail, const struct sandbox_path *paths, unsigned count,
+		 struct error *e)
+{
+	int err = root_change(paths, count, e);
+
+	if (err)
+		return err;
+	if (setgroups(0, NULL) < 0 || setresgid(jail->gid, jail->gid, jail->gid) < 0 ||
+	    setresuid(jail->uid, jail->uid, jail->uid) < 0)
+		return failed(e, "another user");
+	return 0;
+}

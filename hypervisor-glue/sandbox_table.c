@@ -1,0 +1,212 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * Who may call what, and what needs it. A system call that is in no entry for a thread's kind ends
+ * the process with a message (sandbox_filter.c); docs/sandbox.md says how to add one.
+ *
+ * The filters of vCPUs, the serial port's writer and liburcu's thread stand below the first thread's,
+ * so that KIND_MAIN need not be named where one of those is.
+ */
+#include <linux/iommufd.h>
+#include <linux/if_tun.h>
+#include <linux/io_uring.h>
+#include <linux/kvm.h>
+#include <linux/seccomp.h>
+#include <linux/vfio.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <sched.h>
+#include <signal.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+#include <sys/ioctl.h>
+
+#include "hypervisor-glue/sandbox.h"
+
+#define ALL	((1u << SANDBOX_KINDS) - 1)
+#define WORKERS (KIND_BLK | KIND_NET | KIND_CONSOLE | KIND_RNG)
+/* Any of them may work on a device register's behalf, or raise and move interrupts. */
+#define DEVICES (KIND_VCPU | WORKERS | KIND_USER)
+
+#define EQUALS(n, v)	      .test = RULE_ARGUMENT, .argument = (n), .mask = UINT32_MAX, .value = (v)
+#define WITHOUT(n, v)	      .test = RULE_ARGUMENT, .argument = (n), .mask = (v), .value = 0
+#define NULL_POINTER(n)	      .test = RULE_ARGUMENT, .argument = (n), .mask = UINT64_MAX, .value = 0
+#define OWN_PROCESS	      .test = RULE_OWN_PROCESS
+#define REFUSED(err)	      .test = RULE_ERRNO, .value = (err)
+#define IOCTL(kinds, request) { (kinds), SYS_ioctl, EQUALS(1, (request)) }
+
+/*
+ * SIGRTMIN, which is no constant (vcpu_kick_signal()), and glibc's SIGCANCEL and SIGSETXID
+ * (sysdeps/unix/sysv/linux/internal-signals.h), for pthread_cancel(3) and the first pthread_create(3).
+ */
+#define SIGNAL_CANCEL 32
+#define SIGNAL_SETXID 33
+#define SIGNAL_KICK   34
+
+/* What pthread_create(3) asks for (glibc, sysdeps/unix/sysv/linux/createthread.c). */
+#define CLONE_PTHREAD                                                                       \
+	(CLONE_VM | CLONE_FS | CLONE_FILES | CLONE_SIGHAND | CLONE_THREAD | CLONE_SYSVSEM | \
+	 CLONE_SETTLS | CLONE_PARENT_SETTID | CLONE_CHILD_CLEARTID)
+
+const char *const sandbox_kind_names[SANDBOX_KINDS] = {
+	"main",	      "vcpu",		"serial",     "rcu",	   "virtio-blk",
+	"virtio-net", "virtio-console", "virtio-rng", "vfio-user",
+};
+
+const struct sandbox_rule sandbox_rules[] = {
+	/* -- what any thread of a C program does -- */
+
+	/* malloc, stacks of threads, BARs of devices. Nothing that could be executed. */
+	{ ALL, SYS_brk },
+	{ ALL, SYS_mmap, WITHOUT(2, PROT_EXEC) },
+	{ ALL, SYS_mprotect, WITHOUT(2, PROT_EXEC) },
+	{ ALL, SYS_mremap },
+	{ ALL, SYS_munmap },
+	{ ALL, SYS_madvise },
+	/* mutexes, conditions, joining */
+	{ ALL, SYS_futex },
+	/* eventfds; the log; pipes */
+	{ ALL, SYS_read },
+	{ ALL, SYS_write },
+	{ ALL, SYS_close },
+	/* where the clock is not in the vDSO, as on an emulated host */
+	{ ALL, SYS_clock_gettime },
+	/* nanosleep(3): retries and back-pressure */
+	{ ALL, SYS_clock_nanosleep },
+	/* what the kernel continues a wait with after the process was stopped and continued */
+	{ ALL, SYS_restart_syscall },
+	/* the kick of vCPUs, pthread_cancel(3), abort(3); our process only */
+	{ ALL, SYS_tgkill, OWN_PROCESS },
+	{ ALL, SYS_getpid },
+	{ ALL, SYS_gettid },
+	{ ALL, SYS_rt_sigprocmask },
+	{ ALL, SYS_rt_sigreturn },
+	/* abort(3). The handler that tells of violations stays as it is. */
+	{ ALL, SYS_rt_sigaction, EQUALS(0, SIGABRT) },
+	{ ALL, SYS_exit },
+	{ ALL, SYS_exit_group },
+	/* a thread's name in /proc */
+	{ ALL, SYS_prctl, EQUALS(0, PR_SET_NAME) },
+	/* dispatch: the grace period of liburcu's memb flavour, and its wait for readers */
+	{ ALL, SYS_membarrier },
+	{ ALL, SYS_poll },
+	{ ALL, SYS_sched_yield },
+	/* terminal_restore(), also when a signal ends the process in any thread */
+	IOCTL(ALL, TCGETS),
+	IOCTL(ALL, TCSETS),
+
+	/* -- threads begin and end, in the first one and those below it -- */
+
+	{ KIND_MAIN, SYS_clone, EQUALS(0, CLONE_PTHREAD) },
+	/* its flags are in memory, where no filter sees them; glibc takes clone() then */
+	{ KIND_MAIN, SYS_clone3, REFUSED(ENOSYS) },
+	/* glibc in a new thread, before it is told its kind */
+	{ KIND_MAIN, SYS_set_robust_list },
+	{ KIND_MAIN, SYS_rseq },
+	{ KIND_MAIN, SYS_seccomp, EQUALS(0, SECCOMP_SET_MODE_FILTER) },
+	/* vCPUs are put on their host CPUs: vm.c */
+	{ KIND_MAIN, SYS_sched_setaffinity },
+	/* handlers: of the vCPUs' kick, once a session; of glibc's own signals, once each */
+	{ KIND_MAIN, SYS_rt_sigaction, EQUALS(0, SIGNAL_KICK) },
+	{ KIND_MAIN, SYS_rt_sigaction, EQUALS(0, SIGNAL_CANCEL) },
+	{ KIND_MAIN, SYS_rt_sigaction, EQUALS(0, SIGNAL_SETXID) },
+
+	/* -- event loops: sd-event of the first thread and of each virtio worker -- */
+
+	{ KIND_MAIN | WORKERS, SYS_epoll_wait },
+	{ KIND_MAIN | WORKERS, SYS_epoll_pwait },
+	{ KIND_MAIN | WORKERS, SYS_epoll_pwait2 },
+	{ KIND_MAIN | WORKERS, SYS_epoll_ctl },
+	/* a session makes and unmakes its loop */
+	{ KIND_MAIN, SYS_epoll_create1 },
+	{ KIND_MAIN, SYS_signalfd4 },
+	{ KIND_MAIN, SYS_timerfd_create },
+	{ KIND_MAIN, SYS_timerfd_settime },
+
+	/* -- a guest's life: KVM, on descriptors that are open -- */
+
+	IOCTL(KIND_VCPU, KVM_RUN),
+	/* where a vCPU was when it was stopped, or met what it cannot go on from */
+	IOCTL(KIND_VCPU, KVM_GET_REGS),
+	IOCTL(KIND_VCPU, KVM_GET_MP_STATE),
+	/* the serial port's and the power button's lines */
+	IOCTL(KIND_VCPU | KIND_SERIAL, KVM_IRQ_LINE),
+	/* the guest moves a BAR or masks a vector: slots, routes, eventfds */
+	IOCTL(KIND_VCPU, KVM_SET_USER_MEMORY_REGION),
+	IOCTL(KIND_VCPU, KVM_SET_GSI_ROUTING),
+	IOCTL(KIND_VCPU, KVM_IRQFD),
+	IOCTL(KIND_VCPU, KVM_IOEVENTFD),
+	IOCTL(KIND_VCPU, KVM_SIGNAL_MSI),
+	/* a session begins: vm.c, cpuid.c, vcpu.c, vm_vfio.c in this order */
+	IOCTL(KIND_MAIN, KVM_CHECK_EXTENSION),
+	IOCTL(KIND_MAIN, KVM_GET_VCPU_MMAP_SIZE),
+	IOCTL(KIND_MAIN, KVM_GET_SUPPORTED_CPUID),
+	IOCTL(KIND_MAIN, KVM_CREATE_VM),
+	IOCTL(KIND_MAIN, KVM_SET_IDENTITY_MAP_ADDR),
+	IOCTL(KIND_MAIN, KVM_SET_TSS_ADDR),
+	IOCTL(KIND_MAIN, KVM_CREATE_IRQCHIP),
+	IOCTL(KIND_MAIN, KVM_CREATE_PIT2),
+	IOCTL(KIND_MAIN, KVM_CREATE_VCPU),
+	IOCTL(KIND_MAIN, KVM_SET_CPUID2),
+	IOCTL(KIND_MAIN, KVM_SET_MSRS),
+	IOCTL(KIND_MAIN, KVM_GET_LAPIC),
+	IOCTL(KIND_MAIN, KVM_SET_LAPIC),
+	IOCTL(KIND_MAIN, KVM_GET_SREGS),
+	IOCTL(KIND_MAIN, KVM_SET_SREGS),
+	IOCTL(KIND_MAIN, KVM_SET_REGS),
+	IOCTL(KIND_MAIN, KVM_CREATE_DEVICE),
+	IOCTL(KIND_MAIN, KVM_SET_DEVICE_ATTR),
+	/* the kernel and the initrd are read again, from their descriptors */
+	{ KIND_MAIN, SYS_fstat },
+	{ KIND_MAIN, SYS_newfstatat },
+
+	/* -- devices, by whoever the guest's access or the session comes from -- */
+
+	/* interrupts: INTx and, at a session's begin, vectors */
+	{ KIND_VCPU, SYS_eventfd2 },
+	/* registers and config space of a kernel device; kernel and initrd */
+	{ KIND_VCPU, SYS_pread64 },
+	{ KIND_VCPU, SYS_pwrite64 },
+	IOCTL(KIND_VCPU, VFIO_DEVICE_SET_IRQS),
+	IOCTL(KIND_VCPU, VFIO_DEVICE_RESET),
+	/* DMA maps: the machine's end; a BAR that moves */
+	IOCTL(KIND_VCPU, VFIO_IOMMU_MAP_DMA),
+	IOCTL(KIND_VCPU, VFIO_IOMMU_UNMAP_DMA),
+	IOCTL(KIND_VCPU, IOMMU_IOAS_MAP),
+	IOCTL(KIND_VCPU, IOMMU_IOAS_UNMAP),
+	/* why a map was refused: iommu/space.c */
+	{ KIND_VCPU, SYS_capget },
+	{ KIND_VCPU, SYS_prlimit64, NULL_POINTER(2) },
+	/* the machine's end gives devices back */
+	IOCTL(KIND_MAIN, VFIO_GROUP_UNSET_CONTAINER),
+	IOCTL(KIND_MAIN, VFIO_DEVICE_DETACH_IOMMUFD_PT),
+	/* virtio: vectors are duplicated into the device */
+	{ DEVICES, SYS_fcntl, EQUALS(1, F_DUPFD_CLOEXEC) },
+	/* vfio-user: messages to and from the server; passt's socket; the console's */
+	{ DEVICES, SYS_sendmsg },
+	{ DEVICES, SYS_recvmsg },
+	{ KIND_VCPU | KIND_USER, SYS_shutdown },
+
+	/* -- virtio workers -- */
+
+	/* disks: mdev/blk_file.c. A ring was made narrow before: its file and four operations only. */
+	{ KIND_BLK, SYS_io_uring_enter },
+	{ KIND_MAIN, SYS_io_uring_register, EQUALS(1, IORING_UNREGISTER_FILES) },
+	{ KIND_BLK, SYS_preadv2 },
+	{ KIND_BLK, SYS_pwritev2 },
+	{ KIND_BLK, SYS_fdatasync },
+	{ KIND_BLK, SYS_fallocate },
+	/* tap: frames with their header */
+	{ KIND_NET | KIND_CONSOLE, SYS_readv },
+	{ KIND_NET | KIND_CONSOLE, SYS_writev },
+	/* tap: what the guest takes unfinished */
+	IOCTL(KIND_NET, TUNSETOFFLOAD),
+	/* passt: frames on its socket; its end is heard by the worker, or waited for by the first thread */
+	{ KIND_NET, SYS_recvfrom },
+	{ KIND_NET, SYS_sendto },
+	{ KIND_NET | KIND_MAIN, SYS_waitid },
+	{ KIND_MAIN, SYS_pidfd_send_signal },
+	/* entropy for the guest; seeds of systemd's hash tables (sd_event_add_signal()) */
+	{ KIND_RNG | KIND_MAIN, SYS_getrandom },
+};
+const unsigned sandbox_rule_count = ARRAY_SIZE(sandbox_rules);

@@ -1,0 +1,29 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Included by a test, this puts every thread that the code under test starts under the filter of its
+ * kind (sandbox_table.c), so that what the tests make a thread do is what its entries must allow. A
+ * call that is not listed ends the test program and is named on standard error.
+ *
+ * The test's own thread stays free, and paths stay open. With a sanitizer it does nothing.
+ */
+#ifndef TESTS_CONFINED_H
+#define TESTS_CONFINED_H
+
+#include <stdlib.h>
+
+#include "hypervisor-glue/sandbox.h"
+
+__attribute__((constructor)) static void confine_threads(void)
+{
+	struct error e = { 0 };
+
+	if (SANDBOX_SANITIZED)
+		return;
+	if (sandbox_filters_make(&e)) {
+		error_print(&e, "confined");
+		abort();
+	}
+	thread_set_hook(sandbox_thread);
+}
+
+#endif
