@@ -279,7 +279,7 @@ static void flags_stand_alone_or_with_yes_or_no(void **state)
 static void a_jail_has_a_user_that_is_not_root(void **state)
 {
 	static const char *const wrong[] = {
-		"",	   "yes",	    "uid=",	   "uid=0",	"uid=-1",  "uid=10,gid=0",
+		"",	   "yes",	    "uid=",	      "uid=0",	 "uid=-1", "uid=10,gid=0",
 		"uid=10,", "uid=10,gid=-1", "uid=1234567890", "uid= 10", "uid=+1", "gid=10",
 		"uid=10x", "uid=nobody",    "uid=10,gid=5,x",
 	};
