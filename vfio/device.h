@@ -33,7 +33,8 @@ struct vfio_kernel_device {
 	bool attached; /* cdev: bound to and attached in @space */
 	struct pci_address address;
 	char *root;
-	char reset_methods[64]; /* as sysfs had them at opening: a confined process cannot ask again */
+	char reset_methods
+		[64]; /* as sysfs had them at opening: a confined process cannot ask again */
 	struct vfio_kernel_region regions[VFIO_KERNEL_REGIONS_MAX];
 	struct vfio_irq irqs[VFIO_KERNEL_IRQS_MAX];
 };
