@@ -24,6 +24,25 @@
 
 #define LOCKED_SLACK (64 * MIB) /* rings and the like beside guest memory */
 
+/*
+ * Whether a thread runs a program, not the kernel's code on our behalf: vhost's and io_uring's show
+ * among ours (include/linux/sched.h: PF_IO_WORKER, PF_USER_WORKER; proc_pid_stat(5), field 9).
+ */
+static bool thread_is_ours(int task, const char *id)
+{
+	unsigned flags = 0;
+	char path[300], text[512];
+	const char *after_name;
+
+	snprintf(path, sizeof(path), "%s/stat", id);
+	if (file_read(task, path, text, sizeof(text)) < 0)
+		return true;
+	after_name = strrchr(text, ')');
+	if (!after_name || sscanf(after_name, ") %*c %*d %*d %*d %*d %*d %u", &flags) != 1)
+		return true;
+	return !(flags & (0x10 | 0x4000));
+}
+
 /* A thread from before would keep what it has. */
 static int threads_check(struct error *e)
 {
@@ -33,7 +52,7 @@ static int threads_check(struct error *e)
 
 	/* Without /proc nothing can be said, and nothing has gone wrong. */
 	while (dir && (entry = readdir(dir)))
-		count += entry->d_name[0] != '.';
+		count += entry->d_name[0] != '.' && thread_is_ours(dirfd(dir), entry->d_name);
 	if (dir)
 		closedir(dir);
 	if (count > 1)

@@ -66,9 +66,10 @@ enum sandbox_kind {
 	KIND_NET = 1 << 5,
 	KIND_CONSOLE = 1 << 6,
 	KIND_RNG = 1 << 7,
-	KIND_USER = 1 << 8, /* reader of a vfio-user connection */
+	KIND_VSOCK = 1 << 8,
+	KIND_USER = 1 << 9, /* reader of a vfio-user connection */
 };
-#define SANDBOX_KINDS 9
+#define SANDBOX_KINDS 10
 /* Begun by the first thread after its own filter, which therefore holds theirs. */
 #define KINDS_BELOW_MAIN (KIND_VCPU | KIND_SERIAL | KIND_RCU)
 extern const char *const sandbox_kind_names[SANDBOX_KINDS];

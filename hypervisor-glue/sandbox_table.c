@@ -12,6 +12,7 @@
 #include <linux/kvm.h>
 #include <linux/seccomp.h>
 #include <linux/vfio.h>
+#include <linux/vhost.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <sched.h>
@@ -24,7 +25,7 @@
 #include "hypervisor-glue/sandbox.h"
 
 #define ALL	((1u << SANDBOX_KINDS) - 1)
-#define WORKERS (KIND_BLK | KIND_NET | KIND_CONSOLE | KIND_RNG)
+#define WORKERS (KIND_BLK | KIND_NET | KIND_CONSOLE | KIND_RNG | KIND_VSOCK)
 /* Any of them may work on a device register's behalf, or raise and move interrupts. */
 #define DEVICES (KIND_VCPU | WORKERS | KIND_USER)
 
@@ -49,8 +50,8 @@
 	 CLONE_SETTLS | CLONE_PARENT_SETTID | CLONE_CHILD_CLEARTID)
 
 const char *const sandbox_kind_names[SANDBOX_KINDS] = {
-	"main",	      "vcpu",		"serial",     "rcu",	   "virtio-blk",
-	"virtio-net", "virtio-console", "virtio-rng", "vfio-user",
+	"main",	      "vcpu",		"serial",     "rcu",	      "virtio-blk",
+	"virtio-net", "virtio-console", "virtio-rng", "virtio-vsock", "vfio-user",
 };
 
 const struct sandbox_rule sandbox_rules[] = {
@@ -206,6 +207,17 @@ const struct sandbox_rule sandbox_rules[] = {
 	{ KIND_NET, SYS_sendto },
 	{ KIND_NET | KIND_MAIN, SYS_waitid },
 	{ KIND_MAIN, SYS_pidfd_send_signal },
+	/* vsock: rings and memory are handed to the kernel, and taken back: mdev/virtio_vsock.c */
+	IOCTL(KIND_VSOCK, VHOST_SET_FEATURES),
+	IOCTL(KIND_VSOCK, VHOST_SET_MEM_TABLE),
+	IOCTL(KIND_VSOCK, VHOST_SET_VRING_NUM),
+	IOCTL(KIND_VSOCK, VHOST_SET_VRING_BASE),
+	IOCTL(KIND_VSOCK, VHOST_GET_VRING_BASE),
+	IOCTL(KIND_VSOCK, VHOST_SET_VRING_ADDR),
+	IOCTL(KIND_VSOCK, VHOST_SET_VRING_ERR),
+	IOCTL(KIND_VSOCK, VHOST_SET_VRING_CALL),
+	IOCTL(KIND_VSOCK, VHOST_SET_VRING_KICK),
+	IOCTL(KIND_VSOCK, VHOST_VSOCK_SET_RUNNING),
 	/* entropy for the guest; seeds of systemd's hash tables (sd_event_add_signal()) */
 	{ KIND_RNG | KIND_MAIN, SYS_getrandom },
 };

@@ -4,6 +4,7 @@
  * come before those of libraries). It judges what the device tells it, as the kernel would, and
  * serves the queues when a test says so. The kernel's own vhost_vsock is in the rig's case "vsock".
  */
+#include "tests/unit/confined.h"
 #include "tests/unit/virtio_driver.h"
 
 #include <errno.h>
