@@ -56,6 +56,14 @@ int vm_slot_remove(struct vm *vm, uint64_t gpa)
 		ret = set_region(vm, slot, gpa, 0, NULL);
 		if (ret == 0)
 			vm->slots[slot].used = false;
+		else
+			/*
+			 * The caller unmaps what lies behind it next, and whatever this process maps
+			 * there afterwards would be the guest's. The host's kernel is out of memory.
+			 */
+			vm_request_exit(vm, VM_EXIT_ERROR,
+					"KVM keeps the memory slot at 0x%llx: %s",
+					(unsigned long long)gpa, strerror(-ret));
 		break;
 	}
 	pthread_mutex_unlock(&vm->slot_lock);

@@ -39,6 +39,7 @@ static struct {
 	bool attached[FAKE_KERNEL_FDS]; /* a group to the container, a cdev to the address space */
 	unsigned armed[FAKE_KERNEL_FDS][FAKE_IRQS];
 	bool has_iommu;
+	bool no_remapping; /* the machine does not remap interrupts, and unsafe ones are not allowed */
 	unsigned map_count;
 	struct {
 		uint64_t iova, size;
@@ -173,6 +174,8 @@ static inline int fake_kernel_space(unsigned long request, void *arg)
 	case VFIO_CHECK_EXTENSION:
 		return 1;
 	case VFIO_SET_IOMMU:
+		if (fake_kernel.no_remapping)
+			return fake_kernel_error(EPERM);
 		fake_kernel.has_iommu = true;
 		return 0;
 	case VFIO_IOMMU_GET_INFO:
@@ -263,7 +266,7 @@ static inline int fake_kernel_device(int fd, unsigned long request, void *arg)
 
 	switch (request) {
 	case VFIO_DEVICE_BIND_IOMMUFD:
-		return 0;
+		return fake_kernel.no_remapping ? fake_kernel_error(EPERM) : 0;
 	case VFIO_DEVICE_ATTACH_IOMMUFD_PT:
 		if (fake_kernel.attached[fd])
 			fake_kernel_wrong("a device is attached twice");

@@ -240,6 +240,9 @@ int __wrap_close(int fd)
 	return __real_close(fd);
 }
 
+/* Slots that KVM is asked to let go of stay, as when the kernel is out of memory. */
+static bool faults_keep_slots;
+
 /* Whether an ioctl gives something back. */
 static inline bool faults_release(unsigned long request, const void *arg)
 {
@@ -281,6 +284,11 @@ int __wrap_ioctl(int fd, unsigned long request, ...)
 	va_end(args);
 	if (!faults_release(request, arg) && faults_hit("ioctl"))
 		return -1;
+	if (faults_keep_slots && request == KVM_SET_USER_MEMORY_REGION &&
+	    faults_release(request, arg)) {
+		errno = ENOMEM;
+		return -1;
+	}
 	if (faults_ioctl && faults_ioctl(fd, request, arg, &ret))
 		return ret;
 	return __real_ioctl(fd, request, arg);

@@ -24,6 +24,7 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -31,19 +32,21 @@
 
 #include "base/base.h"
 
-#define SECONDS	     8
-#define SEED	     1
-#define CPUS	     "4"
-#define LIFE	     1000u /* operations of the first processor in a life */
-#define SAMPLE_US    20000
-#define DELAY	     25 /* samples */
-#define STOP_SECONDS 30
-#define BEGIN_NS     (NSEC_PER_SEC * 3 / 2) /* a VMM younger than this has not opened everything */
-#define SANITIZED    99			    /* exit status of a sanitizer's finding */
-#define RSS_SLACK    (4 * MIB)
-#define LONG	     60 /* seconds from which on half the time holds the ends of many lives */
-#define SHORT_SLACK  4
-#define TAP	     "divvychaos0"
+#define SECONDS	      8
+#define SEED	      1
+#define CPUS	      "4"
+#define LIFE	      1000u /* operations of the first processor in a life */
+#define SAMPLE_US     20000
+#define DELAY	      25 /* samples */
+#define STOP_SECONDS  30
+#define BEGIN_NS      (NSEC_PER_SEC * 3 / 2) /* a VMM younger than this has not opened everything */
+#define SANITIZED     99		     /* exit status of a sanitizer's finding */
+#define LOG_OF_A_RUN  (128 * KIB)
+#define LOG_OF_A_LIFE (4 * KIB)
+#define RSS_SLACK     (4 * MIB)
+#define LONG	      60 /* seconds from which on half the time holds the ends of many lives */
+#define SHORT_SLACK   4
+#define TAP	      "divvychaos0"
 
 #if defined(__SANITIZE_ADDRESS__)
 #define IS_SANITIZED true
@@ -323,6 +326,15 @@ static void stop(struct fixture *f)
 	fail_msg("divvy-vmm does not stop within %u seconds", STOP_SECONDS);
 }
 
+static uint64_t log_size(const struct fixture *f)
+{
+	char path[64];
+	struct stat st;
+
+	snprintf(path, sizeof(path), "%s/vmm.log", f->folder);
+	return stat(path, &st) ? UINT64_MAX : (uint64_t)st.st_size;
+}
+
 static unsigned long count_lives(const struct fixture *f)
 {
 	char command[96];
@@ -384,6 +396,9 @@ static void a_guest_that_writes_everywhere_hurts_only_itself(void **state)
 		f->samples);
 	assert_int_equal(waitpid(f->server, &status, WNOHANG), 0);
 	assert_true(count_lives(f) > 1);
+	/* What a guest provokes is said a few times; a life has some lines of its own. */
+	print_message("log: %llu KiB\n", (unsigned long long)(log_size(f) / KIB));
+	assert_true(log_size(f) <= f->runs * LOG_OF_A_RUN + count_lives(f) * LOG_OF_A_LIFE);
 	/* Half a short run may have seen no life end. */
 	slack = seconds < LONG ? SHORT_SLACK : 0;
 	assert_true(f->last.fds <= f->first.fds + slack);

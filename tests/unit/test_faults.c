@@ -497,6 +497,53 @@ static void a_whole_machine_leaves_nothing(void **state)
 	free(config);
 }
 
+/* ---- what is refused rather than done badly ---------------------------------------------------- */
+
+static void a_machine_that_does_not_remap_interrupts_is_refused(void **state)
+{
+	static const enum iommu_kind kinds[] = { IOMMU_IOMMUFD, IOMMU_TYPE1 };
+	struct counts before = count_all(), now;
+
+	fake_kernel.no_remapping = true;
+	for (unsigned i = 0; i < ARRAY_SIZE(kinds); i++) {
+		struct error e = { 0 };
+
+		kind = kinds[i];
+		assert_int_equal(assigned_life(&e), -EPERM);
+		assert_string_equal(e.code, "no-interrupt-remapping");
+		now = count_all();
+		must_be_equal(&before, &now, 0);
+	}
+}
+
+/*
+ * What lies behind a slot is unmapped next, and something of ours may be mapped there after: the guest
+ * must not be running then.
+ */
+static void a_slot_that_kvm_keeps_ends_the_machine(void **state)
+{
+	struct guest_memory *memory;
+	struct error e = { 0 };
+	char reason[256];
+	struct vm *vm;
+	void *page;
+
+	need_kvm();
+	page = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	assert_true(page != MAP_FAILED);
+	assert_int_equal(guest_memory_create(&memory, &e), 0);
+	assert_int_equal(vm_create(&vm, &e), 0);
+	assert_int_equal(vm_slot_add(vm, 0xd0000000, 4096, page), 0);
+	faults_keep_slots = true;
+	assert_int_equal(vm_slot_remove(vm, 0xd0000000), -ENOMEM);
+	faults_keep_slots = false;
+	assert_int_equal(vm_join(vm, reason), VM_EXIT_ERROR);
+	assert_non_null(strstr(reason, "0xd0000000"));
+	vm_destroy(vm);
+	guest_memory_destroy(memory);
+	munmap(page, 4096);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -504,6 +551,9 @@ int main(void)
 						setup_kernel, teardown_kernel),
 		cmocka_unit_test_setup_teardown(an_assigned_device_by_its_group_leaves_nothing,
 						setup_kernel, teardown_kernel),
+		cmocka_unit_test_setup_teardown(a_machine_that_does_not_remap_interrupts_is_refused,
+						setup_kernel, teardown_kernel),
+		cmocka_unit_test(a_slot_that_kvm_keeps_ends_the_machine),
 		cmocka_unit_test_setup_teardown(a_device_of_software_leaves_nothing, setup_disk,
 						teardown_disk),
 		cmocka_unit_test(a_served_device_leaves_nothing),

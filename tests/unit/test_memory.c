@@ -352,9 +352,30 @@ static void device_banks_come_and_go_on_any_thread(void **state)
 
 #define TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
 
+/* Peers are handed the file: what they cut off, every other process would be killed for touching. */
+static void no_peer_can_cut_guest_memory_off(void **state)
+{
+	const struct memory_bank *bank;
+	int fd;
+
+	assert_int_equal(guest_memory_add_ram(memory, 0, MIB, &err), 0);
+	bank = guest_memory_bank(memory, 0);
+	fd = fcntl(bank->fd, F_DUPFD_CLOEXEC, 0);
+	assert_true(fd >= 0);
+	assert_int_equal(ftruncate(fd, 4096), -1);
+	assert_int_equal(errno, EPERM);
+	assert_int_equal(ftruncate(fd, 2 * MIB), -1);
+	/* Nor take the others' right to write. */
+	assert_int_equal(fcntl(fd, F_ADD_SEALS, F_SEAL_FUTURE_WRITE), -1);
+	assert_int_equal(errno, EPERM);
+	close(fd);
+	memset(bank->hva, 0xa5, bank->size);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		TEST(no_peer_can_cut_guest_memory_off),
 		TEST(ram_reads_and_writes_and_is_the_file),
 		TEST(lookups_stay_within_one_bank),
 		TEST(ram_banks_come_in_order_of_address),

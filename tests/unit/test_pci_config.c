@@ -532,6 +532,47 @@ static void a_host_that_refuses_leaves_nothing_behind(void **state)
 	}
 }
 
+/*
+ * Everything was decided on one reading: what the device answers now moves no table, opens no register and
+ * changes no size.
+ */
+static void a_device_that_changes_its_mind_changes_nothing(void **state)
+{
+	struct bench *b = with(state, fake_nvme);
+	uint32_t before[64], msix = 0x40;
+
+	vfio_pci_set_bar(b->pci, 0, 0x10000000);
+	for (unsigned i = 0; i < ARRAY_SIZE(before); i++)
+		before[i] = get(b, 4 * i, 4);
+	/* All that could be a size, a place or a length, and the chain itself. */
+	memset(b->fake.config, 0xff, sizeof(b->fake.config));
+	for (unsigned i = 0; i < ARRAY_SIZE(b->fake.regions); i++)
+		if (i != VFIO_PCI_CONFIG_REGION_INDEX)
+			b->fake.regions[i].size = UINT64_MAX;
+	for (unsigned i = 0; i < FAKE_IRQS; i++)
+		b->fake.irqs[i].count = UINT32_MAX;
+	for (unsigned i = 0; i < ARRAY_SIZE(before); i++)
+		/* Status and link state are the device's to say. */
+		if (4 * i != PCI_COMMAND && 4 * i != 0x80 + PCI_EXP_DEVCTL &&
+		    4 * i != 0x80 + PCI_EXP_LNKCTL && 4 * i != 0x80 + PCI_EXP_DEVCTL2 &&
+		    4 * i != 0x80 + PCI_EXP_LNKCTL2)
+			assert_int_equal(get(b, 4 * i, 4), before[i]);
+
+	put(b, PCI_COMMAND, 2, PCI_COMMAND_MEMORY);
+	assert_true(b->host.decoded[0]);
+	put(b, PCI_BASE_ADDRESS_0, 4, 0xffffffff);
+	assert_int_equal(get(b, PCI_BASE_ADDRESS_0, 4), 0xffffc004);
+	put(b, PCI_BASE_ADDRESS_0, 4, 0x20000000);
+	/* The table is where it was, as long as it was. */
+	vfio_pci_bar_write(b->pci, 0, 0x2000 + 64 * 16, 8, 0xfee00000);
+	assert_int_equal(vfio_pci_bar_read(b->pci, 0, 0x2000 + 64 * 16, 8), 0xfee00000);
+	assert_int_equal(b->fake.bar_writes, 0);
+	put(b, msix + PCI_MSIX_FLAGS, 2, PCI_MSIX_FLAGS_ENABLE);
+	assert_int_equal(b->fake.armed[VFIO_PCI_MSIX_IRQ_INDEX], 65);
+	assert_int_equal(vfio_pci_bar(b->pci, 0)->size, 0x4000);
+	assert_int_equal(b->host.wrong, 0);
+}
+
 #define TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
 
 int main(void)
@@ -565,6 +606,7 @@ int main(void)
 		TEST(fewer_msi_vectors_than_asked_for_still_work),
 		TEST(error_and_request_are_armed_where_the_device_has_them),
 		TEST(a_function_that_cannot_be_assigned_is_refused),
+		TEST(a_device_that_changes_its_mind_changes_nothing),
 		TEST(whatever_call_fails_nothing_is_left_behind),
 		TEST(a_host_that_refuses_leaves_nothing_behind),
 	};
