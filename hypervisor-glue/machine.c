@@ -60,6 +60,15 @@ int machine_assigned_open(struct machine *machine, const struct machine_device *
 	return err;
 }
 
+int machine_devices_reset(struct machine *machine, struct error *e)
+{
+	struct vfio_device *devices[MACHINE_DEVICES_MAX];
+
+	for (unsigned i = 0; i < machine->device_count; i++)
+		devices[i] = machine->devices[i].device;
+	return vfio_devices_reset(devices, machine->device_count, e);
+}
+
 void machine_assigned_close(struct machine_assigned *assigned)
 {
 	vfio_device_close(assigned->device);
@@ -343,12 +352,10 @@ static int machine_start(struct machine *machine, struct error *e)
 /* Devices are made to stop before their memory goes; what they did not give up is told. */
 static void devices_close(struct machine *machine)
 {
-	for (unsigned i = 0; i < machine->device_count; i++) {
-		struct error e = { 0 };
+	struct error e = { 0 };
 
-		if (vfio_device_reset(machine->devices[i].device, &e) && e.err != ENOTTY)
-			log_error("%s", e.text);
-	}
+	if (machine_devices_reset(machine, &e))
+		log_error("%s", e.text);
 	if (machine->following)
 		iommu_space_unfollow(machine->space, machine->memory);
 	while (machine->device_count)

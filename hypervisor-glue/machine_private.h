@@ -77,6 +77,8 @@ int session_run(struct machine *machine, struct session_end *end, struct error *
 int machine_assigned_open(struct machine *machine, const struct machine_device *wanted,
 			  struct machine_assigned *out, struct error *e);
 void machine_assigned_close(struct machine_assigned *assigned);
+/* machine_devices_reset() - all assigned devices, while no guest runs. */
+int machine_devices_reset(struct machine *machine, struct error *e);
 /* machine_device_options() - how the function of @assigned is shown to the guest. */
 struct vfio_pci_options machine_device_options(const struct machine *machine,
 					       const struct machine_assigned *assigned);

@@ -170,6 +170,9 @@ const struct sandbox_rule sandbox_rules[] = {
 	{ KIND_VCPU, SYS_pwrite64 },
 	IOCTL(KIND_VCPU, VFIO_DEVICE_SET_IRQS),
 	IOCTL(KIND_VCPU, VFIO_DEVICE_RESET),
+	/* of a slot, while no guest runs: vfio/hot_reset.c */
+	IOCTL(KIND_MAIN, VFIO_DEVICE_GET_PCI_HOT_RESET_INFO),
+	IOCTL(KIND_MAIN, VFIO_DEVICE_PCI_HOT_RESET),
 	/* DMA maps: the machine's end; a BAR that moves */
 	IOCTL(KIND_VCPU, VFIO_IOMMU_MAP_DMA),
 	IOCTL(KIND_VCPU, VFIO_IOMMU_UNMAP_DMA),

@@ -238,18 +238,9 @@ static int session_build(struct session *session, struct error *e)
 	uint64_t since = monotonic_ns();
 	int err;
 
-	for (unsigned i = 0; i < machine->device_count; i++) {
-		struct error reset = { 0 };
-
-		err = vfio_device_reset(machine->devices[i].device, &reset);
-		if (err && err != -ENOTTY) {
-			if (e)
-				*e = reset;
-			return err;
-		}
-		if (err)
-			log_limited(LOG_LEVEL_WARN, "%s", reset.text);
-	}
+	err = machine_devices_reset(machine, e);
+	if (err)
+		return err;
 	if (machine->device_count)
 		machine_phase(&since, "reset");
 

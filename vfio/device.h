@@ -20,6 +20,12 @@
 
 struct vfio_group;
 
+/* A PCI Express link; all zero where there is none or it is not known. */
+struct vfio_link {
+	unsigned width; /* lanes */
+	unsigned mts;	/* speed in MT/s: 16.0 GT/s is 16000 */
+};
+
 struct vfio_kernel_region {
 	struct vfio_region region;
 	uint64_t file_offset; /* of the region in the device's file */
@@ -35,6 +41,7 @@ struct vfio_kernel_device {
 	char *root;
 	char reset_methods
 		[64]; /* as sysfs had them at opening: a confined process cannot ask again */
+	struct vfio_link link; /* as last seen */
 	struct vfio_kernel_region regions[VFIO_KERNEL_REGIONS_MAX];
 	struct vfio_irq irqs[VFIO_KERNEL_IRQS_MAX];
 };
@@ -77,6 +84,35 @@ bool vfio_region_mappable(const struct vfio_region *region, uint64_t offset, uin
  * and attached. Returns 0 or -errno ("bad-device").
  */
 int vfio_kernel_device_query(struct vfio_kernel_device *kernel, struct error *e);
+
+/*
+ * vfio_group_find() - whether @space has group @id open: its descriptor (borrowed), and how many devices
+ * of it are open.
+ */
+bool vfio_group_find(const struct iommu_space *space, unsigned id, int *fd, unsigned *devices);
+
+/*
+ * vfio_hot_reset() - reset the slot or bus of @kernel, when every function that this affects is either
+ * among @devices or owned by this process and not open.
+ * @covered: a bit for each of @devices that was reset
+ * Returns 0 or -errno: "no-hot-reset", "hot-reset-not-owned" (names the functions in the way),
+ * "hot-reset-failed". The text does not name @kernel.
+ */
+int vfio_hot_reset(struct vfio_kernel_device *kernel, struct vfio_device *const *devices,
+		   unsigned count, uint64_t *covered, struct error *e);
+
+/* vfio_link_parse() - sysfs's current_link_speed and current_link_width. */
+struct vfio_link vfio_link_parse(const char *speed, const char *width);
+/* vfio_link_sysfs() - the link as sysfs tells it, before the device is opened. */
+struct vfio_link vfio_link_sysfs(const char *root, const struct pci_address *address);
+/* vfio_link_read() - the link as the device's config space tells it. */
+struct vfio_link vfio_link_read(struct vfio_device *device);
+bool vfio_link_dropped(const struct vfio_link *before, const struct vfio_link *now);
+/*
+ * vfio_link_check() - warn when the link is worse than when it was last seen; then that is what it is.
+ * @what: since when, for "before WHAT"
+ */
+void vfio_link_check(struct vfio_kernel_device *kernel, const char *what);
 
 /* The table of kernel devices. */
 extern const struct vfio_device_ops vfio_kernel_ops;

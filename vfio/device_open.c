@@ -159,6 +159,18 @@ free_group:
 	return err;
 }
 
+bool vfio_group_find(const struct iommu_space *space, unsigned id, int *fd, unsigned *devices)
+{
+	for (const struct vfio_group *group = space->vfio_groups; group; group = group->next) {
+		if (group->id != id)
+			continue;
+		*fd = group->fd;
+		*devices = group->references;
+		return true;
+	}
+	return false;
+}
+
 /* ---- the two ways in ---------------------------------------------------------------------- */
 
 static int open_by_group(struct vfio_kernel_device *kernel, unsigned id, struct error *e)
@@ -289,6 +301,8 @@ int vfio_device_open(const char *root, const struct pci_address *address, struct
 		err = error_set(e, ENOMEM, "out-of-memory", NULL, "no memory for a device");
 		goto release;
 	}
+	/* Opening resets the function, so what the link was is asked before. */
+	kernel->link = vfio_link_sysfs(root, address);
 	start = monotonic_ns();
 	if (space->ops->kind == IOMMU_IOMMUFD)
 		err = open_by_cdev(kernel, e);
@@ -300,6 +314,7 @@ int vfio_device_open(const char *root, const struct pci_address *address, struct
 	if (err)
 		goto release;
 	read_reset_methods(kernel);
+	vfio_link_check(kernel, "it was opened");
 	log_info("%s: opened by its %s in group %u, %u regions, in %.1f ms", kernel->device.name,
 		 kernel->group ? "group" : "character device", group_id,
 		 kernel->device.region_count, (double)(monotonic_ns() - start) / 1e6);

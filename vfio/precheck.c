@@ -143,7 +143,9 @@ static void check_reset(struct check *c)
 			     "reset: there, method not told");
 	else
 		findings_add(c->findings, FINDING_NOTE, "no-reset",
-			     "what one guest leaves in the device, the next one finds", NULL,
+			     "what one guest leaves in the device, the next one finds",
+			     "assign all functions of its slot or bus to one VM: they can be reset "
+			     "together",
 			     "no reset_method and no reset in sysfs");
 }
 

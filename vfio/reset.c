@@ -1,18 +1,29 @@
 // SPDX-License-Identifier: Apache-2.0
-/* Function reset, with the method the kernel uses and the time it took in the log. */
+/*
+ * Resets, with the method the kernel uses and the time it took in the log: of one function, and of all
+ * that a VM has, where those that cannot be reset alone are reset with their slot or bus.
+ */
 #include <errno.h>
 #include <string.h>
 
 #include "vfio/device.h"
 
+#define DEVICES_MAX 64 /* a bit each */
+
+static struct vfio_kernel_device *to_kernel(struct vfio_device *device)
+{
+	return device->ops == &vfio_kernel_ops
+		       ? container_of(device, struct vfio_kernel_device, device)
+		       : NULL;
+}
+
 int vfio_device_reset(struct vfio_device *device, struct error *e)
 {
-	const char *methods = "software";
+	struct vfio_kernel_device *kernel = to_kernel(device);
+	const char *methods = kernel ? kernel->reset_methods : "software";
 	uint64_t start, took;
 	int err;
 
-	if (device->ops == &vfio_kernel_ops)
-		methods = container_of(device, struct vfio_kernel_device, device)->reset_methods;
 	start = monotonic_ns();
 	err = device->ops->reset ? device->ops->reset(device) : -ENOTTY;
 	took = monotonic_ns() - start;
@@ -24,5 +35,61 @@ int vfio_device_reset(struct vfio_device *device, struct error *e)
 				 "%s: function reset (%s) failed after %.1f ms: %s", device->name,
 				 methods, (double)took / 1e6, strerror(-err));
 	log_info("%s: reset (%s) in %.1f ms", device->name, methods, (double)took / 1e6);
+	if (kernel)
+		vfio_link_check(kernel, "its reset");
 	return 0;
+}
+
+/* Returns 0 (with what was reset in *done, or with a warning), or why a reset failed. */
+static int reset_one(struct vfio_device *const *devices, unsigned count, unsigned index,
+		     uint64_t *done, struct error *e)
+{
+	struct vfio_kernel_device *kernel = to_kernel(devices[index]);
+	struct error alone = { 0 }, together = { 0 };
+	int err = vfio_device_reset(devices[index], &alone);
+	uint64_t covered;
+
+	if (!err)
+		return 0;
+	if (kernel && !vfio_hot_reset(kernel, devices, count, &covered, &together)) {
+		if (err != -ENOTTY)
+			log_limited(LOG_LEVEL_WARN, "%s", alone.text);
+		*done |= covered;
+		for (unsigned i = 0; i < count; i++)
+			if (covered & UINT64_C(1) << i)
+				vfio_link_check(to_kernel(devices[i]), "the reset of its slot");
+		return 0;
+	}
+	if (err == -ENOTTY) {
+		log_limited(LOG_LEVEL_WARN, "%s%s%s", alone.text, kernel ? "; " : "",
+			    together.text);
+		return 0;
+	}
+	return error_set(e, -err, alone.code, together.next[0] ? together.next : NULL, "%s%s%s",
+			 alone.text, kernel ? "; " : "", together.text);
+}
+
+int vfio_devices_reset(struct vfio_device *const *devices, unsigned count, struct error *e)
+{
+	uint64_t done = 0;
+	int first = 0;
+
+	if (count > DEVICES_MAX)
+		return error_set(e, E2BIG, "reset-failed", NULL, "more than %d devices",
+				 DEVICES_MAX);
+	for (unsigned i = 0; i < count; i++) {
+		struct error one = { 0 };
+		int err = 0;
+
+		if (!(done & UINT64_C(1) << i))
+			err = reset_one(devices, count, i, &done, &one);
+		if (err && first)
+			log_error("%s", one.text);
+		if (!err || first)
+			continue;
+		first = err;
+		if (e)
+			*e = one;
+	}
+	return first;
 }

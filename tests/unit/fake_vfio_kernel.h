@@ -5,7 +5,8 @@
  *
  * It remembers what is attached, mapped and armed, so that a test sees what was not given back, and
  * counts what no kernel would be asked by a sane program (`wrong`). One address space, one group of
- * two NVMe functions. Device regions are windows of a file: region i at i MiB.
+ * two NVMe functions, which a hot reset takes together, and whoever else a test says. Device regions are
+ * windows of a file: region i at i MiB.
  */
 #ifndef TESTS_UNIT_FAKE_VFIO_KERNEL_H
 #define TESTS_UNIT_FAKE_VFIO_KERNEL_H
@@ -17,8 +18,9 @@
 #include "tests/unit/fake_vfio_device.h"
 #include "tests/unit/faults.h"
 
-#define FAKE_KERNEL_FDS	 1024
-#define FAKE_KERNEL_MAPS 64
+#define FAKE_KERNEL_FDS	  1024
+#define FAKE_KERNEL_MAPS  64
+#define FAKE_KERNEL_GROUP 3
 #define FAKE_KERNEL_INFO                        \
 	(sizeof(struct vfio_iommu_type1_info) + \
 	 sizeof(struct vfio_iommu_type1_info_cap_iova_range) + sizeof(struct vfio_iova_range))
@@ -37,6 +39,14 @@ static struct {
 	char device_path[PATH_MAX];
 	enum fake_kernel_file files[FAKE_KERNEL_FDS];
 	bool attached[FAKE_KERNEL_FDS]; /* a group to the container, a cdev to the address space */
+	unsigned function[FAKE_KERNEL_FDS]; /* of a device */
+	unsigned no_reset;		    /* a bit for each function that cannot be reset alone */
+	int reset_error, hot_reset_error;   /* errno; 0: it works */
+	unsigned resets, hot_resets;
+	uint16_t link_after; /* what Link Status says after a reset; 0: what it said before */
+	/* Whom a hot reset takes besides functions 0 and 1 of 01:00. */
+	struct vfio_pci_dependent_device other;
+	bool has_other;
 	unsigned armed[FAKE_KERNEL_FDS][FAKE_IRQS];
 	bool has_iommu;
 	bool no_remapping; /* the machine does not remap interrupts, and unsafe ones are not allowed */
@@ -83,9 +93,10 @@ static inline void fake_kernel_opened(int fd, const char *path)
 		fake_kernel.files[fd] = FAKE_IOMMUFD;
 	else if (at && !strcmp(at, "/dev/vfio/vfio"))
 		fake_kernel.files[fd] = FAKE_CONTAINER;
-	else if (at && !strncmp(at, "/dev/vfio/devices/", 18))
+	else if (at && !strncmp(at, "/dev/vfio/devices/vfio", 22)) {
 		fake_kernel.files[fd] = FAKE_DEVICE;
-	else if (at && !strncmp(at, "/dev/vfio/", 10))
+		fake_kernel.function[fd] = (unsigned)(at[22] - '0');
+	} else if (at && !strncmp(at, "/dev/vfio/", 10))
 		fake_kernel.files[fd] = FAKE_GROUP;
 }
 
@@ -230,8 +241,11 @@ static inline int fake_kernel_group(int fd, unsigned long request, void *arg)
 		if (!fake_kernel.attached[fd] || !fake_kernel.has_iommu)
 			return fake_kernel_error(EINVAL);
 		device = __real_open64(fake_kernel.device_path, O_RDWR | O_CLOEXEC);
-		if (device >= 0)
+		if (device >= 0) {
 			fake_kernel.files[device] = FAKE_DEVICE;
+			fake_kernel.function[device] =
+				(unsigned)(((const char *)arg)[strlen(arg) - 1] - '0');
+		}
 		return device;
 	default:
 		return fake_kernel_error(ENOTTY);
@@ -258,8 +272,78 @@ static inline int fake_kernel_set_irqs(int fd, const struct vfio_irq_set *set)
 	return 0;
 }
 
+/* A link that comes back as it should not, in the device's own register. */
+static inline void fake_kernel_retrain(int fd)
+{
+	unsigned at = 0x80 + PCI_EXP_LNKSTA;
+
+	if (fake_kernel.link_after && pwrite(fd, &fake_kernel.link_after, 2,
+					     VFIO_PCI_CONFIG_REGION_INDEX * (off_t)MIB + at) != 2)
+		fake_kernel_wrong("the link cannot be set");
+}
+
+static inline bool fake_kernel_is_cdev(void)
+{
+	for (unsigned i = 0; i < FAKE_KERNEL_FDS; i++)
+		if (fake_kernel.files[i] == FAKE_GROUP)
+			return false;
+	return true;
+}
+
+/* Whether function @number of 01:00 is open. */
+static inline bool fake_kernel_is_open(unsigned number)
+{
+	for (unsigned i = 0; i < FAKE_KERNEL_FDS; i++)
+		if (fake_kernel.files[i] == FAKE_DEVICE && fake_kernel.function[i] == number)
+			return true;
+	return false;
+}
+
+static inline int fake_kernel_affected(struct vfio_pci_hot_reset_info *info)
+{
+	uint32_t count = 2 + fake_kernel.has_other, argsz = info->argsz;
+	bool cdev = fake_kernel_is_cdev();
+
+	info->count = count;
+	info->flags = 0;
+	if (argsz < sizeof(*info) + count * sizeof(info->devices[0]))
+		return fake_kernel_error(ENOSPC);
+	info->flags = cdev ? VFIO_PCI_HOT_RESET_FLAG_DEV_ID : 0;
+	for (uint8_t i = 0; i < 2; i++) {
+		info->devices[i] = (struct vfio_pci_dependent_device){ .bus = 1, .devfn = i };
+		if (!cdev)
+			info->devices[i].group_id = FAKE_KERNEL_GROUP;
+		else if (fake_kernel_is_open(i))
+			info->devices[i].devid = 100u + i;
+		else
+			info->devices[i].devid = VFIO_PCI_DEVID_OWNED;
+	}
+	if (fake_kernel.has_other)
+		info->devices[2] = fake_kernel.other;
+	return 0;
+}
+
+static inline int fake_kernel_hot_reset(int fd, const struct vfio_pci_hot_reset *request)
+{
+	bool cdev = fake_kernel_is_cdev();
+
+	if (request->argsz != sizeof(*request) + request->count * sizeof(int32_t) || request->flags)
+		fake_kernel_wrong("a hot reset with a wrong size or flags");
+	/* Proof of ownership: no group for cdevs; each group once, attached, for the others. */
+	if (request->count != (cdev ? 0 : 1) ||
+	    (!cdev && (fake_kernel.files[request->group_fds[0]] != FAKE_GROUP ||
+		       !fake_kernel.attached[request->group_fds[0]])))
+		fake_kernel_wrong("a hot reset without the right groups");
+	if (fake_kernel.hot_reset_error)
+		return fake_kernel_error(fake_kernel.hot_reset_error);
+	fake_kernel.hot_resets++;
+	fake_kernel_retrain(fd);
+	return 0;
+}
+
 static inline int fake_kernel_device(int fd, unsigned long request, void *arg)
 {
+	bool has_reset = !(fake_kernel.no_reset & 1u << fake_kernel.function[fd]);
 	struct vfio_device_info *info = arg;
 	struct vfio_region_info *region = arg;
 	struct vfio_irq_info *irq = arg;
@@ -276,7 +360,7 @@ static inline int fake_kernel_device(int fd, unsigned long request, void *arg)
 		fake_kernel.attached[fd] = false;
 		return 0;
 	case VFIO_DEVICE_GET_INFO:
-		info->flags = VFIO_DEVICE_FLAGS_PCI | VFIO_DEVICE_FLAGS_RESET;
+		info->flags = VFIO_DEVICE_FLAGS_PCI | (has_reset ? VFIO_DEVICE_FLAGS_RESET : 0);
 		info->num_regions = VFIO_PCI_NUM_REGIONS;
 		info->num_irqs = FAKE_IRQS;
 		return 0;
@@ -299,7 +383,17 @@ static inline int fake_kernel_device(int fd, unsigned long request, void *arg)
 	case VFIO_DEVICE_SET_IRQS:
 		return fake_kernel_set_irqs(fd, arg);
 	case VFIO_DEVICE_RESET:
+		if (!has_reset)
+			return fake_kernel_error(EINVAL);
+		if (fake_kernel.reset_error)
+			return fake_kernel_error(fake_kernel.reset_error);
+		fake_kernel.resets++;
+		fake_kernel_retrain(fd);
 		return 0;
+	case VFIO_DEVICE_GET_PCI_HOT_RESET_INFO:
+		return fake_kernel_affected(arg);
+	case VFIO_DEVICE_PCI_HOT_RESET:
+		return fake_kernel_hot_reset(fd, arg);
 	default:
 		return fake_kernel_error(ENOTTY);
 	}
@@ -341,7 +435,7 @@ static inline void fake_kernel_create(void)
 		snprintf(bdf, sizeof(bdf), "0000:01:00.%u", i);
 		fake_sysfs_add_pci(fs, &(struct fake_pci){ .bdf = bdf,
 							   .class_code = 0x010802,
-							   .group = 3,
+							   .group = FAKE_KERNEL_GROUP,
 							   .driver = "vfio-pci" });
 		snprintf(path, sizeof(path), "sys/bus/pci/devices/%s/vfio-dev/vfio%u", bdf, i);
 		fake_sysfs_folder(fs, path);

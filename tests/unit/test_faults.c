@@ -180,11 +180,11 @@ static int assigned_up(struct assigned *a, struct error *e)
 	a->following = true;
 	/* A bank more while the devices look on. */
 	err = guest_memory_add_ram(a->memory, 0x200000000, MIB, e);
+	if (!err)
+		err = vfio_devices_reset(a->devices, 2, e);
 	for (unsigned i = 0; i < 2 && !err; i++) {
-		err = vfio_device_reset(a->devices[i], e);
-		if (!err)
-			err = vfio_pci_create(a->devices[i], &options, &fake_host_ops, &a->hosts[i],
-					      &a->functions[i], e);
+		err = vfio_pci_create(a->devices[i], &options, &fake_host_ops, &a->hosts[i],
+				      &a->functions[i], e);
 		if (!err)
 			use_function(a->functions[i]);
 	}
@@ -215,6 +215,7 @@ static int assigned_life(struct error *e)
 static int setup_kernel(void **state)
 {
 	fake_kernel_create();
+	fake_kernel.no_reset = 1 << 1; /* the one alone, the other with its slot */
 	return 0;
 }
 
