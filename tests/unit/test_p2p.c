@@ -146,6 +146,17 @@ static void a_bar_that_moves_takes_both_maps_along(void **state)
 	assert_int_equal(fix.space->maps, RAM_BANKS + GPU_BANKS);
 }
 
+/* The kernel limits how many maps there are (vfio_iommu_type1.dma_entry_limit); a guest cannot use them up. */
+static void moving_for_ever_keeps_as_many_maps(void **state)
+{
+	put(0, PCI_COMMAND, 2, PCI_COMMAND_MEMORY);
+	for (unsigned i = 0; i < 1000; i++) {
+		move(0, MOVED * (1 + i % 7));
+		assert_int_equal(fix.space->maps, RAM_BANKS + GPU_BANKS);
+	}
+	assert_ptr_equal(iommu_mock_lookup(fix.space, bar(0, 1)->gpa, NULL), bar(0, 1)->hva);
+}
+
 static void a_bar_over_ram_is_nobodys(void **state)
 {
 	/* BAR 0 onto the second bank: the guest goes on seeing its RAM, and so do its devices. */
@@ -260,6 +271,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		SHARED(bars_are_mapped_while_they_decode_and_msix_never),
 		SHARED(a_bar_that_moves_takes_both_maps_along),
+		SHARED(moving_for_ever_keeps_as_many_maps),
 		SHARED(a_bar_over_ram_is_nobodys),
 		SHARED(a_reset_takes_the_maps_away),
 		cmocka_unit_test(who_does_not_ask_gets_none),
