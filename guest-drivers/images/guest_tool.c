@@ -7,6 +7,9 @@
  *   guest_tool vsock-receive PORT      one connection's bytes to standard output
  *   guest_tool exit-cost BDF COUNT     nanoseconds of a read that leaves the guest: of the MSI-X table of this
  *                                      PCI function, which has no driver; every VMM answers that itself
+ *   guest_tool touch-bar FILE TEXT     FILE is a memory BAR in sysfs: TEXT is written at its start and into its last 32
+ *                                      bytes and read back; then both ends are read a million times, so that the
+ *                                      VMM's count of exits says whether such a read leaves the guest
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -18,6 +21,7 @@
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -121,6 +125,11 @@ static volatile uint32_t *msix_table(const char *bdf)
 	return (volatile uint32_t *)((char *)map + (table & 0xff8));
 }
 
+static double ns_between(const struct timespec *a, const struct timespec *b)
+{
+	return (double)(b->tv_sec - a->tv_sec) * 1e9 + (double)(b->tv_nsec - a->tv_nsec);
+}
+
 static void exit_cost(const char *bdf, const char *text)
 {
 	volatile uint32_t *table = msix_table(bdf);
@@ -132,8 +141,43 @@ static void exit_cost(const char *bdf, const char *text)
 	for (unsigned long i = 0; i < count; i++)
 		(void)*table;
 	clock_gettime(CLOCK_MONOTONIC, &b);
-	printf("%.0f\n", ((double)(b.tv_sec - a.tv_sec) * 1e9 + (double)(b.tv_nsec - a.tv_nsec)) /
-				 (double)count);
+	printf("%.0f\n", ns_between(&a, &b) / (double)count);
+}
+
+#define TEXT_WORDS 4
+#define BAR_READS  1000000
+
+static void touch_bar(const char *path, const char *text)
+{
+	union {
+		char text[TEXT_WORDS * 8];
+		uint64_t words[TEXT_WORDS];
+	} wanted = { .text = "" }, got[2];
+	volatile uint64_t *bar, *ends[2];
+	struct timespec a, b;
+	uint64_t sum = 0;
+	struct stat st;
+	int fd = open(path, O_RDWR | O_SYNC);
+
+	if (fd < 0 || fstat(fd, &st))
+		die(path);
+	bar = mmap(NULL, (size_t)st.st_size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	if (bar == MAP_FAILED)
+		die(path);
+	ends[0] = bar;
+	ends[1] = bar + (size_t)st.st_size / 8 - TEXT_WORDS;
+	snprintf(wanted.text, sizeof(wanted.text), "%s", text);
+	for (unsigned i = 0; i < 2 * TEXT_WORDS; i++)
+		ends[i / TEXT_WORDS][i % TEXT_WORDS] = wanted.words[i % TEXT_WORDS];
+	for (unsigned i = 0; i < 2 * TEXT_WORDS; i++)
+		got[i / TEXT_WORDS].words[i % TEXT_WORDS] = ends[i / TEXT_WORDS][i % TEXT_WORDS];
+	clock_gettime(CLOCK_MONOTONIC, &a);
+	for (unsigned i = 0; i < BAR_READS; i++)
+		sum += ends[i & 1][0];
+	clock_gettime(CLOCK_MONOTONIC, &b);
+	printf("%lld MiB first %.31s last %.31s read %d in %.1f ns each%s\n",
+	       (long long)st.st_size >> 20, got[0].text, got[1].text, BAR_READS,
+	       ns_between(&a, &b) / BAR_READS, sum == wanted.words[0] * BAR_READS ? "" : " WRONG");
 }
 
 int main(int argc, char **argv)
@@ -148,6 +192,8 @@ int main(int argc, char **argv)
 		vsock_receive(argv[2]);
 	else if (argc == 4 && !strcmp(word, "exit-cost"))
 		exit_cost(argv[2], argv[3]);
+	else if (argc == 4 && !strcmp(word, "touch-bar"))
+		touch_bar(argv[2], argv[3]);
 	else
 		return 2;
 	return 0;

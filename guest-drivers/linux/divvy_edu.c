@@ -13,6 +13,8 @@
  *	dma_round_trip	read: memory to device and back through the DMA API: "ok BYTES BUS_ADDRESS"
  *	dma_write	write "ADDRESS COUNT BYTE": the device writes COUNT times BYTE at a bus address
  *	dma_read	write "ADDRESS COUNT"; read the first bytes that the device saw there, in hex
+ *	move		write COUNT: that many transfers, and during each the registers move to another
+ *			address or back while another CPU reads at both; read what came of it
  *
  * dma_write and dma_read take any address on purpose: that an IOMMU stops the wrong ones is what is
  * being tested. The registers are described in QEMU's docs/specs/edu.rst.
@@ -20,11 +22,15 @@
 #include <linux/completion.h>
 #include <linux/delay.h>
 #include <linux/interrupt.h>
-#include <linux/iopoll.h>
+#include <linux/kthread.h>
 #include <linux/module.h>
 #include <linux/pci.h>
 
-#define EDU_ID		   0x00
+#ifndef PCI_IRQ_INTX /* named so since Linux 6.8 */
+#define PCI_IRQ_INTX PCI_IRQ_LEGACY
+#endif
+
+#define EDU_ID		   0x00 /* reads 0x010000ed */
 #define EDU_FACTORIAL	   0x08
 #define EDU_STATUS	   0x20
 #define EDU_IRQ_STATUS	   0x24
@@ -55,6 +61,7 @@ MODULE_PARM_DESC(intx, "use the interrupt pin instead of MSI");
 struct edu {
 	struct pci_dev *pdev;
 	void __iomem *regs;
+	spinlock_t regs_lock; /* where they are, against the interrupt handler */
 	struct mutex lock; /* one operation of the device at a time */
 	struct completion factorial, dma, test;
 	atomic_t irqs;
@@ -63,16 +70,22 @@ struct edu {
 	u32 raise_count, raise_received;
 	u64 raise_ns;
 	u8 seen[16];
+	u32 moves, moves_intact;
+	u64 seen_here, seen_absent, seen_wrong; /* by the reader during moves */
 };
 
 static irqreturn_t edu_interrupt(int irq, void *data)
 {
 	struct edu *edu = data;
-	u32 status = readl(edu->regs + EDU_IRQ_STATUS);
+	u32 status;
 
+	spin_lock(&edu->regs_lock);
+	status = readl(edu->regs + EDU_IRQ_STATUS);
+	if (status)
+		writel(status, edu->regs + EDU_IRQ_ACK);
+	spin_unlock(&edu->regs_lock);
 	if (!status)
 		return IRQ_NONE;
-	writel(status, edu->regs + EDU_IRQ_ACK);
 	atomic_inc(&edu->irqs);
 	if (status & EDU_IRQ_FACTORIAL)
 		complete(&edu->factorial);
@@ -83,8 +96,8 @@ static irqreturn_t edu_interrupt(int irq, void *data)
 	return IRQ_HANDLED;
 }
 
-/* One transfer, waited for by its interrupt. The device clears START when it is through. */
-static int edu_dma(struct edu *edu, u64 source, u64 target, u32 count, bool to_memory)
+/* One transfer, waited for by its interrupt. The device takes a tenth of a second over each. */
+static void edu_dma_start(struct edu *edu, u64 source, u64 target, u32 count, bool to_memory)
 {
 	reinit_completion(&edu->dma);
 	writeq(source, edu->regs + EDU_DMA_SOURCE);
@@ -92,9 +105,19 @@ static int edu_dma(struct edu *edu, u64 source, u64 target, u32 count, bool to_m
 	writeq(count, edu->regs + EDU_DMA_COUNT);
 	writeq(EDU_DMA_START | EDU_DMA_INTERRUPT | (to_memory ? EDU_DMA_TO_MEMORY : 0),
 	       edu->regs + EDU_DMA_COMMAND);
+}
+
+static int edu_dma_wait(struct edu *edu)
+{
 	if (!wait_for_completion_timeout(&edu->dma, EDU_WAIT))
 		return -ETIMEDOUT;
 	return 0;
+}
+
+static int edu_dma(struct edu *edu, u64 source, u64 target, u32 count, bool to_memory)
+{
+	edu_dma_start(edu, source, target, count, to_memory);
+	return edu_dma_wait(edu);
 }
 
 static ssize_t irqs_show(struct device *dev, struct device_attribute *attr, char *buf)
@@ -176,29 +199,185 @@ static ssize_t raise_show(struct device *dev, struct device_attribute *attr, cha
 }
 static DEVICE_ATTR_RW(raise);
 
+static void round_trip_fill(struct edu *edu)
+{
+	u8 *from = edu->memory;
+	int i;
+
+	for (i = 0; i < EDU_BYTES_MAX; i++)
+		from[i] = 0x5a ^ i ^ (i >> 8);
+	memset(from + PAGE_SIZE, 0, PAGE_SIZE);
+}
+
+static bool round_trip_intact(struct edu *edu)
+{
+	u8 *from = edu->memory, *to = from + PAGE_SIZE;
+
+	return !memcmp(from, to, EDU_BYTES_MAX) && !to[EDU_BYTES_MAX];
+}
+
 static ssize_t dma_round_trip_show(struct device *dev, struct device_attribute *attr, char *buf)
 {
 	struct edu *edu = dev_get_drvdata(dev);
-	u8 *from = edu->memory, *to = from + PAGE_SIZE;
-	int ret, i;
+	int ret;
 
 	mutex_lock(&edu->lock);
-	for (i = 0; i < EDU_BYTES_MAX; i++)
-		from[i] = 0x5a ^ i ^ (i >> 8);
-	memset(to, 0, PAGE_SIZE);
+	round_trip_fill(edu);
 	ret = edu_dma(edu, edu->memory_dma, EDU_BUFFER, EDU_BYTES_MAX, false);
 	if (!ret)
 		ret = edu_dma(edu, EDU_BUFFER, edu->memory_dma + PAGE_SIZE, EDU_BYTES_MAX, true);
 	if (ret)
 		ret = sysfs_emit(buf, "no interrupt of the DMA engine: error %d\n", ret);
-	else if (memcmp(from, to, EDU_BYTES_MAX) || to[EDU_BYTES_MAX])
-		ret = sysfs_emit(buf, "differs %*ph\n", 16, to);
+	else if (!round_trip_intact(edu))
+		ret = sysfs_emit(buf, "differs %*ph\n", 16, edu->memory + PAGE_SIZE);
 	else
 		ret = sysfs_emit(buf, "ok %d %pad\n", EDU_BYTES_MAX, &edu->memory_dma);
 	mutex_unlock(&edu->lock);
 	return ret;
 }
 static DEVICE_ATTR_RO(dma_round_trip);
+
+/* ---- moving the registers ---- */
+
+/* Where the registers can be. A moved BAR needs a window of its port that leads there. */
+struct edu_place {
+	u32 address, window;
+	void __iomem *regs;
+};
+
+struct edu_reader {
+	struct edu *edu;
+	struct edu_place *places;
+};
+
+/* Whatever happens to the BAR, a read brings the device's answer or nobody's. */
+static int edu_read_both(void *data)
+{
+	struct edu_reader *reader = data;
+	struct edu *edu = reader->edu;
+	int i;
+
+	while (!kthread_should_stop()) {
+		for (i = 0; i < 2; i++) {
+			u32 id = readl(reader->places[i].regs + EDU_ID);
+
+			if (id == 0x010000ed)
+				edu->seen_here++;
+			else if (id == ~0U)
+				edu->seen_absent++;
+			else
+				edu->seen_wrong++;
+		}
+		cond_resched();
+	}
+	return 0;
+}
+
+/* Every other time as an operating system does it, with decoding off; else while it is on. */
+static void edu_move_to(struct edu *edu, const struct edu_place *place, bool decode_off)
+{
+	struct pci_dev *pdev = edu->pdev, *port = pdev->bus->self;
+	unsigned long flags;
+	u16 command;
+
+	spin_lock_irqsave(&edu->regs_lock, flags);
+	pci_read_config_word(pdev, PCI_COMMAND, &command);
+	if (decode_off)
+		pci_write_config_word(pdev, PCI_COMMAND, command & ~PCI_COMMAND_MEMORY);
+	if (port)
+		pci_write_config_dword(port, PCI_MEMORY_BASE, place->window);
+	pci_write_config_dword(pdev, PCI_BASE_ADDRESS_0, place->address);
+	if (decode_off)
+		pci_write_config_word(pdev, PCI_COMMAND, command);
+	edu->regs = place->regs;
+	spin_unlock_irqrestore(&edu->regs_lock, flags);
+}
+
+static int edu_moves(struct edu *edu, struct edu_place *places, u32 count)
+{
+	struct edu_reader reader = { edu, places };
+	struct task_struct *task;
+	unsigned int other;
+	int ret = 0;
+	u32 i;
+
+	other = cpumask_any_but(cpu_online_mask, raw_smp_processor_id());
+	task = kthread_create(edu_read_both, &reader, "edu_reader");
+	if (IS_ERR(task))
+		return PTR_ERR(task);
+	if (other < nr_cpu_ids)
+		kthread_bind(task, other);
+	wake_up_process(task);
+	for (i = 0; i < count && !ret; i++) {
+		round_trip_fill(edu);
+		edu_dma_start(edu, edu->memory_dma, EDU_BUFFER, EDU_BYTES_MAX, false);
+		edu_move_to(edu, &places[1], i & 1);
+		ret = edu_dma_wait(edu);
+		if (!ret) {
+			edu_dma_start(edu, EDU_BUFFER, edu->memory_dma + PAGE_SIZE, EDU_BYTES_MAX, true);
+			edu_move_to(edu, &places[0], i & 1);
+			ret = edu_dma_wait(edu);
+		}
+		edu->moves += 2;
+		edu->moves_intact += !ret && round_trip_intact(edu) ? 2 : 0;
+	}
+	edu_move_to(edu, &places[0], true);
+	kthread_stop(task);
+	return ret;
+}
+
+static ssize_t move_store(struct device *dev, struct device_attribute *attr, const char *buf,
+			  size_t count)
+{
+	struct edu *edu = dev_get_drvdata(dev);
+	struct pci_dev *pdev = edu->pdev;
+	struct resource away = { .name = "divvy_edu", .flags = IORESOURCE_MEM };
+	resource_size_t size = pci_resource_len(pdev, 0);
+	struct edu_place places[2] = { { .regs = edu->regs } };
+	struct pci_bus *root = pdev->bus;
+	int ret;
+	u32 n;
+
+	ret = kstrtou32(buf, 0, &n);
+	if (ret)
+		return ret;
+	if (n < 1 || n > 1000)
+		return -EINVAL;
+	while (root->parent)
+		root = root->parent;
+	ret = pci_bus_alloc_resource(root, &away, size, size, 0, 0, NULL, NULL);
+	if (ret)
+		return ret;
+	places[1].regs = ioremap(away.start, size);
+	if (!places[1].regs) {
+		ret = -ENOMEM;
+		goto out;
+	}
+	pci_read_config_dword(pdev, PCI_BASE_ADDRESS_0, &places[0].address);
+	places[1].address = away.start;
+	if (pdev->bus->self)
+		pci_read_config_dword(pdev->bus->self, PCI_MEMORY_BASE, &places[0].window);
+	places[1].window = (away.start >> 16 & 0xfff0) | (away.end & 0xfff00000);
+	mutex_lock(&edu->lock);
+	edu->moves = edu->moves_intact = 0;
+	edu->seen_here = edu->seen_absent = edu->seen_wrong = 0;
+	ret = edu_moves(edu, places, n);
+	mutex_unlock(&edu->lock);
+	iounmap(places[1].regs);
+out:
+	release_resource(&away);
+	return ret ?: count;
+}
+
+static ssize_t move_show(struct device *dev, struct device_attribute *attr, char *buf)
+{
+	struct edu *edu = dev_get_drvdata(dev);
+
+	return sysfs_emit(buf, "%u moves, %u intact; reads: %llu answered, %llu absent, %llu wrong\n",
+			  edu->moves, edu->moves_intact, edu->seen_here, edu->seen_absent,
+			  edu->seen_wrong);
+}
+static DEVICE_ATTR_RW(move);
 
 static ssize_t dma_write_store(struct device *dev, struct device_attribute *attr, const char *buf,
 			       size_t count)
@@ -256,7 +435,7 @@ static DEVICE_ATTR_RW(dma_read);
 static struct attribute *edu_attrs[] = {
 	&dev_attr_irqs.attr, &dev_attr_interrupt.attr, &dev_attr_factorial.attr,
 	&dev_attr_raise.attr, &dev_attr_dma_round_trip.attr, &dev_attr_dma_write.attr,
-	&dev_attr_dma_read.attr, NULL,
+	&dev_attr_dma_read.attr, &dev_attr_move.attr, NULL,
 };
 ATTRIBUTE_GROUPS(edu);
 
@@ -270,6 +449,7 @@ static int edu_probe(struct pci_dev *pdev, const struct pci_device_id *id)
 		return -ENOMEM;
 	edu->pdev = pdev;
 	mutex_init(&edu->lock);
+	spin_lock_init(&edu->regs_lock);
 	init_completion(&edu->factorial);
 	init_completion(&edu->dma);
 	init_completion(&edu->test);

@@ -23,11 +23,15 @@ CACHE = os.environ.get("DIVVY_CACHE") or os.path.expanduser("~/.cache/divvy")
 WORK = os.path.join(TOP, "build", "rig")
 BOOT_LIMIT = 150  # seconds; 6 to 8 are usual
 
-FLAVOURS = {
-    # dma-remap: without it the AMD model leaves DMA alone. no_timer_check: the timer test behind an
-    # interrupt-remapped IO-APIC is a race that a busy machine loses (docs/rig.md).
-    "intel": (["-device", "intel-iommu,intremap=on,caching-mode=off"], "intel_iommu=on"),
-    "amd": (["-device", "amd-iommu,intremap=on,dma-remap=on"], "amd_iommu=on no_timer_check"),
+INTEL = (["-device", "intel-iommu,intremap=on,caching-mode=off"], "intel_iommu=on")
+# dma-remap: without it the AMD model leaves DMA alone. no_timer_check: the timer test behind an
+# interrupt-remapped IO-APIC is a race that a busy machine loses (docs/rig.md).
+AMD = (["-device", "amd-iommu,intremap=on,dma-remap=on"], "amd_iommu=on no_timer_check")
+FLAVOURS = {  # of the host: the IOMMU, and the line of its kernel (tests/rig/kernel)
+    "intel": (*INTEL, "6.12"),
+    "amd": (*AMD, "6.12"),
+    "linux6.1": (*INTEL, "6.1"),
+    "linux7": (*INTEL, "7"),
 }
 
 
@@ -55,8 +59,14 @@ def devices(folder):
         ["edu,dma_mask=0x3fffffffff"],
         # Two functions of one slot: one isolation group.
         ["nvme,serial=rig1,drive=d1,addr=0.0,multifunction=on", "edu,dma_mask=0x3fffffffff,addr=0.1"],
+        # Its virtual functions come up at 0000:06:10.0 and on.
+        ["igb,netdev=n1,mac=52:54:00:11:22:44,romfile="],
+        # A 64-bit BAR of 4 GiB, which is a file: only the pages that somebody touched take room.
+        ["ivshmem-plain,memdev=big"],
+        ["edu,dma_mask=0x3fffffffff"],
     ]
-    args = ["-netdev", "user,id=n0,restrict=off"]
+    args = ["-netdev", "user,id=n0,restrict=off", "-netdev", "user,id=n1,restrict=off",
+            "-object", f"memory-backend-file,id=big,size=4G,share=on,mem-path={folder}/big.mem"]
     for i in range(2):
         image = os.path.join(folder, f"nvme{i}.img")
         make_image(image, f"divvy-rig-nvme-{i}")
@@ -85,7 +95,7 @@ class Host:
         os.makedirs(self.folder)
         # Socket paths are limited to 108 bytes, so they do not lie under the checkout.
         self.sockets = tempfile.mkdtemp(prefix="rig-")
-        iommu, words = FLAVOURS[self.flavour]
+        iommu, words, line = FLAVOURS[self.flavour]
         append = f"console=ttyS0 quiet panic=-1 {words} rig.top={TOP} rig.cache={CACHE}"
         share = "local,security_model=none,multidevs=remap"
         args = ["qemu-system-x86_64", "-nodefaults", "-nographic", "-no-reboot", "-M", "q35",
@@ -93,7 +103,7 @@ class Host:
                 "-serial", f"file:{self.folder}/console",
                 "-serial", f"unix:{self.sockets}/agent,server=on,wait=off",
                 "-qmp", f"unix:{self.sockets}/qmp,server=on,wait=off",
-                "-kernel", f"{self.kernel}/vmlinux", "-initrd", f"{WORK}/images/host.img", "-append", append]
+                "-kernel", f"{self.kernel}/vmlinux", "-initrd", f"{WORK}/images/host-{line}.img", "-append", append]
         for tag, path, mode in (("root", "/", ",readonly=on"), ("top", TOP, ",readonly=on"),
                                 ("cache", CACHE, ",readonly=on"), ("work", WORK, "")):
             args += ["-fsdev", f"{share},id={tag},path={path}{mode}",
@@ -213,6 +223,8 @@ class Host:
                 return got[len(words):]
             if got[:1] == ["screendump"]:
                 self._screendump(got[1])
+            if got[:1] == ["inject"]:
+                self._inject(got[1], got[2])
 
     def run(self, job, script, limit, follow=False):
         """Run a shell script in the host as build/rig/JOB; its exit status, 124 when it was too slow."""
@@ -236,21 +248,30 @@ class Host:
         with open(os.path.join(WORK, "shell", "stdout"), encoding="utf-8", errors="replace") as f:
             return f.read()
 
-    def _screendump(self, path):
-        """What the assigned display shows, seen from outside the host: not the guest's own word for it."""
-        path = os.path.join(WORK, os.path.relpath(path, WORK))
+    def _qmp(self, name, arguments):
+        """One command of QEMU's monitor; its answer, or None after saying why there is none."""
         with socket.socket(socket.AF_UNIX) as s:
             s.settimeout(20)
             s.connect(os.path.join(self.sockets, "qmp"))
             f = s.makefile("rw", encoding="utf-8")
             f.readline()
-            for name, arguments in (("qmp_capabilities", {}),
-                                    ("screendump", {"filename": path + ".part", "device": "display0", "head": 0})):
-                f.write(json.dumps({"execute": name, "arguments": arguments}) + "\n")
+            for command in (("qmp_capabilities", {}), (name, arguments)):
+                f.write(json.dumps({"execute": command[0], "arguments": command[1]}) + "\n")
                 f.flush()
                 while "event" in (answer := json.loads(f.readline())):
                     pass
                 if "error" in answer:
-                    say(f"screendump: {answer['error']['desc']}")
-                    return
-        os.rename(path + ".part", path)
+                    say(f"{name}: {answer['error']['desc']}")
+                    return None
+        return answer["return"]
+
+    def _screendump(self, path):
+        """What the assigned display shows, seen from outside the host: not the guest's own word for it."""
+        path = os.path.join(WORK, os.path.relpath(path, WORK))
+        if self._qmp("screendump", {"filename": path + ".part", "device": "display0", "head": 0}) is not None:
+            os.rename(path + ".part", path)
+
+    def _inject(self, device, error):
+        """A PCI Express error of a device, reported to the host by Advanced Error Reporting."""
+        said = self._qmp("human-monitor-command", {"command-line": f"pcie_aer_inject_error {device} {error}"})
+        say(f"injecting {error} into {device}: {(said or '').strip()}")

@@ -5,10 +5,12 @@
 # why not, and is the line the harness shows.
 set -u
 
-# The devices of the host (tests/rig/righost.py): one behind each root port, two functions at 05:00.
+# The devices of the host (tests/rig/righost.py): one behind each root port, two functions at 05:00. IGB's first
+# virtual function is IGB_VF once virtual_function() made it; BIG has a BAR of 4 GiB.
 E1000E=0000:01:00.0 NVME=0000:02:00.0 DISPLAY_CARD=0000:03:00.0 EDU=0000:04:00.0
-PAIR_NVME=0000:05:00.0 PAIR_EDU=0000:05:00.1 ROOT_PORT=0000:00:11.0
-DEVICES="$E1000E $NVME $DISPLAY_CARD $EDU $PAIR_NVME $PAIR_EDU"
+PAIR_NVME=0000:05:00.0 PAIR_EDU=0000:05:00.1 IGB=0000:06:00.0 IGB_VF=0000:06:10.0 BIG=0000:07:00.0
+SECOND_EDU=0000:08:00.0 ROOT_PORT=0000:00:11.0
+DEVICES="$E1000E $NVME $DISPLAY_CARD $EDU $PAIR_NVME $PAIR_EDU $IGB $BIG $SECOND_EDU"
 
 VMM=${RIG_VMM:-$RIG_BUILD/divvy-vmm}
 DIVVY=$RIG_BUILD/divvy
@@ -39,7 +41,8 @@ vfio_stack() {
 	[ ! -e /sys/module/vfio ] || have=stock
 	[ ! -e /sys/module/iommufd ] || have=iommufd
 	[ "$want" != "$have" ] || return 0
-	release $DEVICES
+	no_virtual_function
+release $DEVICES
 	for m in vfio-pci vfio-pci-core vfio_iommu_type1 vfio iommufd; do
 		[ ! -e "/sys/module/${m//-/_}" ] || rmmod "$m" || fail "cannot unload $m"
 	done
@@ -75,6 +78,18 @@ release() { # BDF... - no driver, no override
 	done
 }
 assign() { bind_to vfio-pci "$@"; }
+
+# virtual_function - the network card's first, with the host's driver on the physical one, which must be up to answer it
+virtual_function() {
+	local d=/sys/bus/pci/devices/$IGB
+	modprobe -d "$RIG_KERNEL" igb || fail "no driver igb"
+	bind_to igb $IGB
+	ip link set "$(ls "$d/net")" up
+	echo 0 >"$d/sriov_drivers_autoprobe"
+	echo 1 >"$d/sriov_numvfs" || fail "$IGB has no virtual function"
+	[ -d /sys/bus/pci/devices/$IGB_VF ] || fail "$IGB's virtual function is not $IGB_VF"
+}
+no_virtual_function() { [ "$(cat /sys/bus/pci/devices/$IGB/sriov_numvfs)" = 0 ] || echo 0 >/sys/bus/pci/devices/$IGB/sriov_numvfs; }
 
 # Pages of any process held for DMA right now; /proc/vmstat counts both ways, once CPUs have added up.
 pinned() { cat /proc/sys/vm/stat_refresh 2>/dev/null; awk '/^nr_foll_pin_acquired/ { a = $2 } /^nr_foll_pin_released/ { r = $2 } END { print a - r }' /proc/vmstat; }
@@ -113,13 +128,13 @@ vm_start() {
 }
 
 # vm_boot NAME DO THEN ARGS... - the stock kernel (its ELF image: unpacking a bzImage takes long here) and the rig's guest image; DO and THEN as in rig-init.
-# APPEND adds to the guest's command line, KERNEL replaces the kernel, CPUS is 1: with more, the guest patches its
+# APPEND adds to the guest's command line, KERNEL and INITRD replace what it runs, CPUS is 1: with more, the guest patches its
 # code at boot while another emulated CPU runs it, the race of kvmhold.c within the guest. Cases that are about
 # several vCPUs say so.
 vm_boot() {
 	local name=$1 do=$2 then=$3
 	shift 3
-	vm_start "$name" --kernel "${KERNEL:-$RIG_KERNEL/vmlinux}" --initrd "$RIG_IMAGES/guest.img" \
+	vm_start "$name" --kernel "${KERNEL:-$RIG_KERNEL/vmlinux}" --initrd "${INITRD:-$RIG_GUEST}" \
 		--cmdline "$QUIET ${FASTER:-} rig.do=$do rig.then=$then ${APPEND:-}" --log-level debug --cpus "${CPUS:-1}" --memory "$MEMORY" --serial stdio "$@"
 }
 
@@ -199,6 +214,16 @@ times_of_boot() {
 	note "exec to init: $at s (guest's own clock: $(guest_value 'init ([0-9.]+)') s)"
 }
 
+# times_of_vmm - how long the VMM says that its phases took, in the first life
+times_of_vmm() {
+	local phase ms
+	for phase in open map reset vm place load; do
+		ms=$(sed -nE "s/.*info: time: $phase +([0-9.]+) ms.*/\1/p" "$RIG_JOB/$vm.err" | head -n 1)
+		[ -z "$ms" ] || record "vmm_${phase}_ms" "$ms"
+		[ -z "$ms" ] || note "VMM: $phase $ms ms"
+	done
+}
+
 vm_wait() { # SECONDS - until the VMM ends by itself; its exit status in vm_status
 	local t0=$SECONDS
 	while vm_alive; do
@@ -239,44 +264,85 @@ refused() {
 	[ "$before" = "$after" ] || { diff <(echo "$before") <(echo "$after"); fail "'$*' changed the machine"; }
 }
 
+# inject ID ERROR - have QEMU's device ID (tests/rig/righost.py) report an error of PCI Express
+inject() { echo "inject $1 $2" >/dev/ttyS1; }
+
 # ---- what a guest's use of each device must have shown ------------------------------------------
 
+# check_edu [COUNT [msi|intx]] - so many of them, used by their interrupt of that kind
 check_edu() {
+	local count=${1:-1} kind=${2:-msi} n
 	expect '1234:11e8 .*driver divvy_edu'
-	expect 'edu factorial 3628800'
-	expect 'edu dma ok 2048'
-	expect 'edu raise 100 100 '
-	expect 'edu interrupts msi '
-	[ "$(guest_value 'edu interrupts msi ([0-9]+)')" -ge 103 ] || fail "edu: fewer interrupts than were raised"
-	record edu_raise_to_handler_us "$(($(guest_value 'edu raise 100 100 ([0-9]+)') / 1000))"
-	note "edu: 10! by the device, 100 of 100 MSI, DMA both ways through the DMA API"
+	for fact in 'edu factorial 3628800' 'edu dma ok 2048' 'edu raise 100 100 ' "edu interrupts $kind [0-9]"; do
+		n=$(grep -cE "rig: $fact" "$RIG_JOB/$vm.console")
+		[ "$n" -ge "$count" ] || fail "$vm: the guest said '$fact' $n times, not $count"
+	done
+	for n in $(sed -nE "s/.*rig: edu interrupts $kind ([0-9]+).*/\1/p" "$RIG_JOB/$vm.console"); do
+		[ "$n" -ge 103 ] || fail "edu: fewer interrupts ($n) than were raised"
+	done
+	[ "$kind" != msi ] || record edu_raise_to_handler_us "$(($(guest_value 'edu raise 100 100 ([0-9]+)') / 1000))"
+	note "edu: $count used: 10! by the device, 100 of 100 interrupts ($kind), DMA both ways through the DMA API"
 }
+
+check_edu_move() {
+	local seen
+	expect 'edu_move 24 moves, 24 intact; reads: [1-9][0-9]* answered, [1-9][0-9]* absent, 0 wrong'
+	seen=$(guest_value 'edu_move (.*)')
+	no_faults
+	note "edu: registers moved during transfers: $seen"
+}
+
+# Nothing that the guest did made a device reach for what is not its own.
+no_faults() { ! dmesg | grep -E 'DMAR: \[DMA|IO_PAGE_FAULT' || fail "the IOMMU of the host reports a fault"; }
 
 check_e1000e() {
-	local counts
 	expect '8086:10d3 .*driver e1000e'
-	expect 'e1000e ping 3 packets transmitted, 3'
-	expect 'e1000e interrupts msix '
-	counts=$(guest_value 'e1000e interrupts msix ([0-9 ]+)')
-	more_than_zero "$counts" || fail "e1000e: no MSI-X vector counted anything ($counts)"
-	note "e1000e: ping 3 of 3, MSI-X vectors counted $counts"
+	check_wire e1000e "${1:-msix}"
+}
+check_igbvf() {
+	expect '8086:10ca .*driver igbvf'
+	check_wire igbvf msix
+}
+check_wire() { # NAME KIND
+	local counts
+	expect "$1 ping 3 packets transmitted, 3"
+	expect "$1 interrupts $2 "
+	counts=$(guest_value "$1 interrupts $2 ([0-9 ]+)")
+	more_than_zero "$counts" || fail "$1: no interrupt ($2) counted anything ($counts)"
+	note "$1: ping 3 of 3, interrupts ($2) counted $counts"
 }
 
-# check_nvme TOKEN - also against the disk's image, read from outside the guest
+# check_nvme TOKEN [0|1 [KIND]] - the host's first or second disk, also against its image, read from outside the guest
 check_nvme() {
-	local image=$RIG_DISKS/nvme0.img counts sum
+	local n=${2:-0} kind=${3:-msix} image counts sum
+	image=$RIG_DISKS/nvme$n.img
 	expect '1b36:0010 .*driver nvme'
-	expect 'nvme serial rig0 magic divvy-rig-nvme-0'
+	expect "nvme rig$n magic divvy-rig-nvme-$n"
 	sum=$(dd if="$image" bs=1M skip=1 count=8 status=none | md5sum | cut -c1-32)
-	[ "$(guest_value 'nvme md5 ([0-9a-f]+)')" = "$sum" ] || fail "nvme: the guest read other bytes than the image has ($sum)"
-	expect "nvme read back written by guest $1"
+	[ "$(guest_value "nvme rig$n md5 ([0-9a-f]+)")" = "$sum" ] || fail "nvme: the guest read other bytes than the image has ($sum)"
+	expect "nvme rig$n read back written by guest $1"
 	dd if="$image" bs=512 skip=8 count=1 status=none | grep -q "written by guest $1" || fail "nvme: what the guest wrote is not in the image"
 	cmp -s <(dd if="$image" bs=64k skip=16 count=4 status=none) <(dd if="$image" bs=64k skip=8 count=4 status=none) ||
 		fail "nvme: the 256 KiB that the guest copied differ in the image"
-	counts=$(guest_value 'nvme interrupts msix ([0-9 ]+)')
-	more_than_zero "$counts" || fail "nvme: no MSI-X vector counted anything ($counts)"
-	record nvme_read_8mib_s "$(guest_value 'nvme read 8 MiB in ([0-9.]+)')"
-	note "nvme: 8 MiB read and 256 KiB written, equal in the image; MSI-X vectors counted $counts"
+	counts=$(guest_value "nvme rig$n interrupts $kind ([0-9 ]+)")
+	more_than_zero "$counts" || fail "nvme: no interrupt ($kind) counted anything ($counts)"
+	record nvme_read_8mib_s "$(guest_value "nvme rig$n read 8 MiB in ([0-9.]+)")"
+	note "nvme rig$n: 8 MiB read and 256 KiB written, equal in the image; interrupts ($kind) counted $counts"
+}
+
+# check_big TOKEN - the BAR of 4 GiB: where the guest has it, both its ends, and that its use does not leave the guest
+check_big() {
+	local at exits big=$RIG_DISKS/big.mem end=$((4 * 1024 * 1024 * 1024))
+	at=$(guest_value 'big at (0x[0-9a-f]+) to ')
+	[ -n "$at" ] && [ $((at)) -ge $end ] && [ $((at % (1024 * 1024 * 1024))) -eq 0 ] ||
+		fail "the large BAR is at '$at', not above RAM at a multiple of 1 GiB"
+	expect "big 4096 MiB first $1 last $1 read 1000000 in [0-9.]+ ns each\$"
+	dd if="$big" bs=32 count=1 status=none | grep -qa "^$1" || fail "what the guest wrote at the BAR's start is not in the device"
+	dd if="$big" bs=32 skip=$((end / 32 - 1)) status=none | grep -qa "^$1" || fail "what the guest wrote at the BAR's end is not in the device"
+	exits=$(sed -n 's/.*exits: \([0-9]*\) mmio.*/\1/p' "$RIG_JOB/$vm.err" | head -n 1)
+	[ "${exits:-1000000}" -lt 100000 ] || fail "$exits exits for MMIO: a million reads of the BAR left the guest"
+	record bar_read_ns "$(guest_value 'big .* in ([0-9.]+) ns each')"
+	note "4 GiB BAR at $at: both ends written and read, $(guest_value 'big .* in ([0-9.]+) ns each') ns a read; the guest made $exits MMIO exits in all"
 }
 
 # check_display FILE - while the guest waits with its picture on: the screen as seen from outside the host
@@ -304,5 +370,6 @@ all_unpinned() {
 }
 
 trap 'exit 143' TERM
+no_virtual_function
 [ "$RIG_VARIANT" = once ] || vfio_stack "$RIG_VARIANT"
 release $DEVICES

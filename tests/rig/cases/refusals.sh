@@ -3,7 +3,7 @@
 # Case: bad input: one clear line, an exit status, and the machine as it was
 # fast: type1
 # limit: 240
-K=$RIG_KERNEL/vmlinuz I=$RIG_IMAGES/guest.img
+K=$RIG_KERNEL/vmlinuz I=$RIG_GUEST
 run() { echo "$VMM --kernel $K --initrd $I --serial none"; }
 head -c 100000 "$K" >/tmp/truncated
 head -c 200000 /dev/zero >/tmp/zeros
@@ -32,7 +32,8 @@ refused 1 "BLOCKER.*bridge" "$DIVVY" precheck $ROOT_PORT
 # A user with too little memory to lock. What the user runs lies where every user can read.
 assign $EDU
 chmod 666 /dev/kvm /dev/vfio/vfio "/dev/vfio/$(group_of $EDU)"
-cp "$VMM" "$K" "$I" /tmp/
+cp "$VMM" "$K" /tmp/
+cp "$I" /tmp/guest.img
 chmod 755 /tmp /tmp/divvy-vmm
 chmod 644 /tmp/vmlinuz /tmp/guest.img
 refused 1 memlock-too-small prlimit --memlock=65536:65536 setpriv --reuid 65534 --regid 65534 --clear-groups --bounding-set=-all --inh-caps=-all \
