@@ -11,7 +11,7 @@ Q := $(if $(V),,@)
 show = $(if $(V),,@printf '  %-7s %s\n' $(1) $@)
 
 LIBS := base iommu vfio vgpu-sched mdev hypervisor-glue instances
-PACKAGES := libsystemd libpci liburcu-memb liburcu-cds jansson liburing libseccomp libcap-ng
+PACKAGES := libsystemd libpci liburcu-memb liburcu-cds jansson liburing libseccomp libcap-ng libcyaml yaml-0.1
 comma := ,
 SANITIZERS := $(if $(SAN)$(FUZZ),-fsanitize=address$(comma)undefined -fno-omit-frame-pointer -fno-sanitize-recover=undefined)
 CFLAGS_ALL := -std=gnu11 -O2 -g -I. -D_GNU_SOURCE -D_FILE_OFFSET_BITS=64 -DDIVVY_VERSION='"$(VERSION)"' \
@@ -21,7 +21,8 @@ CFLAGS_ALL := -std=gnu11 -O2 -g -I. -D_GNU_SOURCE -D_FILE_OFFSET_BITS=64 -DDIVVY
 	-Wno-unused-parameter -Wno-missing-field-initializers \
 	$(SANITIZERS) $(if $(FUZZ),-fsanitize=fuzzer-no-link) \
 	$(shell pkg-config --cflags $(PACKAGES)) $(CFLAGS)
-LDLIBS_ALL := $(shell pkg-config --libs $(PACKAGES)) -pthread
+# A program gets only the libraries it calls: the VMM needs none of the simulator's.
+LDLIBS_ALL := -Wl,--as-needed $(shell pkg-config --libs $(PACKAGES)) -lm -pthread
 
 # main.c is a program; every other .c of a folder and of its folders goes into its library.
 srcs = $(filter-out $(1)/main.c,$(wildcard $(1)/*.c $(1)/*/*.c))

@@ -42,6 +42,8 @@ int cli_size(const char *text, uint64_t *size);
 int cli_precheck(const struct cli_options *options, const struct pci_address *address);
 int cli_bind(const struct cli_options *options, const struct pci_address *address);
 int cli_unbind(const struct cli_options *options, const struct pci_address *address);
+/* cli_sim() - `divvy sim`: @argv[0] is the verb, options of its own follow. Returns the exit status. */
+int cli_sim(int argc, char **argv, FILE *out);
 int cli_list(const struct cli_options *options, bool only_gpus);
 
 #endif

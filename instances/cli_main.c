@@ -15,6 +15,7 @@ static const char usage_text[] =
 	"       divvy bind BDF [--timeout MS]         give its isolation group to vfio-pci\n"
 	"       divvy unbind BDF [--timeout MS]       give the group back to its drivers\n"
 	"       divvy list gpus|devices               what is there, and what could be assigned\n"
+	"       divvy sim SCENARIO ...                the vGPU scheduler on a made-up GPU (divvy sim --help)\n"
 	"\n"
 	"  BDF          address of a PCI function: 0000:01:00.0, or 01:00.0\n"
 	"  --json       print JSON\n"
@@ -156,8 +157,11 @@ int cli_main(int argc, char **argv, FILE *out)
 {
 	struct cli_options options = { .root = "", .out = out };
 	struct pci_address address;
-	int status = parse_options(argc, argv, &options);
+	int status;
 
+	if (argc > 1 && !strcmp(argv[1], "sim"))
+		return cli_sim(argc - 1, argv + 1, out);
+	status = parse_options(argc, argv, &options);
 	if (status >= 0)
 		return status;
 	argc -= optind;

@@ -24,6 +24,8 @@
 #ifndef VGPU_SCHED_VGPU_SCHED_H
 #define VGPU_SCHED_VGPU_SCHED_H
 
+#include <stdio.h>
+
 #include "base/base.h"
 
 #define SCHED_NEVER	    UINT64_MAX /* a time that does not come by itself */
@@ -322,5 +324,33 @@ int sched_vgpu_stats(struct sched_gpu *gpu, uint64_t now_ns, unsigned vgpu,
  * whole turn of the counter; sched_complete() does not believe it.
  */
 uint64_t sched_ticks(uint64_t begin, uint64_t end, unsigned valid_bits);
+
+/* ---- the simulator (docs/simulator.md) ------------------------------------------------------- */
+
+struct sim_options {
+	const char *scenario; /* path of a YAML file */
+	/*
+	 * Who decides, separated by commas: "as-written", a policy's name (every vGPU gets it), a model's
+	 * name. NULL: as written. More than one are compared.
+	 */
+	const char *policies;
+	uint64_t seed, duration_ns; /* instead of the file's; 0: as there */
+	bool json_only;		    /* JSON on @out instead of tables */
+	const char *json, *csv, *plot,
+		*timeline; /* files to write; NULL: none. The timeline is of the first run. */
+};
+/* What `divvy sim --compare` compares when nothing is said. */
+#define SIM_COMPARE_ALL                                                                        \
+	"as-written,best_effort,reference-fifo,reference-nvidia-best-effort,reference-nvidia-" \
+	"equal,reference-nvidia-fixed,reference-gvtg,reference-xen-credit"
+
+/*
+ * sim_command() - run a scenario under each of the policies, print what came of it on @out, write
+ * the files. Nothing runs when anything is wrong with the scenario. One line on how fast it went is logged.
+ *
+ * Returns 0 or -errno: "scenario-unreadable", "bad-scenario" (file, line, key), "bad-trace",
+ * "scenario-too-long", "bad-value" (an unknown policy, a plot's ending), "no-gnuplot", "output".
+ */
+int sim_command(const struct sim_options *options, FILE *out, struct error *e);
 
 #endif
