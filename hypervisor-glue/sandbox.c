@@ -17,6 +17,7 @@
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
+#include <systemd/sd-id128.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -66,10 +67,12 @@ static int threads_check(struct error *e)
 /* What libraries open when they are first used. */
 static void libraries_prepare(void)
 {
+	sd_id128_t boot;
 	void *frame;
 
-	tzset();	      /* gmtime_r(3), of the clock: /etc/localtime */
-	backtrace(&frame, 1); /* pthread_cancel(3), of the serial port: libgcc_s.so.1 */
+	(void)sd_id128_get_boot(&boot); /* timers of sd-event: /proc/sys/kernel/random/boot_id */
+	tzset();			/* gmtime_r(3), of the clock: /etc/localtime */
+	backtrace(&frame, 1);		/* pthread_cancel(3), of the serial port: libgcc_s.so.1 */
 	/* A second arena, trimmed: /proc/sys/vm/overcommit_memory. */
 	mallopt(M_ARENA_MAX, 1);
 }
@@ -132,6 +135,8 @@ void sandbox_thread(const char *kind)
 
 int sandbox_close(const struct sandbox_options *options, struct error *e)
 {
+	unsigned roles =
+		(options->control ? ROLE_CONTROL : 0) | (options->hotplug ? ROLE_HOTPLUG : 0);
 	int err = threads_check(e);
 
 	if (err)
@@ -139,7 +144,7 @@ int sandbox_close(const struct sandbox_options *options, struct error *e)
 	libraries_prepare();
 	err = limits_set(options->locked, e);
 	if (!err && !SANDBOX_SANITIZED)
-		err = sandbox_filters_make(e);
+		err = sandbox_filters_make(roles, e);
 	if (!err)
 		err = capabilities_bound(e);
 	if (!err && options->jail.wanted)

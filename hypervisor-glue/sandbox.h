@@ -25,14 +25,16 @@
 #define SANDBOX_SANITIZED 0
 #endif
 
-/* A path that stays reachable, with everything beneath it; Landlock lets these through. */
+/* A path that stays reachable, with everything beneath it. One that is not there is left out. */
 struct sandbox_path {
 	const char *path;
-	bool write; /* and device ioctls; else it is only read */
+	bool write;  /* contents, and device ioctls; else it is only read */
+	bool remove; /* names in it, and nothing else */
 };
 
 struct sandbox_options {
 	struct machine_jail jail;
+	bool control, hotplug;		  /* what the first thread does beside waiting */
 	uint64_t locked;		  /* bytes that may have to be locked for DMA later */
 	const struct sandbox_path *paths; /* NULL: none */
 	unsigned path_count;
@@ -70,8 +72,12 @@ enum sandbox_kind {
 	KIND_USER = 1 << 9, /* reader of a vfio-user connection */
 };
 #define SANDBOX_KINDS 10
+/* What the first thread does besides, when an option asks for it. */
+#define ROLE_CONTROL (1 << SANDBOX_KINDS)
+#define ROLE_HOTPLUG (2 << SANDBOX_KINDS)
 /* Begun by the first thread after its own filter, which therefore holds theirs. */
-#define KINDS_BELOW_MAIN (KIND_VCPU | KIND_SERIAL | KIND_RCU)
+#define KINDS_BELOW_MAIN    (KIND_VCPU | KIND_SERIAL | KIND_RCU)
+#define KINDS_BELOW_HOTPLUG (KIND_BLK | KIND_USER)
 extern const char *const sandbox_kind_names[SANDBOX_KINDS];
 
 /* One entry of the table: @syscall is allowed to @kinds when (argument & mask) == value. */
@@ -90,8 +96,11 @@ struct sandbox_rule {
 extern const struct sandbox_rule sandbox_rules[];
 extern const unsigned sandbox_rule_count;
 
-/* sandbox_filters_make() - compile the table. sandbox_filter_load() - put a kind's on this thread. */
-int sandbox_filters_make(struct error *e);
+/*
+ * sandbox_filters_make() - compile the table; @roles are those of the first thread.
+ * sandbox_filter_load() - put a kind's on this thread.
+ */
+int sandbox_filters_make(unsigned roles, struct error *e);
 int sandbox_filter_load(const char *kind);
 /* sandbox_thread() - the threads' hook: the filter of @kind, or the process ends with a message. */
 void sandbox_thread(const char *kind);

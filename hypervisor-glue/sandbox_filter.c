@@ -147,14 +147,15 @@ static int program_take(scmp_filter_ctx filter, struct sock_fprog *program)
 	return seccomp_export_bpf_mem(filter, program->filter, &size);
 }
 
-static int program_make(unsigned index)
+static int program_make(unsigned index, unsigned roles)
 {
 	scmp_filter_ctx filter = seccomp_init(SCMP_ACT_TRAP);
 	unsigned kinds = 1u << index;
 	int err = filter ? 0 : -ENOMEM;
 
 	if (kinds == KIND_MAIN)
-		kinds |= KINDS_BELOW_MAIN;
+		kinds |=
+			KINDS_BELOW_MAIN | roles | (roles & ROLE_HOTPLUG ? KINDS_BELOW_HOTPLUG : 0);
 	if (!err)
 		err = seccomp_attr_set(filter, SCMP_FLTATR_ACT_BADARCH, SCMP_ACT_KILL_PROCESS);
 	for (unsigned i = 0; i < sandbox_rule_count && !err; i++)
@@ -166,7 +167,7 @@ static int program_make(unsigned index)
 	return err;
 }
 
-int sandbox_filters_make(struct error *e)
+int sandbox_filters_make(unsigned roles, struct error *e)
 {
 	const uint32_t action = SECCOMP_RET_TRAP;
 	int err = 0;
@@ -177,7 +178,7 @@ int sandbox_filters_make(struct error *e)
 				 "sandbox: this kernel does not filter system calls: %s",
 				 strerror(errno));
 	for (unsigned i = 0; i < SANDBOX_KINDS && !err; i++)
-		err = program_make(i);
+		err = program_make(i, roles);
 	if (!err)
 		err = names_load();
 	if (!err)

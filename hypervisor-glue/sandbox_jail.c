@@ -8,6 +8,7 @@
  * nobody outside sees. Descriptors keep working: a tap stays in the namespace it was opened in.
  */
 #include <errno.h>
+#include <fcntl.h>
 #include <grp.h>
 #include <sched.h>
 #include <stdio.h>
@@ -28,37 +29,47 @@ static int failed(struct error *e, const char *step)
 			 "jail: %s: %s", step, strerror(errno));
 }
 
-/* @path beneath the new root, its folders made on the way. */
-static int folders_make(const char *path, char *target, size_t size, struct error *e)
+/* @target, a path beneath the new root, with the folders on the way; a folder or a file like @mode. */
+static int target_make(char *target, mode_t mode, struct error *e)
 {
-	int n = snprintf(target, size, MOUNT_POINT "%s", path);
+	int fd;
 
-	if (n < 0 || (size_t)n >= size)
-		return error_set(e, ENAMETOOLONG, "jail", NULL, "jail: %s: too long", path);
-	for (char *slash = target + strlen(MOUNT_POINT) + 1; slash && *slash;) {
-		slash = strchr(slash, '/');
-		if (slash)
-			*slash = '\0';
+	for (char *slash = strchr(target + strlen(MOUNT_POINT) + 1, '/'); slash;
+	     slash = strchr(slash + 1, '/')) {
+		*slash = '\0';
 		if (mkdir(target, 0755) < 0 && errno != EEXIST)
 			return failed(e, target);
-		if (slash)
-			*slash++ = '/';
+		*slash = '/';
 	}
+	if (S_ISDIR(mode))
+		return mkdir(target, 0755) < 0 && errno != EEXIST ? failed(e, target) : 0;
+	fd = open(target, O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
+	if (fd < 0)
+		return failed(e, target);
+	fd_close(&fd);
 	return 0;
 }
 
+/* A name that is only to be removed is reached by a descriptor of its folder. */
 static int path_bring(const struct sandbox_path *path, struct error *e)
 {
-	char target[256];
-	int err = folders_make(path->path, target, sizeof(target), e);
+	const unsigned long readonly = MS_REMOUNT | MS_BIND | MS_RDONLY | MS_NOSUID | MS_NOEXEC;
+	char target[4096];
+	struct stat st;
+	int n, err;
 
+	if (path->remove || (stat(path->path, &st) < 0 && errno == ENOENT))
+		return 0;
+	n = snprintf(target, sizeof(target), MOUNT_POINT "%s", path->path);
+	if (path->path[0] != '/' || n < 0 || (size_t)n >= sizeof(target))
+		return error_set(e, EINVAL, "jail", NULL, "jail: %s: not an absolute path",
+				 path->path);
+	err = target_make(target, st.st_mode, e);
 	if (err)
 		return err;
-	if (mount(path->path, target, NULL, MS_BIND | MS_REC, NULL) < 0)
+	if (mount(path->path, target, NULL, MS_BIND, NULL) < 0)
 		return failed(e, path->path);
-	if (!path->write &&
-	    mount(NULL, target, NULL,
-		  MS_REMOUNT | MS_BIND | MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOEXEC, NULL) < 0)
+	if (!path->write && mount(NULL, target, NULL, readonly, NULL) < 0)
 		return failed(e, path->path);
 	return 0;
 }

@@ -9,6 +9,7 @@
 #include <fcntl.h>
 #include <linux/landlock.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -24,21 +25,39 @@ static const uint64_t rights_by_abi[] = {
 #define ABI_NET	  4
 #define ABI_SCOPE 6
 
-#define RIGHTS_READ  (LANDLOCK_ACCESS_FS_READ_FILE | LANDLOCK_ACCESS_FS_READ_DIR)
-#define RIGHTS_WRITE (RIGHTS_READ | LANDLOCK_ACCESS_FS_WRITE_FILE | LANDLOCK_ACCESS_FS_IOCTL_DEV)
+#define RIGHTS_READ   (LANDLOCK_ACCESS_FS_READ_FILE | LANDLOCK_ACCESS_FS_READ_DIR)
+#define RIGHTS_WRITE  (RIGHTS_READ | LANDLOCK_ACCESS_FS_WRITE_FILE | LANDLOCK_ACCESS_FS_IOCTL_DEV)
+#define RIGHTS_REMOVE LANDLOCK_ACCESS_FS_REMOVE_FILE
+/* What a rule for something else than a folder may name. */
+#define RIGHTS_FILE (RIGHTS_WRITE & ~(uint64_t)LANDLOCK_ACCESS_FS_READ_DIR)
+
+static uint64_t rights_of(const struct sandbox_path *path, mode_t mode)
+{
+	uint64_t rights = path->remove ? RIGHTS_REMOVE : path->write ? RIGHTS_WRITE : RIGHTS_READ;
+
+	return S_ISDIR(mode) ? rights : rights & RIGHTS_FILE;
+}
 
 static int path_add(int ruleset, const struct sandbox_path *path, uint64_t handled, struct error *e)
 {
+	struct landlock_path_beneath_attr beneath;
 	int fd = open(path->path, O_PATH | O_CLOEXEC), err = 0;
-	const struct landlock_path_beneath_attr beneath = {
-		.allowed_access = (path->write ? RIGHTS_WRITE : RIGHTS_READ) & handled,
+	struct stat st;
+
+	if (fd < 0 && errno == ENOENT)
+		return 0;
+	if (fd < 0 || fstat(fd, &st) < 0)
+		goto fail;
+	beneath = (struct landlock_path_beneath_attr){
+		.allowed_access = rights_of(path, st.st_mode) & handled,
 		.parent_fd = fd,
 	};
-
-	if (fd < 0 ||
-	    syscall(SYS_landlock_add_rule, ruleset, LANDLOCK_RULE_PATH_BENEATH, &beneath, 0))
-		err = error_set(e, errno, "sandbox", NULL, "sandbox: %s cannot stay reachable: %s",
-				path->path, strerror(errno));
+	if (!syscall(SYS_landlock_add_rule, ruleset, LANDLOCK_RULE_PATH_BENEATH, &beneath, 0))
+		goto out;
+fail:
+	err = error_set(e, errno, "sandbox", NULL, "sandbox: %s cannot stay reachable: %s",
+			path->path, strerror(errno));
+out:
 	fd_close(&fd);
 	return err;
 }

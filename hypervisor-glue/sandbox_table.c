@@ -6,6 +6,7 @@
  * The filters of vCPUs, the serial port's writer and liburcu's thread stand below the first thread's,
  * so that KIND_MAIN need not be named where one of those is.
  */
+#include <linux/fs.h>
 #include <linux/iommufd.h>
 #include <linux/if_tun.h>
 #include <linux/io_uring.h>
@@ -19,6 +20,7 @@
 #include <signal.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/ioctl.h>
 
@@ -190,6 +192,56 @@ const struct sandbox_rule sandbox_rules[] = {
 	{ DEVICES, SYS_sendmsg },
 	{ DEVICES, SYS_recvmsg },
 	{ KIND_VCPU | KIND_USER, SYS_shutdown },
+
+	/* -- the control socket (--control): libmicrohttpd in the first thread's loop -- */
+
+	{ ROLE_CONTROL, SYS_accept4 },
+	/* who speaks: SO_PEERCRED */
+	{ ROLE_CONTROL, SYS_getsockopt },
+	{ ROLE_CONTROL, SYS_fcntl, EQUALS(1, F_GETFL) },
+	{ ROLE_CONTROL, SYS_fcntl, EQUALS(1, F_SETFL) },
+	{ ROLE_CONTROL, SYS_fcntl, EQUALS(1, F_GETFD) },
+	{ ROLE_CONTROL, SYS_fcntl, EQUALS(1, F_SETFD) },
+	{ ROLE_CONTROL, SYS_recvfrom },
+	{ ROLE_CONTROL, SYS_sendto },
+	/* its name goes with it; Landlock says where */
+	{ ROLE_CONTROL, SYS_unlinkat },
+	/* a guest that is paused sees no lost time: vm_pause.c */
+	IOCTL(KIND_VCPU, KVM_KVMCLOCK_CTRL),
+
+	/* -- devices that are added while the guest runs (--hotplug-ports); Landlock says which paths -- */
+
+	{ ROLE_HOTPLUG, SYS_openat },
+	{ ROLE_HOTPLUG, SYS_access },
+	{ ROLE_HOTPLUG, SYS_faccessat2 },
+	{ ROLE_HOTPLUG, SYS_readlink },
+	{ ROLE_HOTPLUG, SYS_readlinkat },
+	{ ROLE_HOTPLUG, SYS_getdents64 },
+	{ ROLE_HOTPLUG, SYS_fcntl, EQUALS(1, F_GETFL) }, /* fdopendir(3) */
+	/* kernel devices and their address space: vfio/device_open.c, iommu/ */
+	IOCTL(ROLE_HOTPLUG, VFIO_GET_API_VERSION),
+	IOCTL(ROLE_HOTPLUG, VFIO_CHECK_EXTENSION),
+	IOCTL(ROLE_HOTPLUG, VFIO_SET_IOMMU),
+	IOCTL(ROLE_HOTPLUG, VFIO_IOMMU_GET_INFO),
+	IOCTL(ROLE_HOTPLUG, VFIO_GROUP_GET_STATUS),
+	IOCTL(ROLE_HOTPLUG, VFIO_GROUP_SET_CONTAINER),
+	IOCTL(ROLE_HOTPLUG, VFIO_GROUP_GET_DEVICE_FD),
+	IOCTL(ROLE_HOTPLUG, VFIO_DEVICE_GET_INFO),
+	IOCTL(ROLE_HOTPLUG, VFIO_DEVICE_GET_REGION_INFO),
+	IOCTL(ROLE_HOTPLUG, VFIO_DEVICE_GET_IRQ_INFO),
+	IOCTL(ROLE_HOTPLUG, VFIO_DEVICE_BIND_IOMMUFD),
+	IOCTL(ROLE_HOTPLUG, VFIO_DEVICE_ATTACH_IOMMUFD_PT),
+	IOCTL(ROLE_HOTPLUG, IOMMU_IOAS_ALLOC),
+	IOCTL(ROLE_HOTPLUG, IOMMU_IOAS_IOVA_RANGES),
+	/* disks: their size, their lock; no ring, which could not be made narrow for sure */
+	IOCTL(ROLE_HOTPLUG, BLKGETSIZE64),
+	{ ROLE_HOTPLUG, SYS_fcntl, EQUALS(1, F_OFD_SETLK) },
+	{ ROLE_HOTPLUG, SYS_io_uring_setup, REFUSED(EPERM) },
+	/* vfio-user servers */
+	{ ROLE_HOTPLUG, SYS_socket, EQUALS(0, AF_UNIX) },
+	{ ROLE_HOTPLUG, SYS_connect },
+	{ ROLE_HOTPLUG, SYS_setsockopt },
+	{ ROLE_HOTPLUG, SYS_fstatfs },
 
 	/* -- virtio workers -- */
 
