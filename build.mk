@@ -105,6 +105,8 @@ install: $(PROGRAMS)
 	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/share/doc/divvy
 	install -m 755 $(PROGRAMS) $(DESTDIR)$(PREFIX)/bin
 	install -m 644 README.md LICENSE $(wildcard docs/*.md) $(DESTDIR)$(PREFIX)/share/doc/divvy
+	install -d $(DESTDIR)$(PREFIX)/share/divvy/scenarios
+	install -m 644 $(wildcard vgpu-sched/scenarios/*.yaml) $(DESTDIR)$(PREFIX)/share/divvy/scenarios
 
 # On Debian 13 and later the packages go onto the machine itself; in the host root they are there.
 deps:

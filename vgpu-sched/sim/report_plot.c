@@ -71,10 +71,11 @@ static void script(FILE *to, const char *path, const char *terminal,
 
 		shares_data(to, scenario, &runs[i], shown);
 		fprintf(to,
-			"set title \"%s: share of the GPU\" noenhanced\nset xlabel 'seconds'\nset ylabel 'per cent'\n"
+			"set title \"%s: share of the GPU\" noenhanced\nset xlabel 'seconds' offset 0,0.7\nset ylabel 'per cent'\n"
 			"unset logscale y\nset yrange [0:*]\nset xtics norotate\nset key %s\nplot ",
 			runs[i].policy,
-			shown > 8 ? "off" : "default bmargin center horizontal noenhanced");
+			shown > 8 ? "off"
+				  : "default bmargin center horizontal noenhanced offset 0,-0.7");
 		for (unsigned v = 0; v < shown; v++) {
 			fprintf(to, "%s$shares index %u with lines lw 1.5 title \"", v ? ", " : "",
 				v);
@@ -83,7 +84,7 @@ static void script(FILE *to, const char *path, const char *terminal,
 		}
 		fprintf(to,
 			"\nset title \"%s: from submitted to done\" noenhanced\nunset xlabel\nset ylabel 'milliseconds'\n"
-			"set logscale y\nset yrange [*:*]\nset xtics rotate by -40 noenhanced\nset key default inside top left\n"
+			"set logscale y\nset yrange [0.1:*]\nset xtics rotate by -40 noenhanced\nset key default inside top left\n"
 			"set style data histograms\nset style fill solid 0.8\n"
 			"plot $times using 2:xtic(1) title 'p50', '' using 3 title 'p99', '' using 4 title 'p99.9'\n",
 			runs[i].policy);
