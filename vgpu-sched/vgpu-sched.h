@@ -147,10 +147,14 @@ struct sched_vgpu_config {
 	 */
 	uint64_t identity;
 	enum sched_policy policy;
-	uint32_t weight;	/* WEIGHTED, BURST above its baseline: 1 to SCHED_WEIGHT_MAX; 100 */
-	uint32_t share_ppm;	/* FIXED_SHARE: the share; BURST: the baseline; 1 to SCHED_PPM */
-	uint32_t elastic_ppm;	/* FIXED_SHARE: how much more while others leave it; 0: nothing */
-	uint64_t credit_max_ns; /* BURST: most that is saved up, in time of the engine */
+	uint32_t weight;      /* WEIGHTED, BURST above its baseline: 1 to SCHED_WEIGHT_MAX; 100 */
+	uint32_t share_ppm;   /* FIXED_SHARE: the share; BURST: the baseline; 1 to SCHED_PPM */
+	uint32_t elastic_ppm; /* FIXED_SHARE: how much more while others leave it; 0: nothing */
+	/*
+	 * BURST: most that is saved up, in time of the engine; never less than what the baseline
+	 * earns in one period, or waiting for a neighbour's job would cost some of it.
+	 */
+	uint64_t credit_max_ns;
 	uint64_t surplus_max_ns; /* BURST: how far below nothing it may go ("unlimited"); 0 */
 };
 

@@ -69,7 +69,7 @@ enum world_event_kind {
 };
 
 struct world_event {
-	uint64_t at_ns, ns, charged_ns, begin_ns;
+	uint64_t at_ns, ns, charged_ns, begin_ns, granted_ns;
 	uint32_t vgpu;
 	enum world_event_kind kind;
 };
@@ -85,7 +85,8 @@ struct world_vgpu {
 	struct world_load load;
 	uint64_t backlogged_since_ns; /* of its work, with any grant out not counted */
 	uint64_t head_since_ns;
-	uint64_t used_ns, longest_ns, grants, waited_max_ns;
+	uint64_t used_ns, grants, waited_max_ns;
+	uint64_t longest_ns; /* charged or about to be: L */
 	uint64_t submit_at[16];
 	unsigned submit_count;
 	uint64_t queued;
@@ -102,8 +103,8 @@ struct world {
 	bool engine_busy;
 	uint64_t busy_ns, lost_ns; /* idle though somebody had work that waited */
 	struct world_event *events;
-	size_t events_count, events_room;
-	uint64_t hash; /* over all decisions */
+	size_t events_count, events_room, events_max; /* stops the world; 0: no limit */
+	uint64_t hash;				      /* over all decisions */
 	/* Called after each decision; may change the world. */
 	void (*hook)(struct world *world, void *arg);
 	void *hook_arg;
@@ -236,6 +237,7 @@ static inline void world_end_job(struct world *w, unsigned index)
 	v->longest_ns = MAX(v->longest_ns, charge.used_ns + charge.surcharge_ns);
 	world_note(w, (struct world_event){ .at_ns = w->now_ns,
 					    .begin_ns = job.began_ns,
+					    .granted_ns = job.granted_ns,
 					    .ns = job.length_ns,
 					    .charged_ns = charge.used_ns + charge.surcharge_ns,
 					    .vgpu = job.vgpu,
@@ -305,6 +307,8 @@ static inline void world_ask(struct world *w)
 			.length_ns = random_in(&w->random, load->length_min_ns,
 					       MAX(load->length_min_ns, load->length_max_ns)),
 		};
+		v->longest_ns = MAX(v->longest_ns, MAX(w->jobs[w->jobs_count - 1].length_ns,
+						       sched_gpu_config(w->gpu)->overhead_ns));
 		v->grants++;
 		v->waited_max_ns = MAX(v->waited_max_ns, w->now_ns - v->head_since_ns);
 		world_note(w, (struct world_event){ .at_ns = w->now_ns,
@@ -358,11 +362,11 @@ static inline uint64_t world_next_ns(const struct world *w)
 	return next_ns;
 }
 
-/* Runs until @until_ns. */
+/* Runs until @until_ns, or until enough has happened. */
 static inline void world_run(struct world *w, uint64_t until_ns)
 {
 	world_settle(w);
-	while (w->now_ns < until_ns) {
+	while (w->now_ns < until_ns && (!w->events_max || w->events_count < w->events_max)) {
 		const uint64_t next_ns = MIN(until_ns, world_next_ns(w));
 		bool waits = false;
 

@@ -45,9 +45,16 @@ struct grant {
 	uint64_t generation; /* of this slot; odd: out */
 	vtime expected;	     /* fair.c: put onto the tag until the time really used is known */
 	uint32_t vgpu;
-	uint32_t next, previous; /* those that count against the depth, oldest first */
+	uint32_t next, previous; /* in its list */
+	uint64_t kept_ns;	 /* overdue: how long it had kept the engine when its place went */
 	enum rank rank;
 	bool overdue;
+};
+
+/* Grants that are out, oldest first. */
+struct grant_list {
+	uint32_t oldest, newest;
+	unsigned count;
 };
 
 struct fair_seat {
@@ -143,14 +150,16 @@ struct seat {
 
 struct engine {
 	enum sched_engine name;
-	struct seat *seats;   /* by vGPU */
-	struct grant *grants; /* depth for each vGPU */
-	uint32_t oldest, newest;
-	unsigned counted;	/* grants out that are not overdue */
+	struct seat *seats;	   /* by vGPU */
+	struct grant *grants;	   /* depth for each vGPU */
+	struct grant_list counted; /* against the depth: those that are not overdue */
+	struct grant_list overdue;
 	unsigned waiting;	/* vGPUs with pending work */
 	unsigned active;	/* vGPUs with pending work or grants out */
 	uint64_t idle_since_ns; /* while there is none */
 	uint64_t last_end_ns;	/* of a grant */
+	/* The engine ran from here to last_end without a pause that would count. */
+	uint64_t busy_since_ns;
 	union {
 		struct fair_engine fair;
 		struct fifo_engine fifo;

@@ -95,28 +95,53 @@ static void put_ahead(const struct fair_engine *fair, struct fair_seat *seat, un
 
 /* ---- buckets ----------------------------------------------------------------------------- */
 
-static void earn(struct bucket *bucket, uint64_t now_ns, uint32_t ppm, wide cap)
+static void earn(struct bucket *bucket, uint64_t now_ns, uint32_t ppm)
 {
 	bucket->balance += (wide)(now_ns - bucket->at_ns) * ppm;
 	bucket->at_ns = now_ns;
-	if (bucket->balance > cap)
-		bucket->balance = cap;
 }
 
-static void earn_all(const struct terms *terms, struct fair_seat *seat, uint64_t now_ns)
+/*
+ * The cap waits while a grant is out: what the grant is using has not been taken from the balance
+ * yet, and pay() puts that right.
+ */
+static void earn_all(const struct terms *terms, struct seat *seat, uint64_t now_ns)
 {
-	if (terms->limited)
-		earn(&seat->limit, now_ns, terms->limit_ppm, terms->limit_cap);
-	if (terms->guaranteed)
-		earn(&seat->guaranteed, now_ns, terms->guaranteed_ppm, terms->guaranteed_cap);
+	struct fair_seat *mine = &seat->fair;
+
+	if (terms->limited) {
+		earn(&mine->limit, now_ns, terms->limit_ppm);
+		if (!seat->in_flight && mine->limit.balance > terms->limit_cap)
+			mine->limit.balance = terms->limit_cap;
+	}
+	if (terms->guaranteed) {
+		earn(&mine->guaranteed, now_ns, terms->guaranteed_ppm);
+		if (!seat->in_flight && mine->guaranteed.balance > terms->guaranteed_cap)
+			mine->guaranteed.balance = terms->guaranteed_cap;
+	}
+}
+
+/*
+ * @ns of service are paid for, as if it had been taken bit by bit over the last @over_ns: the cap
+ * held until then; since then the balance has only sunk.
+ */
+static void pay(struct bucket *bucket, uint32_t ppm, wide cap, uint64_t ns, uint64_t over_ns)
+{
+	const wide meanwhile = (wide)over_ns * ppm;
+
+	bucket->balance = MIN(bucket->balance - meanwhile, cap) + meanwhile - (wide)ns * SCHED_PPM;
 }
 
 /* One that left earns nothing, but pays what it owes. */
 static void earn_away(const struct terms *terms, struct fair_seat *seat, uint64_t now_ns)
 {
-	earn(&seat->limit, now_ns, terms->limit_ppm, MAX(seat->limit.balance, (wide)0));
-	earn(&seat->guaranteed, now_ns, terms->guaranteed_ppm,
-	     MAX(seat->guaranteed.balance, (wide)0));
+	const wide limit = MAX(seat->limit.balance, (wide)0);
+	const wide guaranteed = MAX(seat->guaranteed.balance, (wide)0);
+
+	earn(&seat->limit, now_ns, terms->limit_ppm);
+	earn(&seat->guaranteed, now_ns, terms->guaranteed_ppm);
+	seat->limit.balance = MIN(seat->limit.balance, limit);
+	seat->guaranteed.balance = MIN(seat->guaranteed.balance, guaranteed);
 }
 
 /* When a bucket that is at @balance now will be at @target. */
@@ -158,7 +183,7 @@ static void place(struct sched_gpu *gpu, struct engine *engine, uint32_t vgpu,
 	enum rank rank = RANK_NONE;
 
 	if (wants) {
-		earn_all(terms, mine, gpu->now_ns);
+		earn_all(terms, seat, gpu->now_ns);
 		rank = rank_of(terms, mine, gpu->now_ns, &until_ns);
 	}
 	if (mine->rank != rank) {
@@ -242,19 +267,27 @@ static void fair_granted(struct sched_gpu *gpu, struct engine *engine, struct gr
 static void fair_charge(struct sched_gpu *gpu, struct engine *engine, struct grant *grant,
 			const struct sched_charge *charge)
 {
-	struct fair_seat *seat = &engine->seats[grant->vgpu].fair;
+	struct seat *seat = &engine->seats[grant->vgpu];
+	struct fair_seat *mine = &seat->fair;
 	const struct terms *terms = &gpu->clients[grant->vgpu].terms;
 	const uint64_t charged_ns = charge->used_ns + charge->surcharge_ns;
+	const uint64_t over_ns = MIN(charged_ns, gpu->now_ns - grant->granted_ns);
 	const enum rank rank = grant->rank;
 
-	seat->tags[rank] -= grant->expected;
-	tag_advance(&seat->tags[rank], &seat->remainders[rank], terms->weights[rank], charged_ns);
-	seat->expected_ns = charged_ns;
-	earn_all(terms, seat, gpu->now_ns);
-	if (terms->limited)
-		seat->limit.balance -= (wide)charged_ns * SCHED_PPM;
-	if (terms->guaranteed && rank == RANK_GUARANTEED)
-		seat->guaranteed.balance -= (wide)charged_ns * SCHED_PPM;
+	mine->tags[rank] -= grant->expected;
+	tag_advance(&mine->tags[rank], &mine->remainders[rank], terms->weights[rank], charged_ns);
+	mine->expected_ns = charged_ns;
+	if (terms->limited) {
+		earn(&mine->limit, gpu->now_ns, terms->limit_ppm);
+		pay(&mine->limit, terms->limit_ppm, terms->limit_cap, charged_ns, over_ns);
+	}
+	if (terms->guaranteed) {
+		const bool pays = rank == RANK_GUARANTEED;
+
+		earn(&mine->guaranteed, gpu->now_ns, terms->guaranteed_ppm);
+		pay(&mine->guaranteed, terms->guaranteed_ppm, terms->guaranteed_cap,
+		    pays ? charged_ns : 0, pays ? over_ns : 0);
+	}
 	if (rank < RANK_BEST_EFFORT)
 		engine->fair.above_ns = gpu->now_ns;
 	place(gpu, engine, grant->vgpu, terms);
@@ -285,7 +318,7 @@ static void fair_join(struct sched_gpu *gpu, struct engine *engine, uint32_t vgp
 		seat->limit.balance = (wide)account->engines[engine->name].credit_ns * SCHED_PPM;
 		seat->guaranteed.balance =
 			(wide)account->engines[engine->name].guaranteed_ns * SCHED_PPM;
-		earn_all(terms, seat, gpu->now_ns);
+		earn_all(terms, &engine->seats[vgpu], gpu->now_ns);
 		put_ahead(&engine->fair, seat, terms->rank, terms->weights[terms->rank],
 			  (wide)account->engines[engine->name].debt_ns << TAG_SHIFT);
 	}
@@ -295,16 +328,18 @@ static void fair_join(struct sched_gpu *gpu, struct engine *engine, uint32_t vgp
 static void fair_leave(struct sched_gpu *gpu, struct engine *engine, uint32_t vgpu)
 {
 	pay_idle(gpu, engine);
-	earn_all(&gpu->clients[vgpu].terms, &engine->seats[vgpu].fair, gpu->now_ns);
+	earn_all(&gpu->clients[vgpu].terms, &engine->seats[vgpu], gpu->now_ns);
 	count_weights(&engine->fair, &gpu->clients[vgpu].terms, false);
 }
 
+/* In a class in which nobody is, there is nobody to owe to. */
 static wide debt_units(const struct engine *engine, uint32_t vgpu, const struct terms *terms)
 {
 	wide units = 0;
 
 	for (unsigned r = 0; r < RANKS; r++)
-		units += ahead(&engine->fair, &engine->seats[vgpu].fair, r, terms);
+		if (engine->fair.weights[r])
+			units += ahead(&engine->fair, &engine->seats[vgpu].fair, r, terms);
 	return units;
 }
 
@@ -331,7 +366,7 @@ static void fair_change(struct sched_gpu *gpu, struct engine *engine, uint32_t v
 	if (returns)
 		earn_away(&client->terms, seat, gpu->now_ns);
 	else
-		earn_all(&client->terms, seat, gpu->now_ns);
+		earn_all(&client->terms, &engine->seats[vgpu], gpu->now_ns);
 	for (unsigned i = 0; i < gpu->config.depth; i++) {
 		struct grant *grant = grant_of(gpu, engine, vgpu, i);
 
@@ -355,7 +390,7 @@ static void fair_change(struct sched_gpu *gpu, struct engine *engine, uint32_t v
 	}
 	put_ahead(&engine->fair, seat, terms->rank, terms->weights[terms->rank], units);
 	seat->limit.at_ns = seat->guaranteed.at_ns = gpu->now_ns;
-	earn_all(terms, seat, gpu->now_ns);
+	earn_all(terms, &engine->seats[vgpu], gpu->now_ns);
 	if (!returns)
 		count_weights(&engine->fair, &client->terms, false);
 	count_weights(&engine->fair, terms, true);
@@ -384,12 +419,16 @@ static void fair_account(struct sched_gpu *gpu, struct engine *engine, uint32_t 
 			 struct sched_account *account)
 {
 	struct fair_seat *seat = &engine->seats[vgpu].fair;
+	const struct terms *terms = &gpu->clients[vgpu].terms;
 
 	pay_idle(gpu, engine);
-	earn_all(&gpu->clients[vgpu].terms, seat, gpu->now_ns);
+	earn_all(terms, &engine->seats[vgpu], gpu->now_ns);
 	account->engines[engine->name].debt_ns = fair_debt(gpu, engine, vgpu);
-	account->engines[engine->name].credit_ns = whole_ns(seat->limit.balance);
-	account->engines[engine->name].guaranteed_ns = whole_ns(seat->guaranteed.balance);
+	account->engines[engine->name].credit_ns = whole_ns(
+		terms->limited ? MIN(seat->limit.balance, terms->limit_cap) : seat->limit.balance);
+	account->engines[engine->name].guaranteed_ns =
+		whole_ns(terms->guaranteed ? MIN(seat->guaranteed.balance, terms->guaranteed_cap)
+					   : seat->guaranteed.balance);
 }
 
 const struct model model_fair = {

@@ -54,7 +54,8 @@ static void lay_out(struct sched_gpu *gpu, const struct sched_gpu_config *config
 		struct engine *engine = &gpu->engines[i];
 
 		engine->name = (enum sched_engine)i;
-		engine->oldest = engine->newest = NOBODY;
+		engine->counted.oldest = engine->counted.newest = NOBODY;
+		engine->overdue = engine->counted;
 		engine->seats = arena_take(arena, config->vgpus_max, sizeof(struct seat));
 		engine->grants = arena_take(arena, (size_t)config->vgpus_max * config->depth,
 					    sizeof(struct grant));
@@ -398,48 +399,113 @@ int sched_withdraw(struct sched_gpu *gpu, uint64_t now_ns, unsigned vgpu, enum s
 	return 0;
 }
 
-static void count_in(struct sched_gpu *gpu, struct engine *engine, struct grant *grant)
+static void list_insert(struct engine *engine, struct grant_list *list, struct grant *grant,
+			bool as_newest)
 {
 	const uint32_t index = (uint32_t)(grant - engine->grants);
 
-	grant->next = NOBODY;
-	grant->previous = engine->newest;
-	if (engine->newest != NOBODY)
-		engine->grants[engine->newest].next = index;
+	grant->previous = as_newest ? list->newest : NOBODY;
+	grant->next = as_newest ? NOBODY : list->oldest;
+	if (grant->previous != NOBODY)
+		engine->grants[grant->previous].next = index;
 	else
-		engine->oldest = index;
-	engine->newest = index;
-	engine->counted++;
+		list->oldest = index;
+	if (grant->next != NOBODY)
+		engine->grants[grant->next].previous = index;
+	else
+		list->newest = index;
+	list->count++;
 }
 
-static void count_out(struct engine *engine, struct grant *grant)
+static void list_remove(struct engine *engine, struct grant_list *list, struct grant *grant)
 {
 	if (grant->previous != NOBODY)
 		engine->grants[grant->previous].next = grant->next;
 	else
-		engine->oldest = grant->next;
+		list->oldest = grant->next;
 	if (grant->next != NOBODY)
 		engine->grants[grant->next].previous = grant->previous;
 	else
-		engine->newest = grant->previous;
-	engine->counted--;
+		list->newest = grant->previous;
+	list->count--;
 }
 
-/* Grants that are out for too long give their places up. Returns when the next one will have to. */
+/*
+ * Whether the engine is known to have been busy from the grant until last_end: then the grant was
+ * waiting for others to end, and its patience counts from there.
+ */
+static bool was_waiting(const struct sched_gpu *gpu, const struct engine *engine,
+			const struct grant *grant)
+{
+	return engine->last_end_ns > grant->granted_ns &&
+	       engine->busy_since_ns <= grant->granted_ns + gpu->config.overhead_ns;
+}
+
+static void set_overdue(struct sched_gpu *gpu, struct engine *engine, struct grant *grant,
+			bool overdue)
+{
+	grant->overdue = overdue;
+	engine->seats[grant->vgpu].overdue += overdue ? 1 : -1u;
+	if (gpu->model->update)
+		gpu->model->update(gpu, engine, grant->vgpu);
+}
+
+/*
+ * For how long the grant has kept the engine, if it was not running: from where it was next on the
+ * engine.
+ */
+static uint64_t kept_ns(const struct sched_gpu *gpu, const struct engine *engine,
+			const struct grant *grant)
+{
+	return MIN(gpu->now_ns - MAX(grant->granted_ns, engine->last_end_ns),
+		   gpu->config.hold_max_ns);
+}
+
+/*
+ * Grants that are out for too long give their places up. Returns when the next one will have to. The
+ * oldest is always the first to be late.
+ */
 static uint64_t expire(struct sched_gpu *gpu, struct engine *engine)
 {
-	while (engine->oldest != NOBODY) {
-		struct grant *grant = &engine->grants[engine->oldest];
+	while (engine->counted.count) {
+		struct grant *grant = &engine->grants[engine->counted.oldest];
+		const uint64_t since_ns =
+			was_waiting(gpu, engine, grant) ? engine->last_end_ns : grant->granted_ns;
 
-		if (gpu->now_ns - grant->granted_ns < gpu->config.hold_max_ns)
-			return grant->granted_ns + gpu->config.hold_max_ns;
-		count_out(engine, grant);
-		grant->overdue = true;
-		engine->seats[grant->vgpu].overdue++;
-		if (gpu->model->update)
-			gpu->model->update(gpu, engine, grant->vgpu);
+		if (gpu->now_ns - since_ns < gpu->config.hold_max_ns)
+			return since_ns < SCHED_NEVER - gpu->config.hold_max_ns
+				       ? since_ns + gpu->config.hold_max_ns
+				       : SCHED_NEVER;
+		grant->kept_ns = kept_ns(gpu, engine, grant);
+		list_remove(engine, &engine->counted, grant);
+		list_insert(engine, &engine->overdue, grant, true);
+		set_overdue(gpu, engine, grant, true);
 	}
 	return SCHED_NEVER;
+}
+
+/*
+ * A run of @used_ns has just ended. Those that turn out to have been waiting for it all the time were
+ * no squatters: they count again, and nobody else takes their turn. (Otherwise a run longer than
+ * hold_max would first make its victims overdue, and then be alone.) What was once found not to be
+ * waiting never is again, so a grant comes back once at most a run.
+ */
+static void note_end(struct sched_gpu *gpu, struct engine *engine, uint64_t used_ns)
+{
+	const uint64_t began_ns = gpu->now_ns - used_ns;
+
+	if (began_ns > engine->last_end_ns + gpu->config.overhead_ns)
+		engine->busy_since_ns = began_ns;
+	engine->last_end_ns = gpu->now_ns;
+	while (engine->overdue.count) {
+		struct grant *grant = &engine->grants[engine->overdue.newest];
+
+		if (!was_waiting(gpu, engine, grant))
+			break;
+		list_remove(engine, &engine->overdue, grant);
+		list_insert(engine, &engine->counted, grant, false);
+		set_overdue(gpu, engine, grant, false);
+	}
 }
 
 struct sched_decision sched_pick(struct sched_gpu *gpu, uint64_t now_ns, enum sched_engine name)
@@ -454,7 +520,7 @@ struct sched_decision sched_pick(struct sched_gpu *gpu, uint64_t now_ns, enum sc
 
 	if (!engine->waiting)
 		return decision;
-	if (engine->counted == gpu->config.depth) {
+	if (engine->counted.count >= gpu->config.depth) {
 		decision.next_ns = expires_ns;
 		return decision;
 	}
@@ -478,7 +544,7 @@ struct sched_decision sched_pick(struct sched_gpu *gpu, uint64_t now_ns, enum sc
 				 .slice_ns = decision.slice_ns,
 				 .generation = grant->generation + 1,
 				 .vgpu = vgpu };
-	count_in(gpu, engine, grant);
+	list_insert(engine, &engine->counted, grant, true);
 	if (gpu->model->granted)
 		gpu->model->granted(gpu, engine, grant);
 	decision.granted = true;
@@ -507,18 +573,19 @@ static struct grant *find_grant(struct sched_gpu *gpu, uint64_t handle, struct e
 }
 
 /*
- * For how long the grant kept the engine from others without running: from where it was next on the
- * engine until it ended or its place went to another, less what it used. Handing over costs
- * something for everybody, and is free.
+ * What is charged besides the time used: the time for which the grant kept the engine without
+ * running, since others could not; and the rest of the least charge. Handing over costs something
+ * for everybody, and is free.
  */
-static uint64_t stalled(const struct sched_gpu *gpu, const struct engine *engine,
-			const struct grant *grant, uint64_t used_ns)
+static uint64_t surcharge(const struct sched_gpu *gpu, const struct engine *engine,
+			  const struct grant *grant, uint64_t used_ns)
 {
-	const uint64_t held_ns = gpu->now_ns - MAX(grant->granted_ns, engine->last_end_ns);
-	const uint64_t kept_ns = MIN(held_ns, gpu->config.hold_max_ns);
+	const uint64_t overhead_ns = gpu->config.overhead_ns;
+	const uint64_t held_ns = grant->overdue ? grant->kept_ns : kept_ns(gpu, engine, grant);
 
-	return kept_ns > used_ns && kept_ns - used_ns > gpu->config.overhead_ns ? kept_ns - used_ns
-										: 0;
+	if (held_ns > used_ns && held_ns - used_ns > overhead_ns)
+		return held_ns - used_ns;
+	return used_ns < overhead_ns ? overhead_ns - used_ns : 0;
 }
 
 int sched_complete(struct sched_gpu *gpu, uint64_t now_ns, uint64_t handle, uint64_t used_ns,
@@ -542,9 +609,7 @@ int sched_complete(struct sched_gpu *gpu, uint64_t now_ns, uint64_t handle, uint
 
 	if (used_ns != SCHED_USED_UNKNOWN)
 		seat->disputed_ns += used_ns - came_to.used_ns;
-	came_to.surcharge_ns = stalled(gpu, engine, grant, came_to.used_ns);
-	if (came_to.used_ns + came_to.surcharge_ns < gpu->config.overhead_ns)
-		came_to.surcharge_ns = gpu->config.overhead_ns - came_to.used_ns;
+	came_to.surcharge_ns = surcharge(gpu, engine, grant, came_to.used_ns);
 	if (came_to.used_ns > grant->slice_ns)
 		came_to.overrun_ns = came_to.used_ns - grant->slice_ns;
 	seat->used_ns += came_to.used_ns;
@@ -553,15 +618,14 @@ int sched_complete(struct sched_gpu *gpu, uint64_t now_ns, uint64_t handle, uint
 
 	if (grant->overdue)
 		seat->overdue--;
-	else
-		count_out(engine, grant);
+	list_remove(engine, grant->overdue ? &engine->overdue : &engine->counted, grant);
 	seat->slots &= ~(UINT64_C(1) << (unsigned)((grant - engine->grants) % gpu->config.depth));
 	seat->in_flight--;
-	engine->last_end_ns = gpu->now_ns;
 	if (!seat->in_flight && !seat->pending && !--engine->active)
 		engine->idle_since_ns = gpu->now_ns;
 	if (gpu->model->charge)
 		gpu->model->charge(gpu, engine, grant, &came_to);
+	note_end(gpu, engine, came_to.used_ns);
 	if (charge) {
 		if (gpu->model->debt)
 			came_to.debt_ns = gpu->model->debt(gpu, engine, came_to.vgpu);

@@ -91,7 +91,8 @@ void policy_terms(const struct sched_gpu_config *gpu, const struct sched_vgpu_co
 	}
 	if (config->policy == SCHED_BURST) {
 		terms->limit_ppm = config->share_ppm;
-		terms->limit_cap = (wide)config->credit_max_ns * SCHED_PPM;
+		terms->limit_cap =
+			MAX((wide)config->credit_max_ns * SCHED_PPM, terms->guaranteed_cap);
 		terms->limit_floor = -(wide)config->surplus_max_ns * SCHED_PPM;
 	} else if (policy->limited) {
 		terms->limit_ppm = config->share_ppm + config->elastic_ppm;

@@ -1,0 +1,361 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * What the shared class promises, on random worlds: the pairwise service bound over every interval,
+ * the bound on waiting, work conservation, conservation of time, determinism. SCHED_LONG=N runs N
+ * times as many worlds. A world that fails says its seed.
+ */
+#include "tests/unit/sched_world.h"
+
+#include <stdio.h>
+
+__extension__ typedef __int128 wide;
+
+#define WORLDS 200
+#define EVENTS 5000 /* a world's life: two a grant */
+
+static unsigned worlds(void)
+{
+	const char *times = getenv("SCHED_LONG");
+
+	return WORLDS * (times ? (unsigned)MAX(1, atoi(times)) : 1);
+}
+
+/* From @from to @to with every order of magnitude as likely. */
+static uint64_t random_scale(struct world_random *r, uint64_t from, uint64_t to)
+{
+	uint64_t decades = 0, high;
+
+	for (uint64_t v = from; v < to; v *= 10)
+		decades++;
+	high = from;
+	for (uint64_t i = random_in(r, 0, decades); i; i--)
+		high = MIN(high * 10, to);
+	return random_in(r, from, high);
+}
+
+static struct world_load random_load(struct world_random *r, bool sleeps)
+{
+	struct world_load load = {
+		.length_min_ns = random_scale(r, 1, 20 * MS),
+		.outstanding = (unsigned)random_in(r, 1, 16),
+	};
+
+	load.length_max_ns =
+		random_in(r, 0, 1) ? load.length_min_ns : load.length_min_ns * random_in(r, 1, 10);
+	if (sleeps && random_in(r, 0, 2) == 0) {
+		load.think_min_ns = random_scale(r, 1, 10 * MS);
+		load.think_max_ns = load.think_min_ns * 2;
+	}
+	if (sleeps && random_in(r, 0, 3) == 0) {
+		load.awake_ns = random_scale(r, US, 100 * MS);
+		load.asleep_ns = random_scale(r, US, 100 * MS);
+	}
+	return load;
+}
+
+struct shape {
+	unsigned count, depth;
+	uint32_t weights[8];
+	unsigned vgpus[8];
+};
+
+static struct world *random_world(uint64_t seed, bool sleeps, struct shape *shape)
+{
+	struct world_random r = { .state = seed * 2 + 1 };
+	const struct sched_gpu_config config = {
+		.vgpus_max = 8,
+		.depth = (unsigned)random_in(&r, 1, 8),
+		.hold_max_ns = 3600 * NSEC_PER_SEC, /* its expiry has tests of its own */
+	};
+	struct world *w = world_open(&config, seed);
+
+	w->events_max = EVENTS;
+	*shape = (struct shape){ .depth = config.depth, .count = (unsigned)random_in(&r, 2, 8) };
+	w->parallel = random_in(&r, 0, 3) == 0;
+	for (unsigned i = 0; i < shape->count; i++) {
+		struct world_load load = random_load(&r, sleeps);
+
+		shape->weights[i] = (uint32_t)random_scale(&r, 1, SCHED_WEIGHT_MAX);
+		shape->vgpus[i] = world_add(w, i + 1, SCHED_WEIGHTED, shape->weights[i], &load);
+	}
+	return w;
+}
+
+#define RUN_NS (10 * NSEC_PER_SEC)
+
+/*
+ * Over every interval in which both have work waiting:
+ * |C_i/w_i - C_j/w_j| <= (D + 1) * (L_i/w_i + L_j/w_j). Exact: times w_i * w_j, in integers.
+ */
+static void check_pair(const struct world *w, const struct shape *s, unsigned a, unsigned b)
+{
+	const unsigned i = s->vgpus[a], j = s->vgpus[b];
+	const wide wi = s->weights[a], wj = s->weights[b];
+	const wide bound = (s->depth + 1) *
+			   ((wide)w->vgpus[i].longest_ns * wj + (wide)w->vgpus[j].longest_ns * wi);
+	wide x = 0, low = 0, high = 0;
+	bool waits_i = false, waits_j = false;
+
+	for (size_t k = 0; k < w->events_count; k++) {
+		const struct world_event *event = &w->events[k];
+		const bool both = waits_i && waits_j;
+
+		if (event->vgpu != i && event->vgpu != j)
+			continue;
+		bool *waits = event->vgpu == i ? &waits_i : &waits_j;
+
+		if (event->kind == WORLD_BACKLOGGED)
+			*waits = true;
+		else if (event->kind == WORLD_IDLE)
+			*waits = false;
+		else if (event->kind == WORLD_CHARGED)
+			x += event->vgpu == i ? event->charged_ns * wj
+					      : -(wide)event->charged_ns * wi;
+		if (!both)
+			low = high = x;
+		low = MIN(low, x);
+		high = MAX(high, x);
+		if (high - low > bound)
+			fail_msg(
+				"vGPUs %u and %u, weights %u and %u, depth %u: apart by %.3f of the "
+				"bound at %llu ns",
+				i, j, s->weights[a], s->weights[b], s->depth,
+				(double)(high - low) / (double)bound,
+				(unsigned long long)event->at_ns);
+	}
+}
+
+static void weighted_service_stays_within_the_pairwise_bound_in_every_interval(void **state)
+{
+	size_t events = 0;
+
+	for (unsigned seed = 1; seed <= worlds(); seed++) {
+		struct shape shape;
+		struct world *w = random_world(seed, seed % 2, &shape);
+
+		world_run(w, RUN_NS);
+		for (unsigned a = 0; a < shape.count; a++)
+			for (unsigned b = a + 1; b < shape.count; b++) {
+				check_pair(w, &shape, a, b);
+			}
+		events += w->events_count;
+		world_close(w);
+	}
+	assert_true(events > 100 * (size_t)worlds());
+}
+
+/*
+ * None waits longer than sum over the others of (D + 1) * (L_j + L_i * w_j/w_i), and D * L_i for its
+ * own work before: what the pairwise bound leaves to each other one while i gets nothing.
+ */
+static void no_vgpu_waits_longer_than_its_bound(void **state)
+{
+	for (unsigned seed = 1; seed <= worlds(); seed++) {
+		struct shape s;
+		struct world *w = random_world(seed, true, &s);
+
+		world_run(w, RUN_NS);
+		for (unsigned a = 0; a < s.count; a++) {
+			const struct world_vgpu *mine = &w->vgpus[s.vgpus[a]];
+			wide bound = (wide)s.depth * mine->longest_ns;
+			uint64_t waited_ns = mine->waited_max_ns;
+
+			for (unsigned b = 0; b < s.count; b++) {
+				const struct world_vgpu *other = &w->vgpus[s.vgpus[b]];
+
+				if (a != b)
+					bound += (s.depth + 1) *
+						 ((wide)other->longest_ns + (wide)mine->longest_ns *
+										    s.weights[b] /
+										    s.weights[a]);
+			}
+			if (mine->queued)
+				waited_ns = MAX(waited_ns, w->now_ns - mine->head_since_ns);
+			if (waited_ns > bound)
+				fail_msg("seed %u: vGPU %u waited %llu ns, bound %.0f", seed, a,
+					 (unsigned long long)waited_ns, (double)bound);
+		}
+		world_close(w);
+	}
+}
+
+static void the_engine_never_idles_while_work_waits(void **state)
+{
+	for (unsigned seed = 1; seed <= worlds(); seed++) {
+		struct world_random r = { .state = seed };
+		const struct sched_gpu_config config = { .vgpus_max = 8,
+							 .depth = (unsigned)random_in(&r, 1, 4) };
+		struct world *w = world_open(&config, seed);
+
+		w->events_max = EVENTS / 4;
+		for (unsigned i = 0; i < 6; i++) {
+			static const enum sched_policy conserving[] = { SCHED_BEST_EFFORT,
+									SCHED_EQUAL_SHARE,
+									SCHED_WEIGHTED };
+			struct world_load load = random_load(&r, true);
+
+			world_add(w, i + 1, conserving[random_in(&r, 0, 2)], 100, &load);
+		}
+		world_run(w, RUN_NS / 4);
+		assert_int_equal(w->lost_ns, 0);
+		world_close(w);
+	}
+}
+
+/* To the nanosecond, whatever the policy. */
+static void time_charged_is_time_used(void **state)
+{
+	for (unsigned seed = 1; seed <= worlds(); seed++) {
+		struct world_random r = { .state = seed };
+		const struct sched_gpu_config config = { .vgpus_max = 8,
+							 .depth = (unsigned)random_in(&r, 1, 4) };
+		struct world *w = world_open(&config, seed);
+		uint64_t booked_ns = 0;
+
+		w->events_max = EVENTS / 4;
+		for (unsigned i = 0; i < 8; i++) {
+			struct world_load load = random_load(&r, true);
+			struct sched_vgpu_config vgpu = {
+				.identity = i + 1,
+				.policy = (enum sched_policy)random_in(&r, 0, SCHED_POLICIES - 1),
+				.weight = (uint32_t)random_in(&r, 1, 1000),
+				.share_ppm = (uint32_t)random_in(&r, 1, SCHED_PPM / 8),
+				.credit_max_ns = random_in(&r, 0, 100 * MS),
+			};
+
+			world_join(w, &vgpu, &load);
+		}
+		world_run(w, RUN_NS / 4);
+		for (unsigned i = 0; i < 8; i++) {
+			struct sched_vgpu_stats stats;
+
+			assert_int_equal(sched_vgpu_stats(w->gpu, w->now_ns, i,
+							  SCHED_ENGINE_GRAPHICS, &stats),
+					 0);
+			assert_int_equal(stats.used_ns, w->vgpus[i].used_ns);
+			assert_int_equal(stats.disputed_ns, 0);
+			booked_ns += stats.used_ns;
+		}
+		assert_int_equal(booked_ns, w->busy_ns);
+		world_close(w);
+	}
+}
+
+static void the_same_world_runs_the_same_way(void **state)
+{
+	uint64_t before = 0;
+
+	for (unsigned seed = 1; seed <= 20; seed++) {
+		uint64_t hashes[2];
+
+		for (unsigned i = 0; i < 2; i++) {
+			struct shape shape;
+			struct world *w = random_world(seed, true, &shape);
+
+			world_run(w, RUN_NS / 4);
+			hashes[i] = w->hash;
+			world_close(w);
+		}
+		assert_int_equal(hashes[0], hashes[1]);
+		assert_int_not_equal(hashes[0], before);
+		before = hashes[0];
+	}
+}
+
+/* Rounding does not add up: a million grants of 1 ns more than the least, at awkward weights. */
+static void rounding_never_accumulates(void **state)
+{
+	const struct sched_gpu_config config = { .vgpus_max = 2, .overhead_ns = 1 };
+	const uint32_t weights[2] = { 999983, 3 };
+	uint64_t used[2] = { 0 };
+	struct sched_gpu *gpu;
+	uint64_t now_ns = 0;
+
+	assert_int_equal(sched_gpu_create(&config, &gpu, NULL), 0);
+	for (unsigned i = 0; i < 2; i++) {
+		const struct sched_vgpu_config vgpu = { .identity = i + 1,
+							.policy = SCHED_WEIGHTED,
+							.weight = weights[i] };
+		unsigned index;
+
+		assert_int_equal(sched_vgpu_join(gpu, 0, &vgpu, NULL, &index, NULL), 0);
+		assert_int_equal(index, i);
+		assert_int_equal(sched_submit(gpu, 0, i, SCHED_ENGINE_VIDEO, UINT64_MAX), 0);
+	}
+	for (unsigned i = 0; i < 1000000; i++) {
+		const struct sched_decision d = sched_pick(gpu, now_ns, SCHED_ENGINE_VIDEO);
+
+		assert_true(d.granted);
+		now_ns += 1;
+		used[d.vgpu] += 1;
+		assert_int_equal(sched_complete(gpu, now_ns, d.grant, 1, NULL), 0);
+	}
+	/* The bound with L = 1 ns: the light one is never off by more than its one job. */
+	const double due = (double)now_ns * weights[1] / (weights[0] + weights[1]);
+
+	assert_true((double)used[1] > due - 2 && (double)used[1] < due + 2);
+	sched_gpu_destroy(gpu);
+}
+
+static void weights_one_two_four_eight_with_jobs_one_to_ten(void **state)
+{
+	const struct sched_gpu_config config = { .vgpus_max = 4, .depth = 2 };
+	struct world *w = world_open(&config, 7);
+	const uint64_t lengths[4] = { 5 * MS, 500 * US, 2 * MS, MS };
+
+	for (unsigned i = 0; i < 4; i++) {
+		const struct world_load load = { .length_min_ns = lengths[i], .outstanding = 4 };
+
+		world_add(w, i + 1, SCHED_WEIGHTED, 1u << i, &load);
+	}
+	world_run(w, 10000 * MS);
+	for (unsigned i = 0; i < 4; i++) {
+		const double error = world_share(w, i, w->busy_ns) * 15 / (1u << i) - 1;
+
+		assert_true(error > -0.01 && error < 0.01);
+	}
+	assert_int_equal(w->lost_ns, 0);
+	world_close(w);
+}
+
+static void the_bound_holds_for_a_depth_of_sixty_four(void **state)
+{
+	const struct sched_gpu_config config = { .vgpus_max = 3,
+						 .depth = 64,
+						 .hold_max_ns = 3600 * NSEC_PER_SEC };
+	struct world *w = world_open(&config, 3);
+	struct shape shape = { .count = 3, .depth = 64, .weights = { 1, 10, 100 } };
+
+	for (unsigned i = 0; i < 3; i++) {
+		const struct world_load load = { .length_min_ns = (3 - i) * MS,
+						 .length_max_ns = (3 - i) * 3 * MS,
+						 .outstanding = 1 };
+
+		shape.vgpus[i] = world_add(w, i + 1, SCHED_WEIGHTED, shape.weights[i], &load);
+		w->vgpus[i].queued = 10000;
+		assert_int_equal(sched_submit(w->gpu, 0, i, SCHED_ENGINE_GRAPHICS, 10000), 0);
+		world_note(w, (struct world_event){ .vgpu = i, .kind = WORLD_BACKLOGGED });
+	}
+	world_run(w, 5000 * MS);
+	for (unsigned a = 0; a < 3; a++)
+		for (unsigned b = a + 1; b < 3; b++)
+			check_pair(w, &shape, a, b);
+	world_close(w);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(
+			weighted_service_stays_within_the_pairwise_bound_in_every_interval),
+		cmocka_unit_test(no_vgpu_waits_longer_than_its_bound),
+		cmocka_unit_test(the_engine_never_idles_while_work_waits),
+		cmocka_unit_test(time_charged_is_time_used),
+		cmocka_unit_test(the_same_world_runs_the_same_way),
+		cmocka_unit_test(rounding_never_accumulates),
+		cmocka_unit_test(weights_one_two_four_eight_with_jobs_one_to_ten),
+		cmocka_unit_test(the_bound_holds_for_a_depth_of_sixty_four),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
