@@ -2,19 +2,11 @@
 /*
  * Guest memory: a short list of banks, and the listeners that follow it.
  *
-<<<<<<< HEAD
  * Any thread may change it, under one lock that is held while listeners are told: a vCPU's that moves
  * a BAR, the event loop's that adds a device. Banks of RAM are only ever added, never removed before the
  * end, so that lookups take no lock: a bank is filled in first and counted afterwards (release), and
  * readers look at counted ones only (acquire). Device banks come and go with the guest's BARs; only
- * the listeners see them.
-=======
- * One thread owns the list and changes it. Banks of RAM are only ever added, never removed before the
- * end, so that guest_memory_ptr() can run beside the owner on any thread without a lock: a bank is
- * filled in first and counted afterwards (release), and readers look at counted ones only (acquire).
- * Device banks come and go with the guest's BARs; only the owner and the listeners see them. Where the
- * bytes of RAM come from is ram.c's.
->>>>>>> abcdc92 (Guest memory: NUMA nodes, reserved huge pages, parallel population, RAM around reserved addresses)
+ * the listeners see them. Where the bytes of RAM come from is ram.c's.
  *
  * The promise to listeners: each bank is offered once, a bank exists for all or for none, and what a
  * listener accepted is taken back before the memory goes away.

@@ -109,13 +109,23 @@ static int refuse_holders(struct job *job, bool on_vfio, struct error *e)
 	return vfio_holders_refuse(&job->holders, e);
 }
 
+/* A file of a function; "" where it cannot be read. */
+static void read_leaf(const struct job *job, const struct pci_address *address, const char *leaf,
+		      char text[VFIO_DRIVER_LEN])
+{
+	char path[VFIO_PATH_MAX];
+
+	vfio_sysfs_pci(path, job->root, address, leaf);
+	if (file_read(-1, path, text, VFIO_DRIVER_LEN) < 0)
+		text[0] = '\0';
+}
+
 /* A record of each endpoint that will move and has none yet: the first one is what it was. */
 static void remember(struct job *job)
 {
 	for (unsigned i = 0; i < job->group.member_count; i++) {
 		const struct iommu_group_member *m = &job->group.members[i];
 		struct bind_record *record;
-		char path[VFIO_PATH_MAX];
 
 		if (m->is_bridge || vfio_sysfs_driver_is_vfio(m->driver) ||
 		    vfio_bind_state_find(&job->state, &m->address) ||
@@ -124,11 +134,11 @@ static void remember(struct job *job)
 		record = &job->state.records[job->state.count++];
 		*record = (struct bind_record){ .address = m->address };
 		snprintf(record->driver, sizeof(record->driver), "%s", m->driver);
-		vfio_sysfs_pci(path, job->root, &m->address, "driver_override");
-		if (file_read(-1, path, record->driver_override, sizeof(record->driver_override)) <
-			    0 ||
-		    !strcmp(record->driver_override, "(null)"))
+		read_leaf(job, &m->address, "driver_override", record->driver_override);
+		if (!strcmp(record->driver_override, "(null)"))
 			record->driver_override[0] = '\0';
+		read_leaf(job, &m->address, "d3cold_allowed", record->d3cold_allowed);
+		read_leaf(job, &m->address, "power/control", record->power_control);
 	}
 }
 
@@ -235,7 +245,7 @@ static int bind_job(struct job *job, struct error *e)
 	struct bind_state *before;
 	int err;
 
-	vfio_bind_plan_take(&job->group, &job->plan);
+	vfio_bind_plan_take(&job->group, NULL, &job->plan);
 	if (!job->plan.count)
 		return 0; /* the whole group is there already */
 	err = refuse_holders(job, false, e);
@@ -252,6 +262,7 @@ static int bind_job(struct job *job, struct error *e)
 		return error_set(e, ENOMEM, "out-of-memory", NULL, "no memory to bind with");
 	*before = job->state;
 	remember(job);
+	vfio_bind_plan_take(&job->group, &job->state, &job->plan);
 	err = vfio_bind_state_save(job->root, job->dir, &job->state, e);
 	if (err)
 		goto free_before;

@@ -18,6 +18,8 @@ struct bind_record {
 	struct pci_address address;
 	char driver[VFIO_DRIVER_LEN];	       /* "" when there was none */
 	char driver_override[VFIO_DRIVER_LEN]; /* "" when there was none */
+	char d3cold_allowed[VFIO_DRIVER_LEN];  /* "0", "1"; "" where the kernel has no such file */
+	char power_control[VFIO_DRIVER_LEN];   /* "on", "auto"; "" as above */
 };
 
 struct bind_state {
@@ -56,6 +58,8 @@ enum bind_step_kind {
 	BIND_STEP_UNBIND,   /* let go */
 	BIND_STEP_BIND,	    /* to one driver by name */
 	BIND_STEP_PROBE,    /* to whichever driver takes it */
+	BIND_STEP_D3COLD,   /* whether its power may be cut */
+	BIND_STEP_POWER,    /* whether it may sleep while idle */
 };
 
 struct bind_step {
@@ -65,7 +69,7 @@ struct bind_step {
 	char text[VFIO_DRIVER_LEN + 1];
 };
 
-#define BIND_STEPS_MAX (IOMMU_GROUP_MEMBERS_MAX * 3)
+#define BIND_STEPS_MAX (IOMMU_GROUP_MEMBERS_MAX * 5)
 struct bind_plan {
 	unsigned count;
 	struct bind_step steps[BIND_STEPS_MAX];
@@ -73,9 +77,12 @@ struct bind_plan {
 
 /*
  * vfio_bind_plan_take() - every endpoint that is not on a VFIO driver: overrides first, since they
- * change nothing yet; then unbind; then probe.
+ * change nothing yet; then unbind; then probe; then, where @state has a record of what there was, it is
+ * kept awake and its power on: vfio-pci lets idle devices sleep when it takes them, and some do not come
+ * back from D3cold.
  */
-void vfio_bind_plan_take(const struct iommu_group *group, struct bind_plan *plan);
+void vfio_bind_plan_take(const struct iommu_group *group, const struct bind_state *state,
+			 struct bind_plan *plan);
 /*
  * vfio_bind_plan_restore() - put every endpoint that @state has a record of back as recorded;
  * with @state NULL let the kernel choose the driver of those on a VFIO driver.

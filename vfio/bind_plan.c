@@ -18,7 +18,7 @@ static void add(struct bind_plan *plan, enum bind_step_kind kind, const struct p
 	char bdf[PCI_ADDRESS_LEN];
 
 	if (plan->count == BIND_STEPS_MAX)
-		return; /* cannot be: three steps a member at most */
+		return; /* cannot be: five steps a member at most */
 	step = &plan->steps[plan->count++];
 	step->kind = kind;
 	step->address = *address;
@@ -38,15 +38,36 @@ static void add(struct bind_plan *plan, enum bind_step_kind kind, const struct p
 	case BIND_STEP_PROBE:
 		snprintf(step->path, sizeof(step->path), "/sys/bus/pci/drivers_probe");
 		break;
+	case BIND_STEP_D3COLD:
+		snprintf(step->path, sizeof(step->path), "/sys/bus/pci/devices/%s/d3cold_allowed",
+			 bdf);
+		break;
+	case BIND_STEP_POWER:
+		snprintf(step->path, sizeof(step->path), "/sys/bus/pci/devices/%s/power/control",
+			 bdf);
+		break;
 	}
 }
 
-void vfio_bind_plan_take(const struct iommu_group *group, struct bind_plan *plan)
+/* Both files of a function, where they are there; the texts are for when they are. */
+static void add_power(struct bind_plan *plan, const struct bind_record *was, const char *d3cold,
+		      const char *control)
+{
+	if (was->d3cold_allowed[0])
+		add(plan, BIND_STEP_D3COLD, &was->address, NULL, d3cold);
+	if (was->power_control[0])
+		add(plan, BIND_STEP_POWER, &was->address, NULL, control);
+}
+
+void vfio_bind_plan_take(const struct iommu_group *group, const struct bind_state *state,
+			 struct bind_plan *plan)
 {
 	plan->count = 0;
-	for (unsigned pass = 0; pass < 3; pass++) {
+	for (unsigned pass = 0; pass < 4; pass++) {
 		for (unsigned i = 0; i < group->member_count; i++) {
 			const struct iommu_group_member *m = &group->members[i];
+			const struct bind_record *was =
+				state ? vfio_bind_state_find(state, &m->address) : NULL;
 
 			if (m->is_bridge || vfio_sysfs_driver_is_vfio(m->driver))
 				continue;
@@ -56,6 +77,8 @@ void vfio_bind_plan_take(const struct iommu_group *group, struct bind_plan *plan
 				add(plan, BIND_STEP_UNBIND, &m->address, m->driver, NULL);
 			else if (pass == 2)
 				add(plan, BIND_STEP_PROBE, &m->address, NULL, NULL);
+			else if (pass == 3 && was)
+				add_power(plan, was, "0", "on");
 		}
 	}
 }
@@ -65,7 +88,7 @@ void vfio_bind_plan_restore(const struct iommu_group *group, const struct bind_s
 			    const char *root, struct bind_plan *plan)
 {
 	plan->count = 0;
-	for (unsigned pass = 0; pass < 3; pass++) {
+	for (unsigned pass = 0; pass < 4; pass++) {
 		for (unsigned i = 0; i < group->member_count; i++) {
 			const struct iommu_group_member *m = &group->members[i];
 			const struct bind_record *was =
@@ -87,6 +110,8 @@ void vfio_bind_plan_restore(const struct iommu_group *group, const struct bind_s
 				add(plan, BIND_STEP_BIND, &m->address, was->driver, NULL);
 			else if (pass == 2 && moves && (!was || was->driver[0]))
 				add(plan, BIND_STEP_PROBE, &m->address, NULL, NULL);
+			else if (pass == 3 && was)
+				add_power(plan, was, was->d3cold_allowed, was->power_control);
 		}
 	}
 }

@@ -3,9 +3,11 @@
  * What was there before binding: one small file a group, "group-N", so that unbinding, maybe by
  * another process after a crash, gives every function back to the driver it had.
  *
- *	divvy bind state 1
- *	boot	4c2a...			of the boot it belongs to
- *	device	0000:01:00.0	nvidia	-	address, driver, driver_override; "-": none
+ *	divvy bind state 2
+ *	boot	4c2a...				of the boot it belongs to
+ *	device	0000:01:00.0	nvidia	-	1	auto
+ *
+ * A device's line has its address, driver, driver_override, d3cold_allowed and power/control; "-": none.
  *
  * Fields are separated by tabs. The file is only ever replaced whole.
  */
@@ -20,7 +22,7 @@
 
 #include "vfio/bind.h"
 
-#define STATE_MAGIC    "divvy bind state 1"
+#define STATE_MAGIC    "divvy bind state 2"
 #define STATE_SIZE_MAX 16384
 
 static const char *state_path(char path[VFIO_PATH_MAX], const char *dir, unsigned group,
@@ -70,11 +72,11 @@ static bool parse_name(const char *field, char name[VFIO_DRIVER_LEN])
 	return true;
 }
 
-/* "device TAB address TAB driver TAB override" */
+/* "device TAB address TAB driver TAB override TAB d3cold TAB control" */
 static bool parse_device(char *line, struct bind_state *state)
 {
 	struct bind_record *record = &state->records[state->count];
-	char *fields[4], *save = NULL;
+	char *fields[6], *save = NULL;
 
 	for (unsigned i = 0; i < ARRAY_SIZE(fields); i++) {
 		fields[i] = strtok_r(i ? NULL : line, "\t", &save);
@@ -86,7 +88,9 @@ static bool parse_device(char *line, struct bind_state *state)
 	    pci_address_parse(fields[1], &record->address) ||
 	    vfio_bind_state_find(state, &record->address) ||
 	    !parse_name(fields[2], record->driver) ||
-	    !parse_name(fields[3], record->driver_override))
+	    !parse_name(fields[3], record->driver_override) ||
+	    !parse_name(fields[4], record->d3cold_allowed) ||
+	    !parse_name(fields[5], record->power_control))
 		return false;
 	state->count++;
 	return true;
@@ -156,14 +160,18 @@ int vfio_bind_state_save(const char *root, const char *dir, struct bind_state *s
 		const struct bind_record *r = &state->records[i];
 
 		if ((r->driver[0] && !name_ok(r->driver)) ||
-		    (r->driver_override[0] && !name_ok(r->driver_override)))
+		    (r->driver_override[0] && !name_ok(r->driver_override)) ||
+		    (r->d3cold_allowed[0] && !name_ok(r->d3cold_allowed)) ||
+		    (r->power_control[0] && !name_ok(r->power_control)))
 			return error_set(e, EINVAL, "bind-failed", NULL,
 					 "%s: a driver name that cannot be remembered",
 					 pci_address_format(&r->address, bdf));
-		len += snprintf(text + len, sizeof(text) - (size_t)len, "device\t%s\t%s\t%s\n",
-				pci_address_format(&r->address, bdf),
-				r->driver[0] ? r->driver : "-",
-				r->driver_override[0] ? r->driver_override : "-");
+		len += snprintf(
+			text + len, sizeof(text) - (size_t)len, "device\t%s\t%s\t%s\t%s\t%s\n",
+			pci_address_format(&r->address, bdf), r->driver[0] ? r->driver : "-",
+			r->driver_override[0] ? r->driver_override : "-",
+			r->d3cold_allowed[0] ? r->d3cold_allowed : "-",
+			r->power_control[0] ? r->power_control : "-");
 		if (len >= (int)sizeof(text))
 			return error_set(e, E2BIG, "bind-failed", NULL, "too many functions");
 	}

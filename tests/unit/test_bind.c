@@ -138,6 +138,16 @@ static int kernel_write(const char *root, const struct bind_step *step)
 		fake_sysfs_read(&fs, path, text, sizeof(text));
 		fake_sysfs_set_driver(&fs, bdf,
 				      strcmp(text, "(null)") != 0 ? text : default_driver(bdf));
+		/* vfio_pci_core_register_device(): pm_runtime_allow() */
+		snprintf(path, sizeof(path), "%s/sys/bus/pci/devices/%s/power/control", root, bdf);
+		if (!strcmp(text, "vfio-pci") && !access(path, F_OK))
+			fake_sysfs_device_write(&fs, bdf, "power/control", "auto\n");
+		return 0;
+	case BIND_STEP_D3COLD:
+		fake_sysfs_device_write(&fs, bdf, "d3cold_allowed", "%s\n", step->text);
+		return 0;
+	case BIND_STEP_POWER:
+		fake_sysfs_device_write(&fs, bdf, "power/control", "%s\n", step->text);
 		return 0;
 	}
 	return -EINVAL;
@@ -183,7 +193,7 @@ static void plan_takes_every_endpoint_and_no_bridge(void **state)
 	group.members[2] = (struct iommu_group_member){ .address = { 0, 1, 0, 1 } };
 	group.members[3] =
 		(struct iommu_group_member){ .address = { 0, 1, 0, 2 }, .driver = "vfio-pci" };
-	vfio_bind_plan_take(&group, &plan);
+	vfio_bind_plan_take(&group, NULL, &plan);
 	assert_int_equal(plan.count, 5);
 	assert_string_equal(plan.steps[0].path,
 			    "/sys/bus/pci/devices/0000:01:00.0/driver_override");
@@ -195,6 +205,30 @@ static void plan_takes_every_endpoint_and_no_bridge(void **state)
 	assert_string_equal(plan.steps[3].path, "/sys/bus/pci/drivers_probe");
 	assert_string_equal(plan.steps[3].text, "0000:01:00.0");
 	assert_string_equal(plan.steps[4].text, "0000:01:00.1");
+}
+
+/* vfio-pci allows sleep when it takes a function, so its power is seen to after that. */
+static void plan_keeps_what_it_takes_awake(void **state)
+{
+	static struct bind_plan plan;
+	static struct bind_state was = { .group = 4, .count = 3 };
+	struct iommu_group group = { .id = 4, .member_count = 3 };
+
+	for (uint8_t i = 0; i < 3; i++) {
+		group.members[i] = (struct iommu_group_member){ .address = { 0, 1, 0, i } };
+		was.records[i].address = group.members[i].address;
+	}
+	strcpy(was.records[0].d3cold_allowed, "1");
+	strcpy(was.records[0].power_control, "auto");
+	strcpy(was.records[1].power_control, "on"); /* and no d3cold_allowed: not on ACPI */
+	vfio_bind_plan_take(&group, &was, &plan);
+	assert_int_equal(plan.count, 3 + 3 + 3);
+	assert_int_equal(plan.steps[5].kind, BIND_STEP_PROBE);
+	assert_string_equal(plan.steps[6].path, "/sys/bus/pci/devices/0000:01:00.0/d3cold_allowed");
+	assert_string_equal(plan.steps[6].text, "0");
+	assert_string_equal(plan.steps[7].path, "/sys/bus/pci/devices/0000:01:00.0/power/control");
+	assert_string_equal(plan.steps[7].text, "on");
+	assert_string_equal(plan.steps[8].path, "/sys/bus/pci/devices/0000:01:00.1/power/control");
 }
 
 static bool only_nouveau(const char *root, const char *driver)
@@ -239,7 +273,10 @@ static void state_survives_a_round_trip(void **state)
 	int lock;
 
 	was = (struct bind_state){ .group = 4, .count = 2 };
-	was.records[0] = (struct bind_record){ .address = { 0, 1, 0, 0 }, .driver = "nouveau" };
+	was.records[0] = (struct bind_record){ .address = { 0, 1, 0, 0 },
+					       .driver = "nouveau",
+					       .d3cold_allowed = "1",
+					       .power_control = "auto" };
 	was.records[1] = (struct bind_record){ .address = { 0xabcd, 0xff, 31, 7 },
 					       .driver_override = "pci stub" };
 	lock = vfio_bind_state_lock(w->state_dir, 1000, &e);
@@ -254,19 +291,21 @@ static void state_survives_a_round_trip(void **state)
 	close(lock);
 }
 
+#define HEAD "divvy bind state 2\nboot\tboot-one\n"
+
 static void damaged_state_is_refused(void **state)
 {
 	static const char *const texts[] = {
 		"",
 		"something else\n",
-		"divvy bind state 1\n",
-		"divvy bind state 1\nboot\tboot-one\ndevice\t0000:01:00.0\tnouveau\n",
-		"divvy bind state 1\nboot\tboot-one\ndevice\t0000:01:00.0\t../../x\t-\n",
-		"divvy bind state 1\nboot\tboot-one\ndevice\t0000:01:00.0\ta/b\t-\n",
-		"divvy bind state 1\nboot\tboot-one\ndevice\tnowhere\tnouveau\t-\n",
-		"divvy bind state 1\nboot\tboot-one\ndevice\t0000:01:00.0\ta\t-\tmore\n",
-		("divvy bind state 1\nboot\tboot-one\ndevice\t0000:01:00.0\ta\t-\n"
-		 "device\t0000:01:00.0\tb\t-\n"),
+		"divvy bind state 2\n",
+		HEAD "device\t0000:01:00.0\tnouveau\t-\t1\n",
+		HEAD "device\t0000:01:00.0\t../../x\t-\t1\tauto\n",
+		HEAD "device\t0000:01:00.0\ta/b\t-\t1\tauto\n",
+		HEAD "device\t0000:01:00.0\ta\t-\t1\t../auto\n",
+		HEAD "device\tnowhere\tnouveau\t-\t1\tauto\n",
+		HEAD "device\t0000:01:00.0\ta\t-\t1\tauto\tmore\n",
+		HEAD "device\t0000:01:00.0\ta\t-\t-\t-\ndevice\t0000:01:00.0\tb\t-\t-\t-\n",
 	};
 	struct world *w = *state;
 	static struct bind_state is;
@@ -316,6 +355,33 @@ static void bind_takes_the_group_and_unbind_gives_it_back(void **state)
 	assert_string_equal(override_of(w, GPU), "(null)");
 	assert_string_equal(override_of(w, AUDIO), "snd_hda_intel");
 	assert_false(state_exists(w));
+}
+
+static const char *leaf_of(const struct world *w, const char *bdf, const char *leaf)
+{
+	static char text[128];
+	char path[128];
+
+	snprintf(path, sizeof(path), "sys/bus/pci/devices/%s/%s", bdf, leaf);
+	return fake_sysfs_read(&w->fs, path, text, sizeof(text));
+}
+
+static void what_is_bound_stays_awake_and_sleeps_again_afterwards(void **state)
+{
+	struct world *w = *state;
+	struct error e = { 0 };
+
+	/* as a hook of the driver or a rule of udev may have set them */
+	fake_sysfs_device_write(&w->fs, GPU, "d3cold_allowed", "1\n");
+	fake_sysfs_folder(&w->fs, "sys/bus/pci/devices/" GPU "/power");
+	fake_sysfs_device_write(&w->fs, GPU, "power/control", "auto\n");
+	assert_int_equal(vfio_bind_with(&kernel, w->fs.root, w->state_dir, &w->gpu, 5000, &e), 0);
+	assert_string_equal(leaf_of(w, GPU, "d3cold_allowed"), "0");
+	assert_string_equal(leaf_of(w, GPU, "power/control"), "on");
+	assert_int_equal(vfio_unbind_with(&kernel, w->fs.root, w->state_dir, &w->gpu, 5000, &e), 0);
+	assert_string_equal(leaf_of(w, GPU, "d3cold_allowed"), "1");
+	assert_string_equal(leaf_of(w, GPU, "power/control"), "auto");
+	assert_string_equal(driver_of(w, GPU), "nouveau");
 }
 
 static void function_that_had_no_driver_gets_none_back(void **state)
@@ -541,11 +607,13 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(plan_takes_every_endpoint_and_no_bridge),
+		cmocka_unit_test(plan_keeps_what_it_takes_awake),
 		cmocka_unit_test(plan_restores_what_was_recorded),
 		WORLD_TEST(state_survives_a_round_trip),
 		WORLD_TEST(damaged_state_is_refused),
 		WORLD_TEST(second_bind_at_once_is_told_to_wait),
 		WORLD_TEST(bind_takes_the_group_and_unbind_gives_it_back),
+		WORLD_TEST(what_is_bound_stays_awake_and_sleeps_again_afterwards),
 		WORLD_TEST(function_that_had_no_driver_gets_none_back),
 		WORLD_TEST(unbind_without_a_record_lets_the_kernel_choose),
 		WORLD_TEST(failed_bind_is_undone),
