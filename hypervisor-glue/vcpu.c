@@ -294,7 +294,8 @@ int vcpu_kick_signal(void)
 
 int vcpu_kick_prepare(void)
 {
-	struct sigaction action = { .sa_handler = kick_handler };
+	/* KVM_RUN is interrupted all the same; what an access is in the middle of goes on. */
+	struct sigaction action = { .sa_handler = kick_handler, .sa_flags = SA_RESTART };
 
 	sigemptyset(&action.sa_mask);
 	return sigaction(vcpu_kick_signal(), &action, NULL) < 0 ? -errno : 0;
@@ -303,8 +304,8 @@ int vcpu_kick_prepare(void)
 void vcpu_kick(struct vcpu *vcpu)
 {
 	/*
-	 * Never cleared again: a thread that has looked for an exit and not entered KVM_RUN yet
-	 * finds it there, one that is inside is interrupted by the signal.
+	 * A thread that has looked for an exit and not entered KVM_RUN yet finds it there, one that
+	 * is inside is interrupted by the signal. Cleared by vcpu_settle(), under the same lock.
 	 */
 	__atomic_store_n(&vcpu->run->immediate_exit, 1, __ATOMIC_RELEASE);
 	if (vcpu->alive)
@@ -520,6 +521,8 @@ void *vcpu_thread(void *arg)
 	pthread_setname_np(pthread_self(), text);
 	dispatch_thread_enter();
 	while (!__atomic_load_n(&vm->exit_requested, __ATOMIC_ACQUIRE)) {
+		if (__atomic_load_n(&vm->pause_requested, __ATOMIC_ACQUIRE))
+			vcpu_park(vcpu);
 		if (ioctl(vcpu->fd, KVM_RUN, 0) == 0) {
 			faults = 0;
 			handle_exit(vcpu);
@@ -527,6 +530,8 @@ void *vcpu_thread(void *arg)
 		}
 		switch (errno) {
 		case EINTR:
+			vcpu_settle(vcpu);
+			break;
 		case EAGAIN: /* a vCPU that has had INIT or SIPI while it waited for one */
 			break;
 		case EFAULT:

@@ -180,6 +180,7 @@ int vm_create_on(int kvm_fd, struct vm **out, struct error *e)
 	pthread_mutex_init(&vm->slot_lock, NULL);
 	pthread_mutex_init(&vm->route_lock, NULL);
 	pthread_mutex_init(&vm->exit_lock, NULL);
+	vm_pause_init(vm);
 
 	ret = ioctl(vm->kvm_fd, KVM_GET_VCPU_MMAP_SIZE, 0);
 	if (ret < (int)sizeof(struct kvm_run)) {
@@ -251,6 +252,7 @@ void vm_destroy(struct vm *vm)
 	fd_close(&vm->fd);
 	if (vm->kvm_owned)
 		fd_close(&vm->kvm_fd);
+	vm_pause_release(vm);
 	pthread_mutex_destroy(&vm->exit_lock);
 	pthread_mutex_destroy(&vm->route_lock);
 	pthread_mutex_destroy(&vm->slot_lock);
@@ -393,6 +395,7 @@ void vm_request_exit(struct vm *vm, enum vm_exit why, const char *fmt, ...)
 		__atomic_store_n(&vm->exit_requested, true, __ATOMIC_RELEASE);
 		for (unsigned i = 0; i < vm->vcpu_count; i++)
 			vcpu_kick(&vm->vcpus[i]);
+		pthread_cond_broadcast(&vm->parking);
 		/* From zero to one: it cannot be full. */
 		if (write(vm->exit_fd, &one, sizeof(one)) != sizeof(one))
 			log_error("vm: exit eventfd: %s", strerror(errno));

@@ -90,10 +90,12 @@ int vm_ioeventfd_remove(struct vm *vm, bool is_port, uint64_t address, unsigned 
 
 /*
  * vm_add_vfio_file() - tell KVM of a VFIO group or device file (vfio_device_file()) that this VM
- * uses. KVM keeps it until vm_destroy(), so that the VM must go before the file does.
+ * uses. KVM keeps it until vm_remove_vfio_file() or vm_destroy(): one of them comes before the file goes.
  * Returns 0 or -errno.
  */
 int vm_add_vfio_file(struct vm *vm, int fd, struct error *e);
+/* vm_remove_vfio_file() - KVM lets go of it; once nobody of the VM uses it. Fine when it has none such. */
+void vm_remove_vfio_file(struct vm *vm, int fd);
 
 /* ---- vCPUs ------------------------------------------------------------------------------- */
 
@@ -142,6 +144,18 @@ void vm_request_exit(struct vm *vm, enum vm_exit why, const char *fmt, ...)
 	__attribute__((format(printf, 3, 4)));
 int vm_exit_fd(struct vm *vm);
 enum vm_exit vm_join(struct vm *vm, char reason[256]);
+
+/*
+ * vm_pause() - every vCPU leaves the guest and stays out until vm_resume(); what vm_request_exit() asks
+ * for comes first. Waits for those that are in the middle of an access, @timeout_ms at most. Devices
+ * are not stopped by this: they finish what they were given.
+ * vm_resume() - back into the guest, whose kvmclock is told that it was stopped (KVM_KVMCLOCK_CTRL), so
+ * that no watchdog in it takes the pause for a lockup. Time has gone on meanwhile.
+ * One thread calls both. Return 0, -EALREADY, or -ETIMEDOUT (then none is held).
+ */
+int vm_pause(struct vm *vm, unsigned timeout_ms);
+int vm_resume(struct vm *vm);
+bool vm_is_paused(struct vm *vm);
 
 /* Exits to us by kind since start, summed over vCPUs. HLT stays in the kernel as a rule. */
 struct vm_counters {

@@ -90,6 +90,11 @@ struct vm {
 	int exit_fd;
 	enum vm_exit exit_why;
 	char exit_reason[256];
+
+	/* Under exit_lock too. */
+	bool pause_requested;	/* read by vCPUs without it */
+	unsigned parked;	/* vCPUs that are held */
+	pthread_cond_t parking; /* either changed, or an exit was requested */
 };
 
 /* vm_capability() - KVM_CHECK_EXTENSION on @fd: 0 or less is "no". */
@@ -98,6 +103,14 @@ int vm_capability(int fd, long capability);
 /* vm_irq_init() - the routing table with the irqchip's own routes; vm_irq_release() undoes it. */
 int vm_irq_init(struct vm *vm, struct error *e);
 void vm_irq_release(struct vm *vm);
+
+/* vm_pause.c */
+void vm_pause_init(struct vm *vm);
+void vm_pause_release(struct vm *vm);
+/* vcpu_park() - the vCPU's thread waits here while the VM is paused and no exit was requested. */
+void vcpu_park(struct vcpu *vcpu);
+/* vcpu_settle() - KVM_RUN was interrupted: it may run again unless somebody still wants it out. */
+void vcpu_settle(struct vcpu *vcpu);
 
 /* vm_memory_release() - stop following guest memory. */
 void vm_memory_release(struct vm *vm);

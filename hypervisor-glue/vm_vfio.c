@@ -2,7 +2,7 @@
 /*
  * KVM is told which VFIO files belong to the VM (Documentation/virt/kvm/devices/vfio.rst): a device
  * whose DMA does not snoop caches makes it heed the guest's memory types and cache flushes, and
- * drivers that work with KVM learn of their VM. KVM holds the files until the VM ends.
+ * drivers that work with KVM learn of their VM. KVM holds the files until it is told or the VM ends.
  */
 #include <errno.h>
 #include <string.h>
@@ -31,4 +31,17 @@ int vm_add_vfio_file(struct vm *vm, int fd, struct error *e)
 		return error_set(e, errno, "kvm-failed", NULL, "KVM_DEV_VFIO_FILE_ADD: %s",
 				 strerror(errno));
 	return 0;
+}
+
+void vm_remove_vfio_file(struct vm *vm, int fd)
+{
+	int32_t file = fd;
+	struct kvm_device_attr remove = {
+		.group = KVM_DEV_VFIO_FILE,
+		.attr = KVM_DEV_VFIO_FILE_DEL,
+		.addr = (uintptr_t)&file,
+	};
+
+	if (vm->vfio_fd >= 0 && ioctl(vm->vfio_fd, KVM_SET_DEVICE_ATTR, &remove) && errno != ENOENT)
+		log_error("KVM_DEV_VFIO_FILE_DEL: %s", strerror(errno));
 }
