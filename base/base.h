@@ -92,7 +92,13 @@ void log_write(enum log_level level, const char *fmt, ...) __attribute__((format
 		else                                                                        \
 			__atomic_store_n(&log_limit_count__, LOG_LIMIT_BURST + 1,           \
 					 __ATOMIC_RELAXED);                                 \
+		if (n__ >= LOG_LIMIT_BURST)                                                 \
+			log_drop(level);                                                    \
 	} while (0)
+
+/* log_drop() - count a line that log_limited() kept back; log_dropped() - how many so far. */
+void log_drop(enum log_level level);
+unsigned long log_dropped(void);
 
 /* monotonic_ns() - CLOCK_MONOTONIC in nanoseconds. */
 uint64_t monotonic_ns(void);

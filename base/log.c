@@ -9,6 +9,7 @@
 
 static enum log_level log_threshold = LOG_LEVEL_INFO;
 static uint64_t log_start_ns;
+static unsigned long log_drops;
 
 __attribute__((constructor)) static void log_start(void)
 {
@@ -52,4 +53,15 @@ void log_write(enum log_level level, const char *fmt, ...)
 	line[n++] = '\n';
 	/* A log that cannot be written must not stop a VM. */
 	(void)!write(STDERR_FILENO, line, (size_t)n);
+}
+
+void log_drop(enum log_level level)
+{
+	if (level <= log_threshold)
+		__atomic_fetch_add(&log_drops, 1, __ATOMIC_RELAXED);
+}
+
+unsigned long log_dropped(void)
+{
+	return __atomic_load_n(&log_drops, __ATOMIC_RELAXED);
 }

@@ -388,6 +388,11 @@ static const struct word words[] = {
 	{ "console", "serial|virtio", "what the terminal is on: ttyS0 or hvc0 (serial)",
 	  set_console },
 	{ "serial", "stdio|none|file:PATH", "where ttyS0 goes (stdio)", set_serial },
+	{ "control", "PATH", "a UNIX socket for commands (docs/control.md)", config_set_control },
+	{ "hotplug-ports", "N", "PCIe ports for devices that come later (2 with --control)",
+	  config_set_hotplug_ports },
+	{ "hotplug-window", "SIZE", "64-bit window of each such port (64G)",
+	  config_set_hotplug_window },
 	{ "no-reboot", NULL, "a reset of the guest ends the VM", set_no_reboot },
 	{ "sandbox", "on|off", "confine this process before the guest runs (on)", set_sandbox },
 	{ "jail", "uid=N[,gid=N]", "run as this user, in an empty root, without network",
@@ -410,6 +415,8 @@ void machine_config_init(struct machine_config *config)
 	for (unsigned i = 0; i < MACHINE_CPUS_MAX; i++)
 		config->pins[i] = -1;
 	config->iommu = IOMMU_AUTO;
+	config->hotplug_ports = -1;
+	config->hotplug_window = 64 * GIB;
 	config->rng = true;
 	config->sandbox = true;
 	config->log_level = LOG_LEVEL_WARN;

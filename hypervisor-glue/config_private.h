@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * What the files that read a machine's words share: config.c has the table of words, config_guest.c
- * those about processors and memory.
+ * those about processors and memory, config_control.c those about the control socket and hot-plug.
  */
 #ifndef GLUE_CONFIG_PRIVATE_H
 #define GLUE_CONFIG_PRIVATE_H
@@ -35,6 +35,12 @@ int config_set_memory(struct machine_config *config, const struct setting *setti
 int config_set_numa(struct machine_config *config, const struct setting *setting, struct error *e);
 int config_set_huge_pages(struct machine_config *config, const struct setting *setting,
 			  struct error *e);
+int config_set_control(struct machine_config *config, const struct setting *setting,
+		       struct error *e);
+int config_set_hotplug_ports(struct machine_config *config, const struct setting *setting,
+			     struct error *e);
+int config_set_hotplug_window(struct machine_config *config, const struct setting *setting,
+			      struct error *e);
 
 /*
  * config_settle_guest() - fill in what the words left open (cpus of the topology or of the nodes,

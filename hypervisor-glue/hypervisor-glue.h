@@ -15,6 +15,7 @@
 #define MACHINE_DEVICES_MAX 16
 #define MACHINE_USERS_MAX   16
 #define MACHINE_NODES_MAX   16
+#define MACHINE_PORTS_MAX   8 /* for devices that come later */
 #define MACHINE_CPUS_MAX    (TOPOLOGY_APIC_ID_MAX + 1)
 
 struct machine_disk {
@@ -77,14 +78,17 @@ struct machine_config {
 	struct machine_device devices[MACHINE_DEVICES_MAX];
 	char users[MACHINE_USERS_MAX][108]; /* sockets of vfio-user servers; sockaddr_un's room */
 	enum iommu_kind iommu;
-	bool intx;	     /* offer INTx of assigned devices */
-	bool p2p;	     /* assigned devices reach each other's BARs */
-	bool rng;	     /* virtio-rng, on by default */
-	uint32_t vsock_cid;  /* 0: no vsock */
-	bool virtio_console; /* the terminal is hvc0 instead of ttyS0 */
-	char serial[4096];   /* "stdio", "none", or "file:PATH" */
-	bool no_reboot;	     /* a guest's reset ends the VM */
-	bool sandbox;	     /* the process is confined before the guest runs; on by default */
+	bool intx;		 /* offer INTx of assigned devices */
+	bool p2p;		 /* assigned devices reach each other's BARs */
+	bool rng;		 /* virtio-rng, on by default */
+	uint32_t vsock_cid;	 /* 0: no vsock */
+	bool virtio_console;	 /* the terminal is hvc0 instead of ttyS0 */
+	char serial[4096];	 /* "stdio", "none", or "file:PATH" */
+	bool no_reboot;		 /* a guest's reset ends the VM */
+	char control[108];	 /* the control socket's path; "": none. sockaddr_un's room */
+	int hotplug_ports;	 /* root ports for devices that come later; -1: not said */
+	uint64_t hotplug_window; /* size of each one's 64-bit window */
+	bool sandbox; /* the process is confined before the guest runs; on by default */
 	struct machine_jail jail;
 	enum log_level log_level;
 };
@@ -127,6 +131,8 @@ int machine_config_args(struct machine_config *config, int argc, char **argv,
  * "no-vfio-user-socket", "bad-value".
  */
 int machine_config_validate(const struct machine_config *config, struct error *e);
+/* machine_hotplug_ports() - as said, or else a few when there is a socket to use them by. */
+unsigned machine_hotplug_ports(const struct machine_config *config);
 /* machine_topology() - as said, or else sockets of one-thread cores, one a node where they match. */
 struct cpu_topology machine_topology(const struct machine_config *config);
 /* machine_node_of() - the guest node of a vCPU; 0 without nodes. */

@@ -14,6 +14,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "hypervisor-glue/control.h"
 #include "hypervisor-glue/layout.h"
 #include "hypervisor-glue/machine_private.h"
 #include "hypervisor-glue/sandbox.h"
@@ -77,7 +78,7 @@ void machine_assigned_close(struct machine_assigned *assigned)
 }
 
 /* iommufd maps no BARs so far: where those are wanted, type1 is the first choice. */
-static int space_open(struct machine *machine, struct error *e)
+int machine_space_open(struct machine *machine, struct error *e)
 {
 	const struct machine_config *config = machine->config;
 
@@ -87,15 +88,50 @@ static int space_open(struct machine *machine, struct error *e)
 	return iommu_space_open("", config->iommu, &machine->space, e);
 }
 
+int machine_ranges_load(struct machine *machine, struct error *e)
+{
+	const struct iommu_space *space = machine->space;
+	int count = space->ops->ranges(machine->space, machine->ranges, MACHINE_RANGES_MAX);
+
+	machine->range_count = (unsigned)MAX(count, 0);
+	if (count > 0)
+		return machine_memory_check(machine, e);
+	/* Old kernels do not tell; a map that cannot be is then refused when it is made. */
+	log_warn("iommu %s: the addressable ranges are not known: %s", space->ops->name,
+		 count ? strerror(-count) : "none given");
+	return 0;
+}
+
+void machine_assigned_remove(struct machine *machine, unsigned index)
+{
+	struct machine_assigned assigned = machine->devices[index];
+	bool last = machine->device_count == 1;
+
+	/* type1 drops all maps with its last group. */
+	if (last && machine->following) {
+		iommu_space_unfollow(machine->space, machine->memory);
+		machine->following = false;
+	}
+	machine->device_count--;
+	memmove(&machine->devices[index], &machine->devices[index + 1],
+		(machine->device_count - index) * sizeof(machine->devices[0]));
+	machine_assigned_close(&assigned);
+	if (!last)
+		return;
+	iommu_space_close(machine->space);
+	machine->space = NULL;
+	machine->range_count = 0;
+}
+
 static int devices_open(struct machine *machine, struct error *e)
 {
 	const struct machine_config *config = machine->config;
 	uint64_t since = monotonic_ns();
-	int err, count;
+	int err;
 
 	if (!config->device_count)
 		return 0;
-	err = space_open(machine, e);
+	err = machine_space_open(machine, e);
 	if (err)
 		return err;
 	for (unsigned i = 0; i < config->device_count; i++) {
@@ -107,18 +143,9 @@ static int devices_open(struct machine *machine, struct error *e)
 	}
 	machine_phase(&since, "open");
 
-	count = machine->space->ops->ranges(machine->space, machine->ranges, MACHINE_RANGES_MAX);
-	if (count > 0) {
-		machine->range_count = (unsigned)count;
-		err = machine_memory_check(machine, e);
-		if (err)
-			return err;
-	} else {
-		/* Old kernels do not tell; a map that cannot be is then refused when it is made. */
-		log_warn("iommu %s: the addressable ranges are not known: %s",
-			 machine->space->ops->name, count ? strerror(-count) : "none given");
-	}
-	err = machine_memory_ready(machine, false, e);
+	err = machine_ranges_load(machine, e);
+	if (!err)
+		err = machine_memory_ready(machine, false, e);
 	if (!err)
 		err = iommu_space_follow(machine->space, machine->memory, e);
 	if (err)
@@ -131,11 +158,14 @@ static int devices_open(struct machine *machine, struct error *e)
 /* ---- software devices ---------------------------------------------------------------------- */
 
 /* Takes over @device, on failure too. */
-static int software_add(struct machine *machine, struct vfio_device *device, bool behind_root_port,
-			struct error *e)
+int machine_software_add(struct machine *machine, struct vfio_device *device, bool behind_root_port,
+			 struct error *e)
 {
-	struct machine_software *software = calloc(1, sizeof(*software));
+	struct machine_software *software = NULL;
+	int err;
 
+	if (machine->software_count < ARRAY_SIZE(machine->software))
+		software = calloc(1, sizeof(*software));
 	if (!software) {
 		vfio_device_close(device);
 		return error_set(e, ENOMEM, "no-memory", NULL, "no memory for a device");
@@ -143,7 +173,22 @@ static int software_add(struct machine *machine, struct vfio_device *device, boo
 	software->device = device;
 	software->behind_root_port = behind_root_port;
 	machine->software[machine->software_count++] = software;
-	return device_memory_follow(&software->memory, device, machine->memory, e);
+	err = device_memory_follow(&software->memory, device, machine->memory, e);
+	if (err)
+		machine_software_remove(machine, machine->software_count - 1);
+	return err;
+}
+
+void machine_software_remove(struct machine *machine, unsigned index)
+{
+	struct machine_software *software = machine->software[index];
+
+	machine->software_count--;
+	memmove(&machine->software[index], &machine->software[index + 1],
+		(machine->software_count - index) * sizeof(machine->software[0]));
+	device_memory_unfollow(&software->memory);
+	vfio_device_close(software->device);
+	free(software);
 }
 
 static int disks_create(struct machine *machine, struct error *e)
@@ -155,7 +200,7 @@ static int disks_create(struct machine *machine, struct error *e)
 		int err = virtio_blk_create(&config, &device, e);
 
 		if (!err)
-			err = software_add(machine, device, false, e);
+			err = machine_software_add(machine, device, false, e);
 		if (err)
 			return err;
 	}
@@ -176,7 +221,7 @@ static int nets_create(struct machine *machine, struct error *e)
 		memcpy(config.mac, net->mac, sizeof(config.mac));
 		err = virtio_net_create(&config, &device, e);
 		if (!err)
-			err = software_add(machine, device, false, e);
+			err = machine_software_add(machine, device, false, e);
 		if (err)
 			return err;
 	}
@@ -191,7 +236,7 @@ static int users_open(struct machine *machine, struct error *e)
 
 		if (err)
 			return err;
-		err = software_add(machine, device, true, e);
+		err = machine_software_add(machine, device, true, e);
 		if (err)
 			return err;
 		/* "the device state should otherwise be retained": somebody may have had it before. */
@@ -213,7 +258,7 @@ static int virtio_console_add(struct machine *machine, struct error *e)
 	    fcntl(machine->console_pipe[1], F_SETFL, O_NONBLOCK) < 0)
 		return error_set(e, errno, "console", NULL, "console: pipe: %s", strerror(errno));
 	err = virtio_console_create(machine->console_pipe[0], STDOUT_FILENO, &device, e);
-	return err ? err : software_add(machine, device, false, e);
+	return err ? err : machine_software_add(machine, device, false, e);
 }
 
 static int rng_add(struct machine *machine, struct error *e)
@@ -224,7 +269,7 @@ static int rng_add(struct machine *machine, struct error *e)
 	if (!machine->config->rng)
 		return 0;
 	err = virtio_rng_create(&device, e);
-	return err ? err : software_add(machine, device, false, e);
+	return err ? err : machine_software_add(machine, device, false, e);
 }
 
 static int vsock_add(struct machine *machine, struct error *e)
@@ -235,7 +280,7 @@ static int vsock_add(struct machine *machine, struct error *e)
 	if (!machine->config->vsock_cid)
 		return 0;
 	err = virtio_vsock_create(machine->config->vsock_cid, NULL, &device, e);
-	return err ? err : software_add(machine, device, false, e);
+	return err ? err : machine_software_add(machine, device, false, e);
 }
 
 /* ---- serial port and terminal -------------------------------------------------------------- */
@@ -291,8 +336,12 @@ static int boot_acquire(struct machine *machine, struct error *e)
 
 static int machine_acquire(struct machine *machine, struct error *e)
 {
-	int err = boot_acquire(machine, e);
+	int err = 0;
 
+	if (machine->config->control[0])
+		err = control_create(machine->config->control, &machine->control, e);
+	if (!err)
+		err = boot_acquire(machine, e);
 	if (!err)
 		err = machine_cpus_acquire(machine, e);
 	if (!err)
@@ -356,10 +405,9 @@ static void devices_close(struct machine *machine)
 
 	if (machine_devices_reset(machine, &e))
 		log_error("%s", e.text);
-	if (machine->following)
-		iommu_space_unfollow(machine->space, machine->memory);
 	while (machine->device_count)
-		machine_assigned_close(&machine->devices[--machine->device_count]);
+		machine_assigned_remove(machine, machine->device_count - 1);
+	/* Where none could be opened. */
 	iommu_space_close(machine->space);
 }
 
@@ -368,13 +416,8 @@ static void machine_release(struct machine *machine)
 	console_destroy(machine->console);
 	machine_memory_ready(machine, true, NULL);
 	devices_close(machine);
-	while (machine->software_count) {
-		struct machine_software *software = machine->software[--machine->software_count];
-
-		device_memory_unfollow(&software->memory);
-		vfio_device_close(software->device);
-		free(software);
-	}
+	while (machine->software_count)
+		machine_software_remove(machine, machine->software_count - 1);
 	fd_close(&machine->console_pipe[1]);
 	fd_close(&machine->console_pipe[0]);
 	if (machine->serial_owned)
@@ -383,6 +426,7 @@ static void machine_release(struct machine *machine)
 		guest_memory_destroy(machine->memory);
 	free(machine->affinity);
 	fd_close(&machine->kvm_fd);
+	control_destroy(machine->control);
 	boot_close(&machine->boot_files);
 }
 
@@ -416,14 +460,14 @@ static int machine_live(struct machine *machine, bool *again, struct error *e)
 		log_info("%s: powered off: %s", name, end.reason);
 		return 0;
 	case VM_EXIT_RESET:
+		machine->resets++;
 		*again = !machine->config->no_reboot;
 		next = *again ? ", starting again" : "";
 		/* A guest that does nothing else would fill the log. */
 		if (monotonic_ns() - start < SHORT_LIFE_NS)
-			log_limited(LOG_LEVEL_WARN, "%s: reset by the guest (%s)%s", name,
-				    end.reason, next);
+			log_limited(LOG_LEVEL_WARN, "%s: reset (%s)%s", name, end.reason, next);
 		else
-			log_warn("%s: reset by the guest (%s)%s", name, end.reason, next);
+			log_warn("%s: reset (%s)%s", name, end.reason, next);
 		return *again ? software_reset(machine, e) : 0;
 	case VM_EXIT_STOPPED:
 		if (end.device_failed)
@@ -442,6 +486,7 @@ int machine_run(const struct machine_config *config, struct error *e)
 {
 	struct machine machine = {
 		.config = config,
+		.start_ns = monotonic_ns(),
 		.kvm_fd = -1,
 		.boot_files = { -1, -1 },
 		.serial_fd = -1,

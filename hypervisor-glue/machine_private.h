@@ -16,8 +16,9 @@
 #include "hypervisor-glue/vm.h"
 #include "vfio/vfio.h"
 
-#define MACHINE_SOFTWARE_MAX \
-	(MACHINE_DISKS_MAX + MACHINE_NETS_MAX + MACHINE_USERS_MAX + 3) /* console, rng, vsock */
+#define MACHINE_SOFTWARE_MAX                                                            \
+	(MACHINE_DISKS_MAX + MACHINE_NETS_MAX + MACHINE_USERS_MAX + MACHINE_PORTS_MAX + \
+	 3) /* console, rng, vsock */
 #define MACHINE_RANGES_MAX 32
 
 /* A device that no IOMMU stands in front of: ours, or that of a vfio-user server. */
@@ -54,7 +55,11 @@ struct machine {
 	bool serial_owned;   /* a file of ours */
 	int console_pipe[2]; /* to the virtio console: read end, write end */
 	struct console *console;
+	struct control *control;   /* NULL: no control socket */
 	struct cpu_list *affinity; /* of each vCPU; NULL: any CPU */
+	unsigned port_count;	   /* root ports of the first life, spare ones and all */
+	uint64_t start_ns;	   /* CLOCK_MONOTONIC */
+	unsigned long resets;	   /* of the guest */
 };
 
 /* What ended a session. */
@@ -69,6 +74,25 @@ struct session_end {
  * Returns 0 with @end filled, or -errno when it could not be started.
  */
 int session_run(struct machine *machine, struct session_end *end, struct error *e);
+
+/* machine_space_open() - the address space of assigned devices, of the kind that was asked for. */
+int machine_space_open(struct machine *machine, struct error *e);
+/*
+ * machine_ranges_load() - what the devices in the address space can address; guest RAM must be within.
+ * Errors: "memory-reserved".
+ */
+int machine_ranges_load(struct machine *machine, struct error *e);
+/*
+ * machine_software_add() - keep @device and tell it of guest memory. @device is taken over, on failure too.
+ * machine_software_remove() - give the index-th back.
+ */
+int machine_software_add(struct machine *machine, struct vfio_device *device, bool behind_root_port,
+			 struct error *e);
+void machine_software_remove(struct machine *machine, unsigned index);
+/*
+ * machine_assigned_remove() - give the index-th back: the address space goes with its last device.
+ */
+void machine_assigned_remove(struct machine *machine, unsigned index);
 
 /*
  * machine_assigned_open() - open the device that @wanted describes in the machine's address space, and

@@ -72,6 +72,8 @@ int pci_host_plug(struct pci_host *host, struct vfio_device *device,
  */
 int pci_host_unplug_ask(struct pci_host *host, const struct vfio_device *device, struct error *e);
 bool pci_host_unplug_ready(struct pci_host *host, const struct vfio_device *device);
+/* pci_host_unplug_forget() - it stays: a guest that gives the slot up later only switches it off. */
+void pci_host_unplug_forget(struct pci_host *host, const struct vfio_device *device);
 /* pci_host_hotplug_fd() - an eventfd (borrowed), readable when a guest gave a slot up; -1: none. */
 int pci_host_hotplug_fd(const struct pci_host *host);
 /*
@@ -81,6 +83,8 @@ int pci_host_hotplug_fd(const struct pci_host *host);
 int pci_host_unplug(struct pci_host *host, const struct vfio_device *device, struct error *e);
 bool pci_host_same_slot(const struct pci_host *host, const struct vfio_device *a,
 			const struct vfio_device *b);
+/* pci_host_ports() - how many root ports there are, and how many hot-plug slots are empty. */
+unsigned pci_host_ports(const struct pci_host *host, unsigned *empty);
 /* pci_host_removable() - whether it sits in a hot-plug slot. */
 bool pci_host_removable(const struct pci_host *host, const struct vfio_device *device);
 /* pci_host_address() - where the guest finds @device; false when it has no such place. */
@@ -102,6 +106,8 @@ unsigned pci_host_last_bus(const struct pci_host *host);
 unsigned pci_host_function_count(const struct pci_host *host);
 struct vfio_pci *pci_host_function(const struct pci_host *host, unsigned index);
 const char *pci_host_function_name(const struct pci_host *host, unsigned index);
+/* pci_host_traps() - how many accesses to its BARs left the guest so far. */
+uint64_t pci_host_traps(const struct pci_host *host, unsigned index);
 
 /* ---- ACPI -------------------------------------------------------------------------------- */
 

@@ -50,6 +50,7 @@ struct pci_function {
 	int intx_trigger;	     /* -1: down */
 	pthread_mutex_t decode_lock; /* of @bars; below the function's lock, above the VM's */
 	bool waiting;		     /* atomic: a BAR is wanted and not decoded */
+	uint64_t traps;		     /* atomic: accesses to BARs that came to us */
 	struct function_bar bars[VFIO_PCI_PLACES];
 	unsigned vector_count;
 	struct function_vector *vectors;
@@ -61,6 +62,7 @@ static uint64_t bar_read(void *opaque, uint64_t offset, unsigned size)
 {
 	const struct function_bar *bar = opaque;
 
+	__atomic_fetch_add(&bar->function->traps, 1, __ATOMIC_RELAXED);
 	return vfio_pci_bar_read(bar->function->pci, bar->index, offset, size);
 }
 
@@ -68,6 +70,7 @@ static void bar_write(void *opaque, uint64_t offset, unsigned size, uint64_t val
 {
 	const struct function_bar *bar = opaque;
 
+	__atomic_fetch_add(&bar->function->traps, 1, __ATOMIC_RELAXED);
 	vfio_pci_bar_write(bar->function->pci, bar->index, offset, size, value);
 }
 
@@ -414,6 +417,11 @@ struct vfio_pci *pci_function_pci(const struct pci_function *function)
 struct vfio_device *pci_function_device(const struct pci_function *function)
 {
 	return function->device;
+}
+
+uint64_t pci_function_traps(const struct pci_function *function)
+{
+	return __atomic_load_n(&function->traps, __ATOMIC_RELAXED);
 }
 
 const char *pci_function_name(const struct pci_function *function)

@@ -445,3 +445,8 @@ const char *pci_host_function_name(const struct pci_host *host, unsigned index)
 {
 	return pci_host_function(host, index) ? pci_function_name(host->functions[index]) : NULL;
 }
+
+uint64_t pci_host_traps(const struct pci_host *host, unsigned index)
+{
+	return pci_host_function(host, index) ? pci_function_traps(host->functions[index]) : 0;
+}

@@ -71,6 +71,17 @@ bool pci_host_removable(const struct pci_host *host, const struct vfio_device *d
 	return hotplug_slot_of(host, device);
 }
 
+unsigned pci_host_ports(const struct pci_host *host, unsigned *empty)
+{
+	*empty = 0;
+	for (unsigned i = 0; i < host->slot_count; i++) {
+		const struct pci_slot *slot = host->slots[i];
+
+		*empty += slot->behind_port && slot->port.hotplug && !slot->function_count;
+	}
+	return host->port_count;
+}
+
 bool pci_host_address(const struct pci_host *host, const struct vfio_device *device,
 		      struct pci_address *address)
 {
@@ -199,6 +210,14 @@ bool pci_host_unplug_ready(struct pci_host *host, const struct vfio_device *devi
 	struct pci_slot *slot = hotplug_slot_of(host, device);
 
 	return slot && slot->asked && pci_root_port_released(&slot->port);
+}
+
+void pci_host_unplug_forget(struct pci_host *host, const struct vfio_device *device)
+{
+	struct pci_slot *slot = hotplug_slot_of(host, device);
+
+	if (slot)
+		slot->asked = false;
 }
 
 static void nodes_remove(struct pci_host *host, struct pci_slot *slot)

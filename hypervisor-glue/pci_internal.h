@@ -160,6 +160,7 @@ void pci_function_destroy(struct pci_function *function);
 struct vfio_pci *pci_function_pci(const struct pci_function *function);
 struct vfio_device *pci_function_device(const struct pci_function *function);
 const char *pci_function_name(const struct pci_function *function);
+uint64_t pci_function_traps(const struct pci_function *function);
 /*
  * pci_function_retry() - BARs that could not decode where the guest put them, since something else
  * was there, are tried again. Any thread, with no function's lock held.

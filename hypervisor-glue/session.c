@@ -3,8 +3,8 @@
  * One life of the guest: the VM, its PCI functions and platform are built, run under an event
  * loop until somebody asks for the end, and taken down in reverse.
  *
- * The event loop's thread only waits: for the end, for signals, for what is typed, and for assigned
- * devices that fail or are asked back by the host.
+ * The event loop's thread only waits: for the end, for signals, for what is typed, for commands, and
+ * for assigned devices that fail or are asked back by the host.
  */
 #include <errno.h>
 #include <signal.h>
@@ -14,6 +14,7 @@
 #include <systemd/sd-event.h>
 
 #include "hypervisor-glue/boot.h"
+#include "hypervisor-glue/control.h"
 #include "hypervisor-glue/layout.h"
 #include "hypervisor-glue/session_private.h"
 
@@ -81,15 +82,42 @@ static int on_device(sd_event_source *source, int fd, uint32_t events, void *opa
 
 static int watch_add(struct session *session, int fd, const char *name, bool is_error)
 {
-	struct watch *watch = &session->watches[session->watch_count];
+	struct watch *watch = session->watches;
+	int err;
 
 	if (fd < 0)
 		return 0;
-	if (session->watch_count == ARRAY_SIZE(session->watches))
-		return -ENOSPC;
-	*watch = (struct watch){ session, name, is_error };
-	session->watch_count++;
-	return sd_event_add_io(session->event, NULL, fd, EPOLLIN, on_device, watch);
+	while (watch->session)
+		if (++watch == &session->watches[ARRAY_SIZE(session->watches)])
+			return -ENOSPC;
+	*watch = (struct watch){ session, name, NULL, is_error };
+	err = sd_event_add_io(session->event, &watch->source, fd, EPOLLIN, on_device, watch);
+	if (err < 0)
+		watch->session = NULL;
+	return err;
+}
+
+int session_watch(struct session *session, const struct vfio_pci *function, const char *name)
+{
+	int err = watch_add(session, vfio_pci_error_fd(function), name, true);
+
+	if (err >= 0)
+		err = watch_add(session, vfio_pci_request_fd(function), name, false);
+	if (err < 0)
+		session_unwatch(session, name);
+	return MIN(err, 0);
+}
+
+void session_unwatch(struct session *session, const char *name)
+{
+	for (size_t i = 0; i < ARRAY_SIZE(session->watches); i++) {
+		struct watch *watch = &session->watches[i];
+
+		if (!watch->session || (name && watch->name != name))
+			continue;
+		sd_event_source_disable_unref(watch->source);
+		*watch = (struct watch){ 0 };
+	}
 }
 
 static int events_add(struct session *session, struct error *e)
@@ -121,12 +149,17 @@ static int events_add(struct session *session, struct error *e)
 		const struct vfio_pci *function = pci_host_function(session->pci, i);
 		const char *name = pci_host_function_name(session->pci, i);
 
-		err = watch_add(session, vfio_pci_error_fd(function), name, true);
-		if (err >= 0)
-			err = watch_add(session, vfio_pci_request_fd(function), name, false);
+		err = session_watch(session, function, name);
 	}
 	if (err < 0)
 		return failed(e, err, "event loop");
+	err = hotplug_attach(session, e);
+	if (!err && machine->control) {
+		err = control_attach(machine->control, session->event, &control_vm_ops, session, e);
+		session->control_attached = !err;
+	}
+	if (err)
+		return err;
 	/* Only a terminal in use or input that goes somewhere is worth reading. */
 	if (!machine->console)
 		return 0;
@@ -152,6 +185,21 @@ static int memory_check(struct session *session, struct error *e)
 	return 0;
 }
 
+/* As many ports in every life, whatever came and went. */
+static int ports_add(struct session *session, struct error *e)
+{
+	struct machine *machine = session->machine;
+	unsigned spare = machine_hotplug_ports(machine->config), empty;
+	unsigned ports = pci_host_ports(session->pci, &empty);
+
+	if (!spare)
+		return 0;
+	if (!machine->port_count)
+		machine->port_count = ports + spare;
+	return pci_host_hotplug(session->pci, MAX(machine->port_count, ports),
+				machine->config->hotplug_window, e);
+}
+
 static int functions_add(struct session *session, struct error *e)
 {
 	struct machine *machine = session->machine;
@@ -172,7 +220,8 @@ static int functions_add(struct session *session, struct error *e)
 		if (err)
 			return err;
 	}
-	return pci_host_place(session->pci, e);
+	err = ports_add(session, e);
+	return err ? err : pci_host_place(session->pci, e);
 }
 
 static int acpi_load(struct session *session, struct error *e)
@@ -183,6 +232,7 @@ static int acpi_load(struct session *session, struct error *e)
 		.window32 = pci_host_window32(session->pci),
 		.window64 = pci_host_window64(session->pci),
 		.last_bus = pci_host_last_bus(session->pci),
+		.hotplug = machine_hotplug_ports(session->machine->config),
 	};
 	uint64_t size = LAYOUT_KERNEL - LAYOUT_ACPI;
 	void *ram = guest_memory_ptr(session->machine->memory, LAYOUT_ACPI, size);
@@ -283,6 +333,10 @@ static void session_release(struct session *session)
 {
 	if (session->console_attached)
 		console_detach(session->machine->console);
+	if (session->control_attached)
+		control_detach(session->machine->control);
+	hotplug_detach(session);
+	session_unwatch(session, NULL);
 	sd_event_unref(session->event);
 	if (session->pci)
 		pci_host_destroy(session->pci);
@@ -291,6 +345,8 @@ static void session_release(struct session *session)
 	power_destroy(session->power);
 	if (session->vm)
 		vm_destroy(session->vm);
+	session->vm = NULL;
+	hotplug_settle(session);
 }
 
 static void counters_log(struct vm *vm)

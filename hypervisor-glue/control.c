@@ -1,0 +1,382 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * The control socket: who may connect, how much and for how long, and HTTP in the event loop.
+ *
+ * libmicrohttpd runs without a thread of its own: its epoll descriptor is one more source of the loop,
+ * and a timer stands for its timeouts. Connections are accepted here, since it cannot ask who the peer
+ * is: only the uid that started the VM and root may speak. All is bounded: connections (the oldest
+ * goes when there are too many, so that idle ones lock nobody out), headers, bodies, the time a
+ * connection may be idle.
+ *
+ * After the start this needs: accept4, getsockopt (SO_PEERCRED), recv, send and sendmsg, shutdown, close,
+ * epoll_ctl and epoll_wait, and at the end unlinkat of the socket's name in a folder that is held open.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <microhttpd.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include "hypervisor-glue/control.h"
+
+#define CONNECTIONS_MAX	  8
+#define CONNECTION_MEMORY (32 * KIB) /* request line, headers, and what is read at once */
+#define IDLE_SECONDS	  10u
+#define BACKLOG		  8
+
+struct connection {
+	int fd; /* libmicrohttpd's; -1: free */
+	uint64_t since_ns;
+};
+
+struct control {
+	int listen_fd, folder_fd;
+	char name[sizeof(((struct sockaddr_un *)NULL)->sun_path)]; /* in the folder; "": none */
+	uid_t owner;
+	struct MHD_Daemon *daemon;
+	struct connection connections[CONNECTIONS_MAX];
+
+	/* While attached. */
+	const struct control_ops *ops;
+	void *opaque;
+	sd_event_source *listening, *speaking, *timer;
+};
+
+/* ---- one request ----------------------------------------------------------------------------- */
+
+struct request {
+	bool too_large;
+	size_t size;
+	char body[CONTROL_BODY_MAX];
+};
+
+static enum MHD_Result reply_queue(struct MHD_Connection *connection, struct control_reply reply)
+{
+	struct MHD_Response *response;
+	enum MHD_Result result;
+	char *text = NULL;
+
+	if (reply.body) {
+		text = json_dumps(reply.body, JSON_INDENT(2));
+		json_decref(reply.body);
+	}
+	response = MHD_create_response_from_buffer(text ? strlen(text) : 0, text,
+						   MHD_RESPMEM_MUST_FREE);
+	if (!response) {
+		free(text);
+		return MHD_NO;
+	}
+	if (text)
+		MHD_add_response_header(response, MHD_HTTP_HEADER_CONTENT_TYPE, "application/json");
+	if (reply.allow)
+		MHD_add_response_header(response, MHD_HTTP_HEADER_ALLOW, reply.allow);
+	result = MHD_queue_response(connection, reply.status, response);
+	MHD_destroy_response(response);
+	return result;
+}
+
+static enum MHD_Result on_request(void *opaque, struct MHD_Connection *connection, const char *url,
+				  const char *method, const char *version, const char *data,
+				  size_t *size, void **context)
+{
+	struct request *request = *context;
+	struct control *control = opaque;
+	struct error e = { 0 };
+
+	if (!request) { /* the headers are there */
+		*context = calloc(1, sizeof(*request));
+		return *context ? MHD_YES : MHD_NO;
+	}
+	if (*size) {
+		if (*size > sizeof(request->body) - request->size)
+			request->too_large = true;
+		if (!request->too_large) {
+			memcpy(request->body + request->size, data, *size);
+			request->size += *size;
+		}
+		*size = 0;
+		return MHD_YES;
+	}
+	if (request->too_large) {
+		error_set(&e, EINVAL, "too-large", NULL, "a request has %u KiB at most",
+			  (unsigned)(CONTROL_BODY_MAX / KIB));
+		return reply_queue(connection, control_refuse(413, &e));
+	}
+	return reply_queue(connection, control_answer(control->ops, control->opaque, method, url,
+						      request->body, request->size));
+}
+
+static void on_completed(void *opaque, struct MHD_Connection *connection, void **context,
+			 enum MHD_RequestTerminationCode why)
+{
+	free(*context);
+	*context = NULL;
+}
+
+/* ---- connections ----------------------------------------------------------------------------- */
+
+static void on_connection(void *opaque, struct MHD_Connection *connection, void **context,
+			  enum MHD_ConnectionNotificationCode code)
+{
+	struct control *control = opaque;
+	const union MHD_ConnectionInfo *info =
+		MHD_get_connection_info(connection, MHD_CONNECTION_INFO_CONNECTION_FD);
+
+	for (unsigned i = 0; i < CONNECTIONS_MAX && info; i++) {
+		struct connection *one = &control->connections[i];
+
+		if (code == MHD_CONNECTION_NOTIFY_STARTED && one->fd < 0) {
+			*one = (struct connection){ info->connect_fd, monotonic_ns() };
+			return;
+		}
+		if (code == MHD_CONNECTION_NOTIFY_CLOSED && one->fd == info->connect_fd)
+			one->fd = -1;
+	}
+}
+
+static struct connection *connection_oldest(struct control *control)
+{
+	struct connection *oldest = &control->connections[0];
+
+	for (unsigned i = 0; i < CONNECTIONS_MAX; i++) {
+		if (control->connections[i].fd < 0)
+			return NULL; /* there is room */
+		if (control->connections[i].since_ns < oldest->since_ns)
+			oldest = &control->connections[i];
+	}
+	return oldest;
+}
+
+static int timer_set(struct control *control)
+{
+	int64_t ms = MHD_get_timeout64s(control->daemon);
+
+	if (ms < 0)
+		return sd_event_source_set_enabled(control->timer, SD_EVENT_OFF);
+	sd_event_source_set_time_relative(control->timer, (uint64_t)ms * 1000);
+	return sd_event_source_set_enabled(control->timer, SD_EVENT_ONESHOT);
+}
+
+static int speak(struct control *control)
+{
+	MHD_run(control->daemon);
+	return timer_set(control);
+}
+
+void control_adopt(struct control *control, int fd)
+{
+	struct sockaddr_un nobody = { .sun_family = AF_UNIX };
+	struct connection *oldest = connection_oldest(control);
+
+	if (oldest) {
+		shutdown(oldest->fd, SHUT_RDWR);
+		speak(control);
+	}
+	/* Refused, it is closed. */
+	MHD_add_connection(control->daemon, fd, (struct sockaddr *)&nobody,
+			   sizeof(nobody.sun_family));
+	speak(control);
+}
+
+static int on_speaking(sd_event_source *source, int fd, uint32_t events, void *opaque)
+{
+	return speak(opaque);
+}
+
+static int on_timer(sd_event_source *source, uint64_t usec, void *opaque)
+{
+	return speak(opaque);
+}
+
+static int on_listening(sd_event_source *source, int fd, uint32_t events, void *opaque)
+{
+	struct control *control = opaque;
+	struct ucred peer;
+	socklen_t size = sizeof(peer);
+	int one = accept4(fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+
+	if (one < 0) {
+		/* Out of descriptors, it stays readable: later then, and no busy loop. */
+		if (errno == EMFILE || errno == ENFILE || errno == ENOMEM) {
+			log_limited(LOG_LEVEL_WARN, "control socket: %s", strerror(errno));
+			usleep(10000);
+		}
+		return 0;
+	}
+	if (getsockopt(one, SOL_SOCKET, SO_PEERCRED, &peer, &size) < 0 ||
+	    (peer.uid != 0 && peer.uid != control->owner)) {
+		log_limited(LOG_LEVEL_WARN, "control socket: a connection of uid %u is refused",
+			    peer.uid);
+		close(one);
+		return 0;
+	}
+	control_adopt(control, one);
+	return 0;
+}
+
+int control_attach(struct control *control, sd_event *event, const struct control_ops *ops,
+		   void *opaque, struct error *e)
+{
+	const union MHD_DaemonInfo *info =
+		MHD_get_daemon_info(control->daemon, MHD_DAEMON_INFO_EPOLL_FD);
+	int err = info ? 0 : -ENOSYS;
+
+	control->ops = ops;
+	control->opaque = opaque;
+	if (err >= 0)
+		err = sd_event_add_io(event, &control->speaking, info->epoll_fd, EPOLLIN,
+				      on_speaking, control);
+	if (err >= 0)
+		err = sd_event_add_time_relative(event, &control->timer, CLOCK_MONOTONIC, 0, 0,
+						 on_timer, control);
+	if (err >= 0 && control->listen_fd >= 0)
+		err = sd_event_add_io(event, &control->listening, control->listen_fd, EPOLLIN,
+				      on_listening, control);
+	if (err >= 0)
+		return 0;
+	control_detach(control);
+	return error_set(e, -err, "control-failed", NULL, "control socket: event loop: %s",
+			 strerror(-err));
+}
+
+void control_detach(struct control *control)
+{
+	control->listening = sd_event_source_disable_unref(control->listening);
+	control->speaking = sd_event_source_disable_unref(control->speaking);
+	control->timer = sd_event_source_disable_unref(control->timer);
+}
+
+/* ---- life ------------------------------------------------------------------------------------ */
+
+int control_open(struct control **out, struct error *e)
+{
+	struct control *control = calloc(1, sizeof(*control));
+
+	if (!control)
+		return error_set(e, ENOMEM, "no-memory", NULL, "control socket: out of memory");
+	control->listen_fd = control->folder_fd = -1;
+	control->owner = geteuid();
+	for (unsigned i = 0; i < CONNECTIONS_MAX; i++)
+		control->connections[i].fd = -1;
+	control->daemon = MHD_start_daemon(
+		MHD_USE_EPOLL | MHD_USE_NO_LISTEN_SOCKET, 0, NULL, NULL, on_request, control,
+		MHD_OPTION_CONNECTION_LIMIT, (unsigned)CONNECTIONS_MAX,
+		MHD_OPTION_CONNECTION_TIMEOUT, IDLE_SECONDS, MHD_OPTION_CONNECTION_MEMORY_LIMIT,
+		(size_t)CONNECTION_MEMORY, MHD_OPTION_NOTIFY_COMPLETED, on_completed, control,
+		MHD_OPTION_NOTIFY_CONNECTION, on_connection, control, MHD_OPTION_END);
+	if (!control->daemon) {
+		free(control);
+		return error_set(e, EIO, "control-failed", NULL,
+				 "control socket: libmicrohttpd does not start");
+	}
+	*out = control;
+	return 0;
+}
+
+/* Whether a socket is left from somebody who is gone. Not ours, or in use: *e says so. */
+static bool is_stale(const struct sockaddr_un *address, int fd, struct error *e)
+{
+	const char *path = address->sun_path;
+	struct stat st;
+
+	if (lstat(path, &st) < 0) {
+		error_set(e, errno, "control-path", NULL, "%s: %s", path, strerror(errno));
+		return false;
+	}
+	if (!S_ISSOCK(st.st_mode) || st.st_uid != geteuid()) {
+		error_set(e, EEXIST, "control-path", "choose another path for --control",
+			  "%s is there and is no socket of this user", path);
+		return false;
+	}
+	if (!connect(fd, (const struct sockaddr *)address, sizeof(*address)) ||
+	    errno != ECONNREFUSED) {
+		error_set(e, EADDRINUSE, "control-in-use", "choose another path for --control",
+			  "%s: somebody listens there", path);
+		return false;
+	}
+	return true;
+}
+
+static int listen_at(struct control *control, const char *path, struct error *e)
+{
+	struct sockaddr_un address = { .sun_family = AF_UNIX };
+	const struct sockaddr *any = (const struct sockaddr *)&address;
+	const char *slash = strrchr(path, '/');
+	char folder[sizeof(address.sun_path)] = ".";
+	int fd, probe, err;
+
+	if (strlen(path) >= sizeof(address.sun_path))
+		return error_set(e, ENAMETOOLONG, "control-path", NULL, "%s: too long", path);
+	strcpy(address.sun_path, path);
+	if (slash)
+		snprintf(folder, sizeof(folder), "%.*s", (int)MAX(slash - path, 1), path);
+	control->folder_fd = open(folder, O_PATH | O_DIRECTORY | O_CLOEXEC);
+	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	probe = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	/* The socket's mode becomes its name's (unix(7)), so that there is no moment of another. */
+	if (control->folder_fd < 0 || fd < 0 || probe < 0 || fchmod(fd, 0600) < 0) {
+		err = error_set(e, errno, "control-path", NULL, "%s: %s", path, strerror(errno));
+		goto fail;
+	}
+	if (bind(fd, any, sizeof(address)) < 0) {
+		err = -errno;
+		if (err == -EADDRINUSE && !is_stale(&address, probe, e)) {
+			err = e ? -e->err : err;
+			goto fail;
+		}
+		if (err == -EADDRINUSE && (unlink(path) < 0 || bind(fd, any, sizeof(address)) < 0))
+			err = -errno;
+		else if (err == -EADDRINUSE)
+			err = 0;
+		if (err) {
+			error_set(e, -err, "control-path", NULL, "%s: %s", path, strerror(-err));
+			goto fail;
+		}
+	}
+	strcpy(control->name, slash ? slash + 1 : path);
+	if (listen(fd, BACKLOG) < 0) {
+		err = error_set(e, errno, "control-failed", NULL, "%s: %s", path, strerror(errno));
+		goto fail;
+	}
+	fd_close(&probe);
+	control->listen_fd = fd;
+	return 0;
+
+fail:
+	fd_close(&probe);
+	fd_close(&fd);
+	return err;
+}
+
+int control_create(const char *path, struct control **out, struct error *e)
+{
+	int err = control_open(out, e);
+
+	if (err)
+		return err;
+	err = listen_at(*out, path, e);
+	if (err) {
+		control_destroy(*out);
+		*out = NULL;
+	}
+	return err;
+}
+
+void control_destroy(struct control *control)
+{
+	if (!control)
+		return;
+	/* First, so that a new one may take the name as soon as the socket is closed. */
+	if (control->name[0] && unlinkat(control->folder_fd, control->name, 0) < 0)
+		log_warn("control socket %s: %s", control->name, strerror(errno));
+	fd_close(&control->listen_fd);
+	fd_close(&control->folder_fd);
+	MHD_stop_daemon(control->daemon);
+	free(control);
+}
