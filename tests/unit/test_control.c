@@ -135,14 +135,15 @@ static int setup(void **state)
 	if (!f)
 		return -1;
 	strcpy(f->folder, "/tmp/divvy-test-XXXXXX");
-	if (!mkdtemp(f->folder))
+	if (!mkdtemp(f->folder)) {
+		free(f);
 		return -1;
+	}
 	snprintf(f->path, sizeof(f->path), "%s/control", f->folder);
 	f->stop_fd = eventfd(0, EFD_CLOEXEC);
 	log_set_level(LOG_LEVEL_ERROR);
 	*state = f;
-	if (control_create(f->path, &f->control, NULL))
-		return -1;
+	assert_int_equal(control_create(f->path, &f->control, NULL), 0);
 	start(f);
 	return 0;
 }
@@ -207,6 +208,7 @@ static void a_stale_socket_is_replaced_and_nothing_else_is(void **state)
 	control_destroy(second);
 
 	file = fopen(address.sun_path, "w");
+	assert_non_null(file);
 	fclose(file);
 	assert_int_equal(control_create(address.sun_path, &second, &e), -EEXIST);
 	assert_string_equal(e.code, "control-path");
