@@ -88,7 +88,7 @@ struct machine_config {
 	char control[108];	 /* the control socket's path; "": none. sockaddr_un's room */
 	int hotplug_ports;	 /* root ports for devices that come later; -1: not said */
 	uint64_t hotplug_window; /* size of each one's 64-bit window */
-	bool sandbox; /* the process is confined before the guest runs; on by default */
+	bool sandbox;		 /* the process is confined before the guest runs; on by default */
 	struct machine_jail jail;
 	enum log_level log_level;
 };
