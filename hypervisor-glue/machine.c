@@ -10,6 +10,7 @@
 #include <fcntl.h>
 #include <pthread.h>
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -370,15 +371,39 @@ static int machine_acquire(struct machine *machine, struct error *e)
 	return err;
 }
 
+/* What opening a kernel device reads and opens: iommu/, vfio/device_open.c. */
+static const struct sandbox_path hotplug_paths[] = {
+	{ .path = "/dev/vfio", .write = true }, { .path = "/dev/iommu", .write = true },
+	{ .path = "/sys/bus/pci/devices" },	{ .path = "/sys/devices" },
+	{ .path = "/sys/kernel/iommu_groups" },
+};
+
 /* RAM that an assigned device reaches may have to be locked again, by then without privilege. */
 static int machine_close(const struct machine *machine, struct error *e)
 {
-	const struct sandbox_options options = {
-		.jail = machine->config->jail,
-		.locked = machine->device_count ? machine->config->memory : 0,
+	const struct machine_config *config = machine->config;
+	bool hotplug = machine_hotplug_ports(config) && machine->control;
+	struct sandbox_path paths[ARRAY_SIZE(hotplug_paths) + 1];
+	char folder[sizeof(config->control)] = ".";
+	const char *slash = strrchr(config->control, '/');
+	struct sandbox_options options = {
+		.jail = config->jail,
+		.control = machine->control,
+		.hotplug = hotplug,
+		.locked = machine->device_count || hotplug ? config->memory : 0,
+		.paths = paths,
 	};
 
-	return machine->config->sandbox ? sandbox_close(&options, e) : 0;
+	if (!config->sandbox)
+		return 0;
+	if (slash)
+		snprintf(folder, sizeof(folder), "%.*s", (int)MAX(slash - config->control, 1),
+			 config->control);
+	if (machine->control)
+		paths[options.path_count++] = (struct sandbox_path){ folder, .remove = true };
+	for (size_t i = 0; i < ARRAY_SIZE(hotplug_paths) && hotplug; i++)
+		paths[options.path_count++] = hotplug_paths[i];
+	return sandbox_close(&options, e);
 }
 
 /* Everything is open. Threads begin now, and only now. */
