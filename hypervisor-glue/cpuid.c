@@ -14,10 +14,13 @@
 #include "hypervisor-glue/vm_internal.h"
 
 #define CPUID_1_ECX_MONITOR	 (1u << 3)
+#define CPUID_1_ECX_VMX		 (1u << 5)
+#define CPUID_1_ECX_SMX		 (1u << 6)
 #define CPUID_1_ECX_TSC_DEADLINE (1u << 24)
 #define CPUID_1_ECX_HYPERVISOR	 (1u << 31)
 #define CPUID_1_EDX_HTT		 (1u << 28)
 #define CPUID_AMD_ECX_CMP_LEGACY (1u << 1)
+#define CPUID_AMD_ECX_SVM	 (1u << 2)
 
 #define TOPOLOGY_THREADS 1u
 #define TOPOLOGY_CORES	 2u
@@ -112,6 +115,11 @@ static void adjust(struct kvm_cpuid_entry2 *leaf, const struct shape *shape)
 			    place->apic_id << 24;
 		/* MWAIT would keep the host's processor; it needs an offer that we do not make. */
 		leaf->ecx &= ~(CPUID_1_ECX_TSC_DEADLINE | CPUID_1_ECX_MONITOR);
+		/*
+		 * Without the bit KVM refuses VMXON (SVM: EFER.SVME), and its nested half, the part of
+		 * it that had the gravest holes, is out of a guest's reach.
+		 */
+		leaf->ecx &= ~(CPUID_1_ECX_VMX | CPUID_1_ECX_SMX);
 		leaf->ecx |= CPUID_1_ECX_HYPERVISOR;
 		if (shape->tsc_deadline)
 			leaf->ecx |= CPUID_1_ECX_TSC_DEADLINE;
@@ -127,12 +135,15 @@ static void adjust(struct kvm_cpuid_entry2 *leaf, const struct shape *shape)
 		break;
 	case 0x80000001:
 		/* Tells AMD cores from threads in leaf 1's count; on Intel the bit is reserved. */
-		leaf->ecx &= ~CPUID_AMD_ECX_CMP_LEGACY;
+		leaf->ecx &= ~(CPUID_AMD_ECX_CMP_LEGACY | CPUID_AMD_ECX_SVM);
 		if (shape->amd && threads > 1)
 			leaf->ecx |= CPUID_AMD_ECX_CMP_LEGACY;
 		break;
 	case 0x80000008: /* AMD: threads of a socket - 1, and the APIC ID bits that number them */
 		leaf->ecx = (leaf->ecx & ~0xf0ffu) | shape->socket_shift << 12 | (threads - 1);
+		break;
+	case 0x8000000a: /* what SVM can */
+		leaf->eax = leaf->ebx = leaf->ecx = leaf->edx = 0;
 		break;
 	case 0x8000001d:
 		leaf->eax = cache_sharing(leaf->eax, shape);

@@ -366,6 +366,25 @@ static void cpuid_of_amd_tells_threads_cores_and_sockets(void **state)
 		assert_int_not_equal(out.entries[i].function, 0x80000026);
 }
 
+static void a_guest_is_not_offered_nested_virtualisation(void **state)
+{
+	static struct vm_cpuid host, out;
+
+	host = (struct vm_cpuid){
+		.nent = 4,
+		.entries = {
+			{ .function = 0, .eax = 0xd },
+			{ .function = 1, .ecx = 0x7fffffff },
+			{ .function = 0x80000001, .ecx = UINT32_MAX },
+			{ .function = 0x8000000a, .eax = 1, .ebx = 8, .edx = UINT32_MAX },
+		},
+	};
+	cpuid_for_vcpu(&host, &wide, 0, true, &out);
+	assert_int_equal(leaf_of(&out, 1, 0)->ecx & (1u << 5 | 1u << 6), 0);
+	assert_int_equal(leaf_of(&out, 0x80000001, 0)->ecx & 1u << 2, 0);
+	assert_int_equal(leaf_of(&out, 0x8000000a, 0)->edx, 0);
+}
+
 static void every_vcpu_reads_its_own_place_from_cpuid(void **state)
 {
 	/* by socket, core and thread */
@@ -571,6 +590,7 @@ int main(void)
 		cmocka_unit_test(cpuid_numbers_the_vcpus_and_shows_one_package),
 		cmocka_unit_test(cpuid_of_intel_tells_threads_cores_and_sockets),
 		cmocka_unit_test(cpuid_of_amd_tells_threads_cores_and_sockets),
+		cmocka_unit_test(a_guest_is_not_offered_nested_virtualisation),
 		cmocka_unit_test(every_vcpu_reads_its_own_place_from_cpuid),
 		cmocka_unit_test(a_topology_that_kvm_cannot_number_is_refused_in_words),
 		cmocka_unit_test(as_many_vcpus_as_kvm_gives_are_created),
