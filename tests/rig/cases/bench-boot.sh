@@ -1,29 +1,38 @@
 # SPDX-License-Identifier: Apache-2.0
 # shellcheck shell=bash
-# Case: measures: exec to the guest's first line, memory, cost of an exit, beside QEMU and (build/rig/bin/lkvm) kvmtool
+# Case: measures: exec to first instruction and to init, memory, cost of an exit, beside QEMU and (build/rig/bin/lkvm) kvmtool
 # demo: once
 # limit: 850
 # What is measured is in $RIG_JOB/results; tests/bench/run shows it.
 lkvm=$PWD/build/rig/bin/lkvm initrd=$RIG_IMAGES/guest.img mib=256
 append="$QUIET $FASTER rig.do=exit_cost,wait rig.then=poweroff"
-qemu="qemu-system-x86_64 -nodefaults -no-user-config -nographic -no-reboot -accel kvm -cpu host -smp 1 -m ${mib}M \
--object memory-backend-memfd,id=ram,size=${mib}M,share=on -serial stdio -initrd $initrd -append '$append'"
-rng="-device virtio-rng-pci"
-
-vmms() { # LABEL KERNEL NAME=COMMAND... - KERNEL is put where a command says @
-	local label=$1 kernel=$2
-	shift 2
-	tests/bench/vmms --line 'rig: init' --then 'rig: exit cost ,MMIO read; exit and back,ns' --runs "$BENCH_RUNS" --memory $mib --label "$label" \
-		--errors "$RIG_JOB/errors" "${@//@/$kernel}" >>"$RIG_JOB/results" || fail "vmms: exit status $?"
-}
 BENCH_RUNS=${BENCH_RUNS:-3}
+
+divvy() { echo "divvy=$VMM --kernel $1 --initrd $initrd --cmdline '$append' --memory ${mib}M"; }
+kvmtool() {
+	[ ! -x "$lkvm" ] || echo "kvmtool=$lkvm run --kernel $1 --initrd $initrd --params '$append' --mem $mib --cpus 1 --console serial --network mode=none --rng"
+}
+qemu() { # NAME KERNEL ARGS
+	echo "QEMU $1=qemu-system-x86_64 -nodefaults -no-user-config -nographic -no-reboot -accel kvm -cpu host -smp 1 -m ${mib}M" \
+		"-object memory-backend-memfd,id=ram,size=${mib}M,share=on -M $1,memory-backend=ram -serial stdio -kernel $2 -initrd $initrd -append '$append' $3"
+}
+measure() { # LABEL ARGS
+	local label=$1
+	shift
+	tests/bench/vmms --memory $mib --label "$label" --errors "$RIG_JOB/errors" "$@" >>"$RIG_JOB/results" || fail "vmms: exit status $?"
+}
+
 cp "$RIG_KERNEL/vmlinux" "$RIG_KERNEL/vmlinuz" /run/ # read once, not through the share each time
-divvy="divvy=$VMM --kernel @ --initrd $initrd --cmdline '$append' --memory ${mib}M"
-peers=()
-[ ! -x "$lkvm" ] || peers=("kvmtool=$lkvm run --kernel @ --initrd $initrd --params '$append' --mem $mib --cpus 1 --console serial --network mode=none --rng")
-vmms "ELF kernel" /run/vmlinux "$divvy" "QEMU q35=$qemu -M q35,memory-backend=ram $rng -kernel @" \
-	"QEMU microvm=$qemu -M microvm,memory-backend=ram -device virtio-rng-device -kernel @"
-vmms "bzImage" /run/vmlinuz "$divvy" "${peers[@]}" "QEMU q35=$qemu -M q35,memory-backend=ram $rng -kernel @"
-[ ${#peers[@]} -gt 0 ] || echo '{"name": "kvmtool", "skipped": "LKVM=PATH names no built lkvm"}' >>"$RIG_JOB/results"
-rm /run/vmlinux /run/vmlinuz
+tests/bench/mkfirst /run/first
+mapfile -t all < <(divvy /run/first; kvmtool /run/first; qemu q35 /run/first "-device virtio-rng-pci")
+measure "an image that says so at once" --line first --runs 7 "${all[@]}"
+
+init=(--line 'rig: init' --then 'rig: exit cost ,MMIO read; exit and back,ns' --runs "$BENCH_RUNS")
+mapfile -t all < <(divvy /run/vmlinuz; kvmtool /run/vmlinuz; qemu q35 /run/vmlinuz "-device virtio-rng-pci")
+measure "bzImage" "${init[@]}" "${all[@]}"
+mapfile -t all < <(divvy /run/vmlinux; qemu q35 /run/vmlinux "-device virtio-rng-pci"; qemu microvm /run/vmlinux "-device virtio-rng-device")
+measure "ELF kernel" "${init[@]}" "${all[@]}"
+
+[ -x "$lkvm" ] || echo '{"name": "kvmtool", "skipped": "LKVM=PATH names no built lkvm"}' >>"$RIG_JOB/results"
+rm /run/vmlinux /run/vmlinuz /run/first
 cat "$RIG_JOB/results"
