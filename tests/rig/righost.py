@@ -180,6 +180,15 @@ class Host:
             pass
         self.pid = self.process = self.agent = self.sockets = None
 
+    def cpu_seconds(self):
+        """Processor time that the machine has had: unlike the clock, hardly a matter of what else this one does."""
+        try:
+            with open(f"/proc/{self.pid}/stat", encoding="utf-8") as f:
+                fields = f.read().rsplit(")", 1)[1].split()
+        except OSError:
+            return 0.0
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
     def _last_words(self):
         for name in ("console", "qemu.log"):
             try:
@@ -237,7 +246,10 @@ class Host:
             def show():
                 if follow:
                     print(shown.read(), end="", flush=True)
-            self.agent.sendall(f"run {job} {limit}\n".encode())
+            try:
+                self.agent.sendall(f"run {job} {limit}\n".encode())
+            except OSError:
+                raise HostDied(self._last_words()) from None
             status = self._wait_for("done", job, time.monotonic() + limit + 30, meanwhile=show)
             show()
         return int(status[0])
@@ -250,19 +262,23 @@ class Host:
 
     def _qmp(self, name, arguments):
         """One command of QEMU's monitor; its answer, or None after saying why there is none."""
-        with socket.socket(socket.AF_UNIX) as s:
-            s.settimeout(20)
-            s.connect(os.path.join(self.sockets, "qmp"))
-            f = s.makefile("rw", encoding="utf-8")
-            f.readline()
-            for command in (("qmp_capabilities", {}), (name, arguments)):
-                f.write(json.dumps({"execute": command[0], "arguments": command[1]}) + "\n")
-                f.flush()
-                while "event" in (answer := json.loads(f.readline())):
-                    pass
-                if "error" in answer:
-                    say(f"{name}: {answer['error']['desc']}")
-                    return None
+        try:
+            with socket.socket(socket.AF_UNIX) as s:
+                s.settimeout(20)
+                s.connect(os.path.join(self.sockets, "qmp"))
+                f = s.makefile("rw", encoding="utf-8")
+                f.readline()
+                for command in (("qmp_capabilities", {}), (name, arguments)):
+                    f.write(json.dumps({"execute": command[0], "arguments": command[1]}) + "\n")
+                    f.flush()
+                    while "event" in (answer := json.loads(f.readline())):
+                        pass
+                    if "error" in answer:
+                        say(f"{name}: {answer['error']['desc']}")
+                        return None
+        except (OSError, ValueError) as problem:
+            say(f"{name}: {problem}")
+            return None
         return answer["return"]
 
     def _screendump(self, path):

@@ -2,6 +2,7 @@
 # shellcheck shell=bash
 # Case: eight devices in one guest, each used: a slot with two functions, a virtual function and a BAR of 4 GiB among them; with iommufd the guest then uses edu by INTx, reboots and uses them again
 # fast: iommufd type1
+# full: type1@linux6.1 type1@linux7
 # limit: 500
 token=$RIG_VARIANT-$RANDOM
 virtual_function

@@ -2,7 +2,7 @@
 # shellcheck shell=bash
 # Case: DMA through our own VFIO and IOMMU layers, without a guest: mapped, unmapped, read-only, stale addresses
 # fast: iommufd type1 iommufd@amd
-# full: type1@amd
+# full: type1@amd type1@linux6.1 type1@linux7
 # limit: 120
 assign $EDU
 [ -x build/rig/bin/edu_host ] || fail "build/rig/bin/edu_host is not there"
