@@ -4,7 +4,7 @@
 # demo: once
 # limit: 850
 # What is measured is in $RIG_JOB/results; tests/bench/run shows it.
-lkvm=$PWD/build/rig/bin/lkvm initrd=$RIG_IMAGES/guest.img mib=256
+lkvm=$PWD/build/rig/bin/lkvm initrd=$RIG_GUEST mib=256
 append="$QUIET $FASTER rig.do=exit_cost,wait rig.then=poweroff"
 BENCH_RUNS=${BENCH_RUNS:-3}
 

@@ -4,7 +4,7 @@
 # demo: once
 # limit: 850
 # What is measured is in $RIG_JOB/results; tests/bench/run shows it.
-lkvm=$PWD/build/rig/bin/lkvm initrd=$RIG_IMAGES/guest.img mib=256
+lkvm=$PWD/build/rig/bin/lkvm initrd=$RIG_GUEST mib=256
 append="$QUIET $FASTER rig.do=wait rig.then=poweroff"
 qemu="qemu-system-x86_64 -nodefaults -no-user-config -nographic -no-reboot -accel kvm -cpu host -smp 1 -m ${mib}M \
 -object memory-backend-memfd,id=ram,size=${mib}M,share=on -serial stdio -kernel $RIG_KERNEL/vmlinuz -initrd $initrd -append '$append' -M q35,memory-backend=ram"
