@@ -72,6 +72,8 @@ $(BUILD)/tests/unit/%: $(BUILD)/tests/unit/%.o $(LINK)
 	$(Q)$(call link,$(WRAP:%=-Wl$(comma)--wrap=%),-lcmocka)
 # It runs the programs.
 $(BUILD)/tests/unit/test_chaos: $(BUILD)/divvy-vmm $(BUILD)/tests/rig/vfio_user_server
+# The scheduler allocates at creation only.
+$(BUILD)/tests/unit/test_sched_core: WRAP := malloc calloc realloc aligned_alloc
 # The calls that tests/unit/faults.h makes fail.
 $(BUILD)/tests/unit/test_faults $(BUILD)/tests/unit/test_reset: WRAP := malloc calloc realloc aligned_alloc strdup eventfd memfd_create \
 	ftruncate64 fstat64 fstatfs64 pipe2 socket connect setsockopt sendmsg recvmsg read pread64 pwrite64 readlinkat \

@@ -34,20 +34,23 @@ static void fair_layout(const struct sched_gpu_config *config, struct engine *en
 
 /* ---- tags and turns ---------------------------------------------------------------------- */
 
+/* @ns of service at @weight, as a distance between tags. */
+static vtime quotient(uint64_t ns, uint32_t weight)
+{
+	if (ns < UINT64_C(1) << (63 - TAG_SHIFT))
+		return (ns << TAG_SHIFT) / weight; /* two and a half hours: nearly always */
+	return ((vtime)ns << TAG_SHIFT) / weight;
+}
+
 /* The tag moves on by @ns of service at @weight; nothing is lost to rounding. */
 static void tag_advance(vtime *tag, uint32_t *remainder, uint32_t weight, uint64_t ns)
 {
-	if (ns < UINT64_C(1) << (63 - TAG_SHIFT)) {
-		const uint64_t units = (ns << TAG_SHIFT) + *remainder;
+	const vtime steps = quotient(ns, weight);
+	const uint32_t rest = *remainder + (uint32_t)(((vtime)ns << TAG_SHIFT) - steps * weight);
 
-		*tag += units / weight;
-		*remainder = (uint32_t)(units % weight);
-	} else {
-		const vtime units = ((vtime)ns << TAG_SHIFT) + *remainder;
-
-		*tag += units / weight;
-		*remainder = (uint32_t)(units % weight);
-	}
+	/* Both parts are below the weight, and that is at most 2^20. */
+	*tag += steps + rest / weight;
+	*remainder = rest % weight;
 }
 
 /* While nobody had work the turns went on, as slowly as with everybody running. */
@@ -255,8 +258,8 @@ static void fair_granted(struct sched_gpu *gpu, struct engine *engine, struct gr
 	if (seat->tags[rank] > fair->turn[rank])
 		fair->turn[rank] = seat->tags[rank];
 	if (gpu->config.depth > 1) {
-		grant->expected = ((vtime)seat->expected_ns << TAG_SHIFT) /
-				  ((uint64_t)gpu->config.depth * terms->weights[rank]);
+		grant->expected =
+			quotient(seat->expected_ns, gpu->config.depth * terms->weights[rank]);
 		seat->tags[rank] += grant->expected;
 	}
 	if (rank < RANK_BEST_EFFORT)
