@@ -262,11 +262,14 @@ static void the_same_world_runs_the_same_way(void **state)
 	}
 }
 
-/* Rounding does not add up: a million grants of 1 ns more than the least, at awkward weights. */
+/*
+ * Rounding does not add up over a million grants of 1 ns, whose price at weight 1,000,000 is
+ * 1.048576 steps of a tag, and 2 at the other.
+ */
 static void rounding_never_accumulates(void **state)
 {
 	const struct sched_gpu_config config = { .vgpus_max = 2, .overhead_ns = 1 };
-	const uint32_t weights[2] = { 999983, 3 };
+	const uint32_t weights[2] = { 1000000, 524288 };
 	uint64_t used[2] = { 0 };
 	struct sched_gpu *gpu;
 	uint64_t now_ns = 0;
@@ -290,7 +293,7 @@ static void rounding_never_accumulates(void **state)
 		used[d.vgpu] += 1;
 		assert_int_equal(sched_complete(gpu, now_ns, d.grant, 1, NULL), 0);
 	}
-	/* The bound with L = 1 ns: the light one is never off by more than its one job. */
+	/* Neither is off by more than a job. */
 	const double due = (double)now_ns * weights[1] / (weights[0] + weights[1]);
 
 	assert_true((double)used[1] > due - 2 && (double)used[1] < due + 2);
