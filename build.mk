@@ -75,7 +75,7 @@ $(BUILD)/tests/unit/test_chaos: $(BUILD)/divvy-vmm $(BUILD)/tests/rig/vfio_user_
 # The scheduler allocates at creation only.
 $(BUILD)/tests/unit/test_sched_core: WRAP := malloc calloc realloc aligned_alloc
 # The calls that tests/unit/faults.h makes fail.
-$(BUILD)/tests/unit/test_faults $(BUILD)/tests/unit/test_reset: WRAP := malloc calloc realloc aligned_alloc strdup eventfd memfd_create \
+$(addprefix $(BUILD)/tests/unit/,test_faults test_reset test_vfio_open): WRAP := malloc calloc realloc aligned_alloc strdup eventfd memfd_create \
 	ftruncate64 fstat64 fstatfs64 pipe2 socket connect setsockopt sendmsg recvmsg read pread64 pwrite64 readlinkat \
 	opendir fdopendir sigaction madvise pthread_create sd_event_new sd_event_add_io sd_event_add_signal \
 	mmap64 munmap open64 openat64 fcntl64 close ioctl

@@ -120,6 +120,14 @@ void thread_enter(const char *kind);
 void thread_set_hook(void (*hook)(const char *kind));
 
 /*
+ * parallel_run() - @run for each index below @count, at once: in threads of @kind (thread_create()), up
+ * to PARALLEL_THREADS_MAX, and in the caller's. Returns when all are done; nothing stays behind.
+ */
+#define PARALLEL_THREADS_MAX 32
+void parallel_run(const char *kind, unsigned count, void (*run)(void *opaque, unsigned index),
+		  void *opaque);
+
+/*
  * text_append() - append to the NUL-terminated text in @text, which has room for @size bytes; what does
  * not fit is cut.
  */

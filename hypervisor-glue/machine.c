@@ -4,7 +4,9 @@
  * before, the guest lives one session after another, and everything is given back in reverse.
  *
  * The order for assigned devices is the kernel's: an address space, devices attached to it (type1
- * chooses its IOMMU by the first group), the ranges they can address, then guest memory mapped.
+ * chooses its IOMMU by the first group), the ranges they can address, then guest memory mapped. What
+ * takes long runs side by side: memory is populated while devices are opened, one thread each, and is
+ * mapped while they are reset.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -122,38 +124,6 @@ void machine_assigned_remove(struct machine *machine, unsigned index)
 	iommu_space_close(machine->space);
 	machine->space = NULL;
 	machine->range_count = 0;
-}
-
-static int devices_open(struct machine *machine, struct error *e)
-{
-	const struct machine_config *config = machine->config;
-	uint64_t since = monotonic_ns();
-	int err;
-
-	if (!config->device_count)
-		return 0;
-	err = machine_space_open(machine, e);
-	if (err)
-		return err;
-	for (unsigned i = 0; i < config->device_count; i++) {
-		err = machine_assigned_open(machine, &config->devices[i],
-					    &machine->devices[machine->device_count], e);
-		if (err)
-			return err;
-		machine->device_count++;
-	}
-	machine_phase(&since, "open");
-
-	err = machine_ranges_load(machine, e);
-	if (!err)
-		err = machine_memory_ready(machine, false, e);
-	if (!err)
-		err = iommu_space_follow(machine->space, machine->memory, e);
-	if (err)
-		return err;
-	machine->following = true;
-	machine_phase(&since, "map");
-	return 0;
 }
 
 /* ---- software devices ---------------------------------------------------------------------- */
@@ -362,7 +332,7 @@ static int machine_acquire(struct machine *machine, struct error *e)
 	if (!err)
 		err = vsock_add(machine, e);
 	if (!err)
-		err = devices_open(machine, e);
+		err = machine_devices_open(machine, e);
 	/* Nobody mapped it, so nobody waited for it. */
 	if (!err)
 		err = machine_memory_ready(machine, false, e);

@@ -46,6 +46,7 @@ struct machine {
 	struct memory_population *population; /* going on; NULL: there is none */
 	struct iommu_space *space;	      /* NULL: no device is assigned */
 	bool following;			      /* @space maps @memory */
+	bool devices_fresh;		      /* reset, and no guest has had them since */
 	struct iommu_range ranges[MACHINE_RANGES_MAX];
 	unsigned range_count;
 	unsigned device_count, software_count;
@@ -101,6 +102,11 @@ void machine_assigned_remove(struct machine *machine, unsigned index);
 int machine_assigned_open(struct machine *machine, const struct machine_device *wanted,
 			  struct machine_assigned *out, struct error *e);
 void machine_assigned_close(struct machine_assigned *assigned);
+/*
+ * machine_devices_open() - the address space and all assigned devices in it, reset, with guest memory mapped
+ * for them. What it got before a failure is the machine's to release.
+ */
+int machine_devices_open(struct machine *machine, struct error *e);
 /* machine_devices_reset() - all assigned devices, while no guest runs. */
 int machine_devices_reset(struct machine *machine, struct error *e);
 /* machine_device_options() - how the function of @assigned is shown to the guest. */

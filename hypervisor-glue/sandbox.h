@@ -70,13 +70,14 @@ enum sandbox_kind {
 	KIND_RNG = 1 << 7,
 	KIND_VSOCK = 1 << 8,
 	KIND_USER = 1 << 9, /* reader of a vfio-user connection */
+	KIND_RESET = 1 << 10,
 };
-#define SANDBOX_KINDS 10
+#define SANDBOX_KINDS 11
 /* What the first thread does besides, when an option asks for it. */
 #define ROLE_CONTROL (1 << SANDBOX_KINDS)
 #define ROLE_HOTPLUG (2 << SANDBOX_KINDS)
 /* Begun by the first thread after its own filter, which therefore holds theirs. */
-#define KINDS_BELOW_MAIN    (KIND_VCPU | KIND_SERIAL | KIND_RCU)
+#define KINDS_BELOW_MAIN    (KIND_VCPU | KIND_SERIAL | KIND_RCU | KIND_RESET)
 #define KINDS_BELOW_HOTPLUG (KIND_BLK | KIND_USER)
 extern const char *const sandbox_kind_names[SANDBOX_KINDS];
 

@@ -52,8 +52,8 @@
 	 CLONE_SETTLS | CLONE_PARENT_SETTID | CLONE_CHILD_CLEARTID)
 
 const char *const sandbox_kind_names[SANDBOX_KINDS] = {
-	"main",	      "vcpu",		"serial",     "rcu",	      "virtio-blk",
-	"virtio-net", "virtio-console", "virtio-rng", "virtio-vsock", "vfio-user",
+	"main",		  "vcpu",	"serial",	"rcu",	     "virtio-blk", "virtio-net",
+	"virtio-console", "virtio-rng", "virtio-vsock", "vfio-user", "reset",
 };
 
 const struct sandbox_rule sandbox_rules[] = {
@@ -168,10 +168,10 @@ const struct sandbox_rule sandbox_rules[] = {
 	/* interrupts: INTx and, at a session's begin, vectors */
 	{ KIND_VCPU, SYS_eventfd2 },
 	/* registers and config space of a kernel device; kernel and initrd */
-	{ KIND_VCPU, SYS_pread64 },
+	{ KIND_VCPU | KIND_RESET, SYS_pread64 },
 	{ KIND_VCPU, SYS_pwrite64 },
 	IOCTL(KIND_VCPU, VFIO_DEVICE_SET_IRQS),
-	IOCTL(KIND_VCPU, VFIO_DEVICE_RESET),
+	IOCTL(KIND_VCPU | KIND_RESET, VFIO_DEVICE_RESET),
 	/* of a slot, while no guest runs: vfio/hot_reset.c */
 	IOCTL(KIND_MAIN, VFIO_DEVICE_GET_PCI_HOT_RESET_INFO),
 	IOCTL(KIND_MAIN, VFIO_DEVICE_PCI_HOT_RESET),

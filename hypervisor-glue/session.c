@@ -288,11 +288,13 @@ static int session_build(struct session *session, struct error *e)
 	uint64_t since = monotonic_ns();
 	int err;
 
-	err = machine_devices_reset(machine, e);
-	if (err)
-		return err;
-	if (machine->device_count)
+	if (machine->device_count && !machine->devices_fresh) {
+		err = machine_devices_reset(machine, e);
+		if (err)
+			return err;
 		machine_phase(&since, "reset");
+	}
+	machine->devices_fresh = false;
 
 	err = vm_create_on(machine->kvm_fd, &session->vm, e);
 	if (!err)

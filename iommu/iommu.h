@@ -213,8 +213,15 @@ struct iommu_space_ops {
 	/* All return 0 or -errno. @iova, @size and @vaddr are page-aligned. */
 	int (*map)(struct iommu_space *space, uint64_t iova, uint64_t size, void *vaddr,
 		   unsigned prot);
+	/* map() of a part of a memory file; NULL where there is none, -ENOTTY: this kernel cannot */
+	int (*map_file)(struct iommu_space *space, uint64_t iova, uint64_t size, int fd,
+			uint64_t offset, unsigned prot);
 	int (*unmap)(struct iommu_space *space, uint64_t iova, uint64_t size);
-	/* @vfio_fd: a group fd (type1) or a device cdev fd (iommufd); borrowed, kept until detach */
+	/*
+	 * @vfio_fd: a group fd (type1) or a device cdev fd (iommufd); borrowed, kept until detach.
+	 * Device cdevs may be attached by several threads at once (it takes as long as the kernel's
+	 * reset of the device), groups by one at a time; not while something is mapped.
+	 */
 	int (*attach)(struct iommu_space *space, int vfio_fd, struct error *e);
 	void (*detach)(struct iommu_space *space, int vfio_fd);
 	/* fills up to @max ranges the attached devices can address; returns how many or -errno */
@@ -228,7 +235,8 @@ struct iommu_space {
 	struct memory_listener listener;
 	unsigned long maps;		   /* live maps, for tests and for the log at exit */
 	bool maps_no_bars;		   /* found out, and said */
-	struct vfio_group *vfio_groups;	   /* private to vfio/: the groups it has open here */
+	pthread_mutex_t vfio_lock;	   /* private to vfio/, which opens devices in parallel: */
+	struct vfio_group *vfio_groups;	   /* the groups it has open here */
 	const struct guest_memory *memory; /* what is followed, for messages; NULL when nothing */
 };
 

@@ -20,10 +20,25 @@
 
 #define KERNEL_RANGES_MAX 64
 
+/* Since Linux 6.13 (include/uapi/linux/iommufd.h), which is newer than the headers we build with. */
+#ifndef IOMMU_IOAS_MAP_FILE
+struct iommu_ioas_map_file {
+	__u32 size;
+	__u32 flags;
+	__u32 ioas_id;
+	__s32 fd;
+	__aligned_u64 start;
+	__aligned_u64 length;
+	__aligned_u64 iova;
+};
+#define IOMMU_IOAS_MAP_FILE _IO(IOMMUFD_TYPE, 0x8f)
+#endif
+
 struct iommufd_space {
 	struct iommu_space space;
 	int fd;
 	uint32_t ioas;
+	bool no_map_file; /* the kernel said so */
 };
 
 static struct iommufd_space *iommufd(struct iommu_space *space)
@@ -31,14 +46,18 @@ static struct iommufd_space *iommufd(struct iommu_space *space)
 	return container_of(space, struct iommufd_space, space);
 }
 
+static uint32_t map_flags(unsigned prot)
+{
+	return IOMMU_IOAS_MAP_FIXED_IOVA | (prot & IOMMU_PROT_READ ? IOMMU_IOAS_MAP_READABLE : 0) |
+	       (prot & IOMMU_PROT_WRITE ? IOMMU_IOAS_MAP_WRITEABLE : 0);
+}
+
 static int iommufd_map(struct iommu_space *space, uint64_t iova, uint64_t size, void *vaddr,
 		       unsigned prot)
 {
 	struct iommu_ioas_map map = {
 		.size = sizeof(map),
-		.flags = IOMMU_IOAS_MAP_FIXED_IOVA |
-			 (prot & IOMMU_PROT_READ ? IOMMU_IOAS_MAP_READABLE : 0) |
-			 (prot & IOMMU_PROT_WRITE ? IOMMU_IOAS_MAP_WRITEABLE : 0),
+		.flags = map_flags(prot),
 		.ioas_id = iommufd(space)->ioas,
 		.user_va = (uintptr_t)vaddr,
 		.length = size,
@@ -47,6 +66,33 @@ static int iommufd_map(struct iommu_space *space, uint64_t iova, uint64_t size, 
 
 	if (ioctl(iommufd(space)->fd, IOMMU_IOAS_MAP, &map))
 		return -errno;
+	space->maps++;
+	return 0;
+}
+
+/*
+ * By the file: whole large pages are pinned at once, and the pins are the file's, so that they could
+ * outlive this process's address space.
+ */
+static int iommufd_map_file(struct iommu_space *space, uint64_t iova, uint64_t size, int fd,
+			    uint64_t offset, unsigned prot)
+{
+	struct iommu_ioas_map_file map = {
+		.size = sizeof(map),
+		.flags = map_flags(prot),
+		.ioas_id = iommufd(space)->ioas,
+		.fd = fd,
+		.start = offset,
+		.length = size,
+		.iova = iova,
+	};
+
+	if (iommufd(space)->no_map_file)
+		return -ENOTTY;
+	if (ioctl(iommufd(space)->fd, IOMMU_IOAS_MAP_FILE, &map)) {
+		iommufd(space)->no_map_file = errno == ENOTTY;
+		return -errno;
+	}
 	space->maps++;
 	return 0;
 }
@@ -148,6 +194,7 @@ static const struct iommu_space_ops iommufd_ops = {
 	.name = "iommufd",
 	.kind = IOMMU_IOMMUFD,
 	.map = iommufd_map,
+	.map_file = iommufd_map_file,
 	.unmap = iommufd_unmap,
 	.attach = iommufd_attach,
 	.detach = iommufd_detach,
@@ -185,6 +232,7 @@ int iommu_iommufd_open(const char *root, struct iommu_space **out, struct error 
 		goto failed;
 	}
 	space->space.ops = &iommufd_ops;
+	pthread_mutex_init(&space->space.vfio_lock, NULL);
 	space->fd = fd;
 	space->ioas = alloc.out_ioas_id;
 	*out = &space->space;

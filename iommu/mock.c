@@ -116,6 +116,7 @@ struct iommu_space *iommu_space_mock(unsigned long fail_at)
 	if (!mock)
 		return NULL;
 	mock->space.ops = &mock_ops;
+	pthread_mutex_init(&mock->space.vfio_lock, NULL);
 	mock->fail_at = fail_at;
 	return &mock->space;
 }

@@ -70,6 +70,7 @@ void iommu_space_close(struct iommu_space *space)
 	if (space->maps)
 		log_warn("iommu %s: closed with %lu map%s left", space->ops->name, space->maps,
 			 space->maps == 1 ? "" : "s");
+	pthread_mutex_destroy(&space->vfio_lock);
 	space->ops->destroy(space);
 }
 
@@ -151,6 +152,67 @@ static int map_error(const struct iommu_space *space, const struct memory_bank *
 
 /* ---- following guest memory ------------------------------------------------------------------ */
 
+/*
+ * RAM is mapped piece by piece, cut where the address is a multiple of a GiB: a page of 1 GiB is
+ * mapped as one, no call holds the kernel's locks for all of a large guest, and a failure comes
+ * before all was pinned in vain. A BAR is mapped whole.
+ */
+static uint64_t piece_size(const struct memory_bank *bank, uint64_t at)
+{
+	if (bank->kind != MEMORY_BANK_RAM)
+		return bank->size - at;
+	return MIN(bank->size - at, GIB - (bank->gpa + at) % GIB);
+}
+
+/* The first @mapped bytes of @bank, last piece first. */
+static void unmap_pieces(struct iommu_space *space, const struct memory_bank *bank, uint64_t mapped)
+{
+	while (mapped) {
+		/* Where the piece that ends there began. */
+		uint64_t at = bank->gpa + mapped - 1, start = 0;
+		int err;
+
+		if (bank->kind == MEMORY_BANK_RAM && at - at % GIB > bank->gpa)
+			start = at - at % GIB - bank->gpa;
+		err = space->ops->unmap(space, bank->gpa + start, mapped - start);
+		if (err)
+			log_error("iommu %s: 0x%" PRIx64 " bytes at 0x%" PRIx64
+				  " cannot be unmapped: %s",
+				  space->ops->name, mapped - start, bank->gpa + start,
+				  strerror(-err));
+		mapped = start;
+	}
+}
+
+static int map_piece(struct iommu_space *space, const struct memory_bank *bank, uint64_t at,
+		     uint64_t size)
+{
+	const unsigned prot = IOMMU_PROT_READ | IOMMU_PROT_WRITE;
+	int err = -ENOTTY;
+
+	if (bank->fd >= 0 && space->ops->map_file)
+		err = space->ops->map_file(space, bank->gpa + at, size, bank->fd,
+					   bank->fd_offset + at, prot);
+	if (err == -ENOTTY)
+		err = space->ops->map(space, bank->gpa + at, size, (char *)bank->hva + at, prot);
+	return err;
+}
+
+static int map_bank(struct iommu_space *space, const struct memory_bank *bank)
+{
+	int err;
+
+	for (uint64_t at = 0, size; at < bank->size; at += size) {
+		size = piece_size(bank, at);
+		err = map_piece(space, bank, at, size);
+		if (err) {
+			unmap_pieces(space, bank, at);
+			return err;
+		}
+	}
+	return 0;
+}
+
 static int space_add(struct memory_listener *listener, const struct memory_bank *bank,
 		     struct error *e)
 {
@@ -160,8 +222,7 @@ static int space_add(struct memory_listener *listener, const struct memory_bank 
 
 	if (bank->kind == MEMORY_BANK_DEVICE && space->maps_no_bars)
 		return -EOPNOTSUPP; /* said before */
-	err = space->ops->map(space, bank->gpa, bank->size, bank->hva,
-			      IOMMU_PROT_READ | IOMMU_PROT_WRITE);
+	err = map_bank(space, bank);
 	/* iommufd pins pages, of which a BAR has none (Linux 6.12 and later). */
 	if (err == -EFAULT && bank->kind == MEMORY_BANK_DEVICE &&
 	    space->ops->kind == IOMMU_IOMMUFD) {
@@ -184,11 +245,8 @@ static int space_add(struct memory_listener *listener, const struct memory_bank 
 static void space_remove(struct memory_listener *listener, const struct memory_bank *bank)
 {
 	struct iommu_space *space = container_of(listener, struct iommu_space, listener);
-	int err = space->ops->unmap(space, bank->gpa, bank->size);
 
-	if (err)
-		log_error("iommu %s: 0x%" PRIx64 " bytes at 0x%" PRIx64 " cannot be unmapped: %s",
-			  space->ops->name, bank->size, bank->gpa, strerror(-err));
+	unmap_pieces(space, bank, bank->size);
 }
 
 int iommu_space_follow(struct iommu_space *space, struct guest_memory *memory, struct error *e)

@@ -250,6 +250,7 @@ int iommu_type1_open(const char *root, struct iommu_space **out, struct error *e
 		goto failed;
 	}
 	t->space.ops = &type1_ops;
+	pthread_mutex_init(&t->space.vfio_lock, NULL);
 	t->container = container;
 	*out = &t->space;
 	return 0;

@@ -9,6 +9,10 @@
  *
  * A group can be opened once at a time in the whole system, so the space keeps the groups it has
  * open: the second device of a group takes a reference.
+ *
+ * Several threads may open devices in one space, since the kernel resets a device as it is opened and
+ * takes 100 ms and more for it. What they share is the space's groups, under its vfio_lock; the slow
+ * call (VFIO_GROUP_GET_DEVICE_FD, VFIO_DEVICE_BIND_IOMMUFD) is made without it.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -89,20 +93,23 @@ static int attach_failed(const char *bdf, int err, struct error *e)
 
 static void group_put(struct vfio_group *group)
 {
-	struct vfio_group **link = &group->space->vfio_groups;
+	struct iommu_space *space = group->space;
+	struct vfio_group **link = &space->vfio_groups;
 
-	if (--group->references)
-		return;
-	while (*link != group)
-		link = &(*link)->next;
-	*link = group->next;
-	group->space->ops->detach(group->space, group->fd);
-	fd_close(&group->fd);
-	free(group);
+	pthread_mutex_lock(&space->vfio_lock);
+	if (--group->references == 0) {
+		while (*link != group)
+			link = &(*link)->next;
+		*link = group->next;
+		space->ops->detach(space, group->fd);
+		fd_close(&group->fd);
+		free(group);
+	}
+	pthread_mutex_unlock(&space->vfio_lock);
 }
 
-static int group_get(const char *root, const struct pci_address *address, unsigned id,
-		     struct iommu_space *space, struct vfio_group **out, struct error *e)
+static int group_get_locked(const char *root, const struct pci_address *address, unsigned id,
+			    struct iommu_space *space, struct vfio_group **out, struct error *e)
 {
 	struct vfio_group_status status = { .argsz = sizeof(status) };
 	char node[64], bdf[PCI_ADDRESS_LEN], next[64];
@@ -169,6 +176,17 @@ bool vfio_group_find(const struct iommu_space *space, unsigned id, int *fd, unsi
 		return true;
 	}
 	return false;
+}
+
+static int group_get(const char *root, const struct pci_address *address, unsigned id,
+		     struct iommu_space *space, struct vfio_group **out, struct error *e)
+{
+	int err;
+
+	pthread_mutex_lock(&space->vfio_lock);
+	err = group_get_locked(root, address, id, space, out, e);
+	pthread_mutex_unlock(&space->vfio_lock);
+	return err;
 }
 
 /* ---- the two ways in ---------------------------------------------------------------------- */

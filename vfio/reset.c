@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
  * Resets, with the method the kernel uses and the time it took in the log: of one function, and of all
- * that a VM has, where those that cannot be reset alone are reset with their slot or bus.
+ * that a VM has, at once, where those that cannot be reset alone are reset with their slot or bus.
  */
 #include <errno.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "vfio/device.h"
@@ -40,20 +41,34 @@ int vfio_device_reset(struct vfio_device *device, struct error *e)
 	return 0;
 }
 
-/* Returns 0 (with what was reset in *done, or with a warning), or why a reset failed. */
-static int reset_one(struct vfio_device *const *devices, unsigned count, unsigned index,
-		     uint64_t *done, struct error *e)
+/* What came of one device's reset alone. */
+struct alone {
+	struct vfio_device *const *devices;
+	int results[DEVICES_MAX];
+	struct error errors[DEVICES_MAX];
+};
+
+static void reset_alone(void *opaque, unsigned index)
+{
+	struct alone *alone = opaque;
+
+	alone->results[index] = vfio_device_reset(alone->devices[index], &alone->errors[index]);
+}
+
+/*
+ * With its slot, after it could not be reset alone for @err. Returns 0 (with what was reset in *done, or
+ * with a warning), or why it failed.
+ */
+static int reset_together(struct vfio_device *const *devices, unsigned count, unsigned index,
+			  int err, const struct error *alone, uint64_t *done, struct error *e)
 {
 	struct vfio_kernel_device *kernel = to_kernel(devices[index]);
-	struct error alone = { 0 }, together = { 0 };
-	int err = vfio_device_reset(devices[index], &alone);
+	struct error together = { 0 };
 	uint64_t covered;
 
-	if (!err)
-		return 0;
 	if (kernel && !vfio_hot_reset(kernel, devices, count, &covered, &together)) {
 		if (err != -ENOTTY)
-			log_limited(LOG_LEVEL_WARN, "%s", alone.text);
+			log_limited(LOG_LEVEL_WARN, "%s", alone->text);
 		*done |= covered;
 		for (unsigned i = 0; i < count; i++)
 			if (covered & UINT64_C(1) << i)
@@ -61,28 +76,37 @@ static int reset_one(struct vfio_device *const *devices, unsigned count, unsigne
 		return 0;
 	}
 	if (err == -ENOTTY) {
-		log_limited(LOG_LEVEL_WARN, "%s%s%s", alone.text, kernel ? "; " : "",
+		log_limited(LOG_LEVEL_WARN, "%s%s%s", alone->text, kernel ? "; " : "",
 			    together.text);
 		return 0;
 	}
-	return error_set(e, -err, alone.code, together.next[0] ? together.next : NULL, "%s%s%s",
-			 alone.text, kernel ? "; " : "", together.text);
+	return error_set(e, -err, alone->code, together.next[0] ? together.next : NULL, "%s%s%s",
+			 alone->text, kernel ? "; " : "", together.text);
 }
 
 int vfio_devices_reset(struct vfio_device *const *devices, unsigned count, struct error *e)
 {
+	struct alone *alone;
 	uint64_t done = 0;
 	int first = 0;
 
 	if (count > DEVICES_MAX)
 		return error_set(e, E2BIG, "reset-failed", NULL, "more than %d devices",
 				 DEVICES_MAX);
+	alone = calloc(1, sizeof(*alone));
+	if (!alone)
+		return error_set(e, ENOMEM, "out-of-memory", NULL, "no memory for resets");
+	alone->devices = devices;
+	parallel_run("reset", count, reset_alone, alone);
 	for (unsigned i = 0; i < count; i++) {
 		struct error one = { 0 };
-		int err = 0;
+		int err = alone->results[i];
 
-		if (!(done & UINT64_C(1) << i))
-			err = reset_one(devices, count, i, &done, &one);
+		if (err && !(done & UINT64_C(1) << i))
+			err = reset_together(devices, count, i, err, &alone->errors[i], &done,
+					     &one);
+		else
+			err = 0;
 		if (err && first)
 			log_error("%s", one.text);
 		if (!err || first)
@@ -91,5 +115,6 @@ int vfio_devices_reset(struct vfio_device *const *devices, unsigned count, struc
 		if (e)
 			*e = one;
 	}
+	free(alone);
 	return first;
 }

@@ -134,8 +134,8 @@ int vfio_device_file(const struct vfio_device *device);
  */
 int vfio_device_reset(struct vfio_device *device, struct error *e);
 /*
- * vfio_devices_reset() - reset everything that a VM has, while nothing of it runs: each device alone or,
- * where that is not possible or fails, with its slot or bus. The kernel grants that when all that it affects
+ * vfio_devices_reset() - reset everything that a VM has, while nothing of it runs: each device alone, all
+ * at once (threads of kind "reset"), or, where that is not possible or fails, with its slot or bus. The kernel grants that when all that it affects
  * is owned; here it must also be among @devices or not open. Method and time are logged; a link that
  * is slower or narrower afterwards is a warning, and so is a device that cannot be reset at all, with the
  * functions in the way. All are tried. At most 64.

@@ -206,6 +206,36 @@ static void a_failure_at_any_call_is_undone_and_leaves_nothing(void **state)
 	}
 }
 
+/* 2.5 GiB from 512 MiB on: pieces end at 1 and 2 GiB. Any of them may fail. */
+static void ram_is_mapped_in_pieces_cut_at_gibs(void **state)
+{
+	for (unsigned long fail_at = 0; fail_at <= 3; fail_at++) {
+		struct iommu_space *space = iommu_space_mock(fail_at);
+		struct guest_memory *memory;
+
+		assert_int_equal(guest_memory_create(&memory, &err), 0);
+		assert_int_equal(guest_memory_add_ram(memory, 512 * MIB, 2 * GIB + 512 * MIB, &err),
+				 0);
+		assert_int_equal(iommu_space_follow(space, memory, &err), fail_at ? -ENOMEM : 0);
+		assert_int_equal(space->maps, fail_at ? 0 : 3);
+		for (uint64_t at = 512 * MIB; at < 3 * GIB && !fail_at; at += 512 * MIB)
+			assert_ptr_equal(iommu_mock_lookup(space, at + 4097, NULL),
+					 guest_memory_ptr(memory, at + 4097, 1));
+		if (!fail_at) {
+			/* The mock takes back whole maps only: these are they. */
+			assert_int_equal(space->ops->unmap(space, GIB, GIB), 0);
+			assert_int_equal(space->ops->map(space, GIB, GIB,
+							 guest_memory_ptr(memory, GIB, GIB),
+							 IOMMU_PROT_READ),
+					 0);
+		}
+		iommu_space_unfollow(space, memory);
+		assert_int_equal(space->maps, 0);
+		guest_memory_destroy(memory);
+		iommu_space_close(space);
+	}
+}
+
 static void a_failed_map_says_what_and_where(void **state)
 {
 	struct iommu_space *space = iommu_space_mock(0);
@@ -345,6 +375,7 @@ int main(void)
 		TEST(a_bar_that_cannot_be_mapped_is_a_warning),
 		TEST(iommufd_is_asked_for_a_bar_once),
 		TEST(a_failure_at_any_call_is_undone_and_leaves_nothing),
+		TEST(ram_is_mapped_in_pieces_cut_at_gibs),
 		TEST(a_failed_map_says_what_and_where),
 		TEST(the_mock_refuses_what_a_kernel_refuses),
 		TEST(auto_takes_iommufd_only_where_cdevs_are),
