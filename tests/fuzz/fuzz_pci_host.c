@@ -54,7 +54,7 @@ static void make_devices(void)
 	fake_nvme(&devices[3]);
 	for (unsigned i = 0; i < DEVICES; i++)
 		snprintf(devices[i].device.name, sizeof(devices[i].device.name), "0000:0%u:00.%u",
-			 i < 2 ? 1 : 2 + i, i < 2 ? i : 0);
+			 i < 2 ? 1u : 2u + i, i < 2 ? i : 0u);
 	fake_nvme(&software);
 	software.device.ops = &fake_software_ops;
 	snprintf(software.device.name, sizeof(software.device.name), "software");
