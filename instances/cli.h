@@ -44,6 +44,9 @@ int cli_bind(const struct cli_options *options, const struct pci_address *addres
 int cli_unbind(const struct cli_options *options, const struct pci_address *address);
 /* cli_sim() - `divvy sim`: @argv[0] is the verb, options of its own follow. Returns the exit status. */
 int cli_sim(int argc, char **argv, FILE *out);
+/* cli_arbiter(), cli_vgpus() - `divvy arbiter` and `divvy vgpus`, likewise. */
+int cli_arbiter(int argc, char **argv, FILE *out);
+int cli_vgpus(int argc, char **argv, FILE *out);
 int cli_list(const struct cli_options *options, bool only_gpus);
 
 #endif

@@ -16,6 +16,8 @@ static const char usage_text[] =
 	"       divvy unbind BDF [--timeout MS]       give the group back to its drivers\n"
 	"       divvy list gpus|devices               what is there, and what could be assigned\n"
 	"       divvy sim SCENARIO ...                the vGPU scheduler on a made-up GPU (divvy sim --help)\n"
+	"       divvy arbiter ...                     share GPUs between those who register (divvy arbiter --help)\n"
+	"       divvy vgpus                           what each of them has and owes\n"
 	"\n"
 	"  BDF          address of a PCI function: 0000:01:00.0, or 01:00.0\n"
 	"  --json       print JSON\n"
@@ -50,6 +52,16 @@ static const struct {
 	{ "precheck", cli_precheck },
 	{ "bind", cli_bind },
 	{ "unbind", cli_unbind },
+};
+
+/* Verbs that touch no PCI function: each has options of its own. */
+static const struct {
+	const char *name;
+	int (*run)(int argc, char **argv, FILE *out);
+} own_options[] = {
+	{ "sim", cli_sim },
+	{ "arbiter", cli_arbiter },
+	{ "vgpus", cli_vgpus },
 };
 
 int cli_size(const char *text, uint64_t *size)
@@ -159,8 +171,9 @@ int cli_main(int argc, char **argv, FILE *out)
 	struct pci_address address;
 	int status;
 
-	if (argc > 1 && !strcmp(argv[1], "sim"))
-		return cli_sim(argc - 1, argv + 1, out);
+	for (unsigned i = 0; argc > 1 && i < ARRAY_SIZE(own_options); i++)
+		if (!strcmp(argv[1], own_options[i].name))
+			return own_options[i].run(argc - 1, argv + 1, out);
 	status = parse_options(argc, argv, &options);
 	if (status >= 0)
 		return status;

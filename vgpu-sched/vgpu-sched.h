@@ -357,4 +357,29 @@ struct sim_options {
  */
 int sim_command(const struct sim_options *options, FILE *out, struct error *e);
 
+/* ---- the arbiter (docs/arbiter.md) --------------------------------------------------------------- */
+
+#define ARBITER_SOCKET "/run/divvy/arbiter"
+
+struct arbiter_options {
+	const char
+		*socket; /* path; NULL: ARBITER_SOCKET, whose folder is made where it is missing */
+	const char *trace; /* a CSV file that grows by a line a turn; NULL: none */
+	uint64_t slice_ns; /* 0: the core's */
+	uint64_t hog_ns;   /* a turn that keeps others waiting so long ends its process; 0: never */
+	unsigned depth;	   /* 0: 1 */
+};
+
+/*
+ * arbiter_serve() - share GPUs until SIGINT or SIGTERM. Blocking; the caller has no other thread.
+ * Returns 0 or -errno: "arbiter-socket", "output", "bad-value".
+ */
+int arbiter_serve(const struct arbiter_options *options, struct error *e);
+/*
+ * arbiter_status() - what every vGPU has and owes, as the arbiter on @socket tells it.
+ * @json: malloc()ed text for the caller
+ * Returns 0 or -errno: "no-arbiter".
+ */
+int arbiter_status(const char *socket, char **json, struct error *e);
+
 #endif

@@ -1,0 +1,74 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What arbiter.c (connections and messages) and turns.c (grants) share. */
+#ifndef VGPU_SCHED_LIVE_ARBITER_PRIVATE_H
+#define VGPU_SCHED_LIVE_ARBITER_PRIVATE_H
+
+#include "vgpu-sched/live/arbiter.h"
+#include "vgpu-sched/live/protocol.h"
+
+struct live_gpu {
+	char name[LIVE_NAME_SIZE];
+	struct sched_gpu *sched;
+	struct arbiter *arbiter;
+	sd_event_source *timer;
+	unsigned waiting[SCHED_ENGINES];	    /* workers that want and have no grant */
+	struct live_vgpu *vgpus[ARBITER_VGPUS_MAX]; /* by the core's index */
+};
+
+struct live_vgpu {
+	char name[LIVE_NAME_SIZE];
+	uint8_t token[LIVE_TOKEN_SIZE];
+	struct live_gpu *gpu;
+	struct client *owner;
+	struct sched_vgpu_config config;
+	unsigned index; /* in the core */
+	unsigned waiting[SCHED_ENGINES];
+	unsigned workers;
+	uint64_t memory_quota;
+	int page_fd; /* struct live_vgpu_page */
+};
+
+struct client {
+	struct arbiter *arbiter;
+	sd_event_source *source;
+	int fd;
+	pid_t pid;
+	uid_t uid;
+	struct live_vgpu *vgpu; /* a worker's, or the one that a launcher owns */
+	struct live_page *page; /* worker */
+	struct {
+		bool wants;
+		uint64_t since_ns, grant, granted_ns, slice_ns;
+	} engines[SCHED_ENGINES];
+};
+
+struct arbiter {
+	sd_event *event;
+	sd_event_source *source;
+	int fd;
+	char path[108];
+	struct sched_gpu_config config;
+	uint64_t hog_ns;
+	FILE *trace;
+	uint64_t next_identity;
+	unsigned client_count, gpu_count;
+	struct client *clients[ARBITER_CLIENTS_MAX]; /* the first client_count */
+	struct live_gpu *gpus[ARBITER_GPUS_MAX];
+};
+
+/* ---- turns.c: grants. All in the loop's thread. ------------------------------------------------ */
+
+/* turns_want() - @client has work on @engine. Wanting twice is once. */
+void turns_want(struct client *client, enum sched_engine engine);
+/* turns_release() - its grant ends, if it has one; @again: and it has more work. */
+void turns_release(struct client *client, enum sched_engine engine, uint64_t used_ns, bool again);
+/* turns_drop() - a worker is gone: what it had and wanted is over. */
+void turns_drop(struct client *client);
+/* turns_changed() - of @gpu something else changed: ask the core again on every engine. */
+void turns_changed(struct live_gpu *gpu);
+int turns_on_timer(sd_event_source *source, uint64_t usec, void *gpu);
+
+/* arbiter.c: ends a connection and, if it owns one, its vGPU. Not from within a loop over clients. */
+void client_end(struct client *client, const char *why);
+
+#endif

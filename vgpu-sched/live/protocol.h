@@ -1,0 +1,71 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What an arbiter and its clients say to each other: messages of one size over a UNIX SOCK_SEQPACKET socket, and a page of
+ * shared memory for each client, in which grants appear without a system call of the client's. Private to
+ * vgpu-sched/live/.
+ *
+ * Who owns a vGPU (its launcher) makes it with CREATE and holds that connection open as long as the vGPU shall live. It gets a
+ * token, which it gives to the processes that are to run as that vGPU, and to nobody else; they REGISTER with it. So no process says
+ * who it is: it can only show what it was given.
+ */
+#ifndef VGPU_SCHED_LIVE_PROTOCOL_H
+#define VGPU_SCHED_LIVE_PROTOCOL_H
+
+#include <stdatomic.h>
+
+#include "vgpu-sched/vgpu-sched.h"
+
+#define LIVE_VERSION	1
+#define LIVE_TOKEN_SIZE 16
+#define LIVE_NAME_SIZE	48
+
+enum live_type {
+	LIVE_CREATE = 1, /* launcher: a vGPU */
+	LIVE_CREATED,	 /* @error, @token */
+	LIVE_REGISTER,	 /* worker: @token */
+	LIVE_REGISTERED, /* @error, @memory_quota; descriptors: its page, the vGPU's page */
+	LIVE_WANT,	 /* worker: work waits on @engine */
+	LIVE_RELEASE, /* worker: its grant on @engine ends, @used_ns since it was last settled; @again: more waits */
+	LIVE_CHANGE, /* launcher: another policy, weight, share for its vGPU; answered by CREATED */
+	LIVE_STATUS, /* launcher: answered by STATUS with a descriptor: a memfd of JSON */
+};
+
+/* One size for all, so that a wrong one is easily told. Unused bytes are zero. */
+struct live_message {
+	uint32_t type, version;
+	int32_t error; /* 0 or an errno */
+	uint32_t engine, again;
+	uint32_t policy, weight, share_ppm, elastic_ppm; /* CREATE, CHANGE */
+	uint32_t reserved;
+	uint64_t credit_max_ns, surplus_max_ns,
+		credit_ns;     /* BURST; @credit_ns: what it begins with */
+	uint64_t memory_quota; /* bytes; 0: none */
+	uint64_t used_ns, unused;
+	uint8_t token[LIVE_TOKEN_SIZE];
+	char gpu[LIVE_NAME_SIZE];  /* CREATE: which physical GPU, as both sides name it */
+	char name[LIVE_NAME_SIZE]; /* CREATE: of the vGPU, for people */
+	char text[160];		   /* with @error: why */
+};
+_Static_assert(sizeof(struct live_message) == 360, "the same for every compiler");
+
+/* Written by the arbiter, but for @used_ns. What a client does to its own page harms nobody but itself. */
+struct live_page {
+	_Atomic uint32_t wake; /* futex: counts grants */
+	uint32_t reserved;
+	struct {
+		_Atomic uint64_t id; /* 0: none */
+		_Atomic uint64_t slice_ns;
+		_Atomic uint32_t
+			alone; /* nobody else waits: beyond the slice it may go on until this is 0 */
+		uint32_t reserved;
+	} grants[SCHED_ENGINES];
+	/* GPU time used and not yet told: the client adds, whoever settles takes it out. */
+	_Atomic uint64_t used_ns[SCHED_ENGINES];
+};
+
+/* One for each vGPU, shared by its processes and by nobody else's. */
+struct live_vgpu_page {
+	_Atomic uint64_t memory_used; /* bytes of device memory */
+};
+
+#endif

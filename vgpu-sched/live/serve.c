@@ -1,0 +1,98 @@
+// SPDX-License-Identifier: Apache-2.0
+/* The arbiter as a process of its own, and what another process asks it (vgpu-sched.h). */
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "vgpu-sched/live/arbiter.h"
+#include "vgpu-sched/live/client.h"
+
+static int on_signal(sd_event_source *source, const struct signalfd_siginfo *info, void *opaque)
+{
+	return sd_event_exit(sd_event_source_get_event(source), 0);
+}
+
+/* A line that is there can be read: recordings are looked at while they grow. */
+static int trace_open(const char *path, FILE **file, struct error *e)
+{
+	*file = fopen(path, "we");
+	if (!*file)
+		return error_set(e, errno, "output", NULL, "%s: %s", path, strerror(errno));
+	setvbuf(*file, NULL, _IOLBF, 0);
+	return 0;
+}
+
+static int loop(sd_event *event, struct error *e)
+{
+	static const int ends[] = { SIGINT, SIGTERM };
+	int err = 0;
+
+	for (size_t i = 0; i < ARRAY_SIZE(ends) && err >= 0; i++)
+		err = sd_event_add_signal(event, NULL, ends[i] | SD_EVENT_SIGNAL_PROCMASK,
+					  on_signal, NULL);
+	if (err >= 0)
+		err = sd_event_loop(event);
+	return err < 0 ? error_set(e, -err, "event-loop", NULL, "event loop: %s", strerror(-err))
+		       : 0;
+}
+
+int arbiter_serve(const struct arbiter_options *options, struct error *e)
+{
+	const struct sched_gpu_config config = { .slice_ns = options->slice_ns,
+						 .depth = options->depth };
+	struct arbiter *arbiter = NULL;
+	sd_event *event = NULL;
+	FILE *trace = NULL;
+	int err;
+
+	if (!options->socket && mkdir("/run/divvy", 0700) < 0 && errno != EEXIST)
+		return error_set(e, errno, "arbiter-socket", NULL, "/run/divvy: %s",
+				 strerror(errno));
+	err = options->trace ? trace_open(options->trace, &trace, e) : 0;
+	if (!err) {
+		err = sd_event_new(&event);
+		if (err < 0)
+			error_set(e, -err, "event-loop", NULL, "event loop: %s", strerror(-err));
+	}
+	if (err >= 0)
+		err = arbiter_create(event, options->socket ? options->socket : ARBITER_SOCKET,
+				     &config, options->hog_ns, trace, &arbiter, e);
+	if (!err)
+		err = loop(event, e);
+	arbiter_destroy(arbiter);
+	sd_event_unref(event);
+	if (trace && fclose(trace) && !err)
+		err = error_set(e, EIO, "output", NULL, "%s: it could not be written whole",
+				options->trace);
+	return err;
+}
+
+int arbiter_status(const char *socket, char **json, struct error *e)
+{
+	const struct live_message message = { .type = LIVE_STATUS, .version = LIVE_VERSION };
+	int fd = live_connect(socket ? socket : ARBITER_SOCKET, e), fds[2] = { -1, -1 }, err;
+	struct live_message reply;
+	struct stat st;
+
+	if (fd < 0)
+		return fd;
+	err = live_call(fd, &message, &reply, fds, e);
+	if (!err && (fds[0] < 0 || fstat(fds[0], &st) < 0 || st.st_size > (off_t)(16 * MIB)))
+		err = error_set(e, EPROTO, "no-arbiter", NULL, "the arbiter gives no status");
+	if (!err) {
+		*json = calloc(1, (size_t)st.st_size + 1);
+		err = *json ? pread_full(fds[0], *json, (size_t)st.st_size, 0) : -ENOMEM;
+		if (err) {
+			free(*json);
+			error_set(e, -err, "no-memory", NULL, "status: %s", strerror(-err));
+		}
+	}
+	fd_close(&fds[0]);
+	fd_close(&fds[1]);
+	fd_close(&fd);
+	return err;
+}

@@ -1,0 +1,258 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * Turns: between what workers want and what the core decides. A vGPU is one client of the core however many processes it
+ * has; among them turns go round.
+ *
+ * A grant appears in its worker's page. While nobody else waits the page says so, and the worker goes on beyond its slice
+ * without asking; what it used by then is settled with the core before anybody else's wish is heard, so that having
+ * used an idle GPU costs nothing and hides nothing.
+ */
+#include <errno.h>
+#include <inttypes.h>
+#include <linux/futex.h>
+#include <signal.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "vgpu-sched/live/arbiter_private.h"
+
+/* Only those who take what is left may go on: a share or credits end when they end. */
+static bool may_go_on(const struct live_vgpu *vgpu)
+{
+	return vgpu->config.policy != SCHED_FIXED_SHARE && vgpu->config.policy != SCHED_BURST;
+}
+
+static void alone_update(struct live_gpu *gpu, enum sched_engine engine)
+{
+	struct arbiter *arbiter = gpu->arbiter;
+
+	for (unsigned i = 0; i < arbiter->client_count; i++) {
+		struct client *client = arbiter->clients[i];
+
+		if (client->page && client->vgpu && client->vgpu->gpu == gpu &&
+		    client->engines[engine].grant)
+			atomic_store(&client->page->grants[engine].alone,
+				     may_go_on(client->vgpu) && !gpu->waiting[engine]);
+	}
+}
+
+static void grant_show(struct client *client, enum sched_engine engine)
+{
+	struct live_page *page = client->page;
+
+	atomic_store(&page->used_ns[engine], 0);
+	atomic_store(&page->grants[engine].slice_ns, client->engines[engine].slice_ns);
+	atomic_store(&page->grants[engine].id, client->engines[engine].grant);
+	atomic_fetch_add(&page->wake, 1);
+	syscall(SYS_futex, &page->wake, FUTEX_WAKE, INT32_MAX, NULL, NULL, 0);
+}
+
+static void trace(const struct client *client, enum sched_engine engine,
+		  const struct sched_charge *charge)
+{
+	FILE *file = client->arbiter->trace;
+
+	if (file)
+		fprintf(file,
+			"%" PRIu64 ",%s,%s,%" PRIu64 ",%" PRIu64 ",%" PRIu64 ",%" PRIu64 ",%" PRIu64
+			"\n",
+			charge->granted_ns, client->vgpu->name, sched_engine_name(engine),
+			client->engines[engine].granted_ns - client->engines[engine].since_ns,
+			client->engines[engine].slice_ns, charge->used_ns, charge->overrun_ns,
+			charge->debt_ns);
+}
+
+static void complete(struct client *client, enum sched_engine engine, uint64_t used_ns)
+{
+	struct live_gpu *gpu = client->vgpu->gpu;
+	struct sched_charge charge;
+
+	if (!sched_complete(gpu->sched, monotonic_ns(), client->engines[engine].grant, used_ns,
+			    &charge))
+		trace(client, engine, &charge);
+	client->engines[engine].grant = 0;
+	if (client->page)
+		atomic_store(&client->page->grants[engine].id, 0);
+}
+
+/* Whose turn it is within a vGPU: who has waited longest. */
+static struct client *worker_of(struct live_vgpu *vgpu, enum sched_engine engine)
+{
+	struct arbiter *arbiter = vgpu->gpu->arbiter;
+	struct client *found = NULL;
+
+	for (unsigned i = 0; i < arbiter->client_count; i++) {
+		struct client *client = arbiter->clients[i];
+
+		if (client->vgpu == vgpu && client->page && client->engines[engine].wants &&
+		    !client->engines[engine].grant &&
+		    (!found || client->engines[engine].since_ns < found->engines[engine].since_ns))
+			found = client;
+	}
+	return found;
+}
+
+static void waiting_add(struct client *client, enum sched_engine engine, int count)
+{
+	client->vgpu->waiting[engine] += (unsigned)count;
+	client->vgpu->gpu->waiting[engine] += (unsigned)count;
+}
+
+static void dispatch(struct live_gpu *gpu, enum sched_engine engine, uint64_t *next_ns)
+{
+	struct sched_decision decision;
+
+	while ((decision = sched_pick(gpu->sched, monotonic_ns(), engine)).granted) {
+		struct live_vgpu *vgpu = gpu->vgpus[decision.vgpu];
+		struct client *client = vgpu ? worker_of(vgpu, engine) : NULL;
+
+		if (!client) { /* its work went meanwhile */
+			sched_complete(gpu->sched, monotonic_ns(), decision.grant, 0, NULL);
+			continue;
+		}
+		client->engines[engine].wants = false;
+		client->engines[engine].grant = decision.grant;
+		client->engines[engine].granted_ns = monotonic_ns();
+		client->engines[engine].slice_ns = decision.slice_ns;
+		waiting_add(client, engine, -1);
+		grant_show(client, engine);
+	}
+	*next_ns = MIN(*next_ns, decision.next_ns);
+	alone_update(gpu, engine);
+}
+
+/* Grants that keep others waiting beyond what is bearable. */
+static void hogs_end(struct live_gpu *gpu, uint64_t *next_ns)
+{
+	struct arbiter *arbiter = gpu->arbiter;
+	const uint64_t now = monotonic_ns();
+
+	for (unsigned i = 0; arbiter->hog_ns && i < arbiter->client_count; i++) {
+		struct client *client = arbiter->clients[i];
+
+		for (unsigned e = 0; e < SCHED_ENGINES && client->vgpu && client->vgpu->gpu == gpu;
+		     e++) {
+			uint64_t due = client->engines[e].granted_ns + arbiter->hog_ns;
+
+			if (!client->engines[e].grant || !gpu->waiting[e])
+				continue;
+			if (now < due) {
+				*next_ns = MIN(*next_ns, due);
+				continue;
+			}
+			log_warn(
+				"arbiter: %s: process %d has had %s for %.1f s while others wait: it is ended",
+				client->vgpu->name, client->pid,
+				sched_engine_name((enum sched_engine)e),
+				(double)(now - client->engines[e].granted_ns) / 1e9);
+			if (client->pid > 1)
+				kill(client->pid, SIGKILL); /* its connection ends with it */
+			client->engines[e].granted_ns =
+				now; /* once more only after as long again */
+		}
+	}
+}
+
+void turns_changed(struct live_gpu *gpu)
+{
+	uint64_t next_ns = SCHED_NEVER;
+
+	for (unsigned e = 0; e < SCHED_ENGINES; e++)
+		dispatch(gpu, (enum sched_engine)e, &next_ns);
+	hogs_end(gpu, &next_ns);
+	if (next_ns == SCHED_NEVER) {
+		sd_event_source_set_enabled(gpu->timer, SD_EVENT_OFF);
+		return;
+	}
+	sd_event_source_set_time(gpu->timer, next_ns / 1000 + 1);
+	sd_event_source_set_enabled(gpu->timer, SD_EVENT_ONESHOT);
+}
+
+int turns_on_timer(sd_event_source *source, uint64_t usec, void *gpu)
+{
+	turns_changed(gpu);
+	return 0;
+}
+
+/* Before somebody else is heard: who went on alone pays up to here, and goes on under a new grant. */
+static void settle(struct live_gpu *gpu, enum sched_engine engine, const struct live_vgpu *newcomer)
+{
+	struct arbiter *arbiter = gpu->arbiter;
+
+	for (unsigned i = 0; i < arbiter->client_count; i++) {
+		struct client *client = arbiter->clients[i];
+		uint64_t used, now = monotonic_ns();
+		struct sched_decision decision;
+
+		if (!client->page || !client->vgpu || client->vgpu->gpu != gpu ||
+		    client->vgpu == newcomer || !client->engines[engine].grant ||
+		    !atomic_load(&client->page->grants[engine].alone) ||
+		    now - client->engines[engine].granted_ns <= client->engines[engine].slice_ns)
+			continue;
+		used = atomic_exchange(&client->page->used_ns[engine], 0);
+		sched_submit(gpu->sched, now, client->vgpu->index, engine, 1);
+		complete(client, engine, used);
+		decision = sched_pick(gpu->sched, now, engine);
+		if (!decision.granted || gpu->vgpus[decision.vgpu] != client->vgpu) {
+			/* Not its turn after all: it has none until it asks again. */
+			if (decision.granted)
+				sched_complete(gpu->sched, now, decision.grant, 0, NULL);
+			else
+				sched_withdraw(gpu->sched, now, client->vgpu->index, engine, 1);
+			continue;
+		}
+		client->engines[engine].grant = decision.grant;
+		client->engines[engine].granted_ns = now;
+		client->engines[engine].slice_ns = decision.slice_ns;
+		atomic_store(&client->page->grants[engine].slice_ns, decision.slice_ns);
+		atomic_store(&client->page->grants[engine].id, decision.grant);
+	}
+}
+
+/* Its wish is with the core, before anybody is asked whose turn it is. */
+static void want(struct client *client, enum sched_engine engine)
+{
+	struct live_vgpu *vgpu = client->vgpu;
+
+	client->engines[engine].wants = true;
+	client->engines[engine].since_ns = monotonic_ns();
+	waiting_add(client, engine, 1);
+	sched_submit(vgpu->gpu->sched, monotonic_ns(), vgpu->index, engine, 1);
+}
+
+void turns_want(struct client *client, enum sched_engine engine)
+{
+	if (client->engines[engine].wants)
+		return;
+	settle(client->vgpu->gpu, engine, client->vgpu);
+	want(client, engine);
+	turns_changed(client->vgpu->gpu);
+}
+
+void turns_release(struct client *client, enum sched_engine engine, uint64_t used_ns, bool again)
+{
+	/* None, when it was settled away meanwhile. */
+	if (client->engines[engine].grant)
+		complete(client, engine, used_ns);
+	/* Not after the next was picked: who always has work would be taken for one who has none. */
+	if (again && !client->engines[engine].wants)
+		want(client, engine);
+	turns_changed(client->vgpu->gpu);
+}
+
+void turns_drop(struct client *client)
+{
+	struct live_vgpu *vgpu = client->vgpu;
+
+	for (unsigned e = 0; e < SCHED_ENGINES; e++) {
+		/* Nobody will say what it used: the time it had. */
+		if (client->engines[e].grant)
+			complete(client, (enum sched_engine)e, SCHED_USED_UNKNOWN);
+		if (client->engines[e].wants) {
+			client->engines[e].wants = false;
+			waiting_add(client, (enum sched_engine)e, -1);
+			sched_withdraw(vgpu->gpu->sched, monotonic_ns(), vgpu->index,
+				       (enum sched_engine)e, 1);
+		}
+	}
+}
