@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * core: what the files of the core share. gpu.c keeps places, work that waits and grants, believes
- * or disputes times, and counts; a model (fair.c, or a reference_*.c) decides who is next. Everything
+ * core: what the files of the core share. gpu.c keeps places, grant.c work that waits and grants,
+ * where times are believed or disputed; a model (fair.c, or a reference_*.c) decides who is next. Everything
  * lies in the one allocation of sched_gpu_create().
  */
 #ifndef VGPU_SCHED_CORE_CORE_H
@@ -243,6 +243,19 @@ struct model {
 extern const struct model model_fair;
 extern const struct model reference_fifo, reference_nvidia_best_effort, reference_nvidia_equal,
 	reference_nvidia_fixed, reference_gvtg, reference_xen_credit;
+
+static inline void gpu_advance(struct sched_gpu *gpu, uint64_t now_ns)
+{
+	gpu->now_ns = MAX(gpu->now_ns, now_ns);
+}
+
+static inline bool gpu_has(const struct sched_gpu *gpu, unsigned vgpu)
+{
+	return vgpu < gpu->config.vgpus_max && gpu->clients[vgpu].presence == PLACE_TAKEN;
+}
+
+/* grants_drop() - the vGPU's pending work is dropped and its grants end, charged for all their time. */
+void grants_drop(struct sched_gpu *gpu, struct engine *engine, uint32_t vgpu);
 
 /* Whether the vGPU has work that a grant would start. */
 static inline bool seat_wants(const struct engine *engine, uint32_t vgpu)
