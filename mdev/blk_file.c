@@ -55,20 +55,20 @@ static bool step_is_last(struct blk_file_request *request, ssize_t result)
 
 /* ---- by system calls ----------------------------------------------------------------------- */
 
-/* @read_flags: RWF_NOWAIT, or 0. */
+/* @flags: RWF_NOWAIT, or 0. */
 static ssize_t step_call(const struct blk_file *file, const struct blk_file_request *request,
-			 int read_flags)
+			 int flags)
 {
 	ssize_t ret = -1;
 
 	switch (request->op) {
 	case BLK_FILE_READ:
 		ret = preadv2(file->fd, request->iov, (int)request->iov_count,
-			      (off_t)request->offset, read_flags);
+			      (off_t)request->offset, flags);
 		break;
 	case BLK_FILE_WRITE:
 		ret = pwritev2(file->fd, request->iov, (int)request->iov_count,
-			       (off_t)request->offset, write_flags(request));
+			       (off_t)request->offset, flags | write_flags(request));
 		break;
 	case BLK_FILE_FLUSH:
 		ret = fdatasync(file->fd);
@@ -173,26 +173,23 @@ static void ring_give_up(struct blk_file *file, int err)
 }
 
 /*
- * A request that has the disk to itself: what need not wait for the medium is made by a call at once,
- * which costs less than a ring entry, and half as much where io_uring would hand it to a thread of the kernel (writes to
- * most file systems, and all of tmpfs). The rest goes to the ring, so that what comes meanwhile is not held up.
+ * What need not wait is made by a call at once: for the page cache that costs half of a ring entry, and less where
+ * io_uring would hand it to a thread of the kernel (writes to most file systems, and all of tmpfs). -EAGAIN: it has to wait.
+ * Where the file system cannot tell, a transfer that is not durable is taken for one that need not.
  */
-static void start_alone(struct blk_file *file, struct blk_file_request *request)
+static ssize_t step_at_once(struct blk_file *file, const struct blk_file_request *request)
 {
-	ssize_t result = -EAGAIN;
+	ssize_t result;
 
-	if (request->op == BLK_FILE_WRITE && !request->durable)
-		result = step_call(file, request, 0);
-	else if (request->op == BLK_FILE_READ)
+	if (request->op > BLK_FILE_WRITE || request->durable)
+		return -EAGAIN;
+	if (!file->cannot_tell[request->op]) {
 		result = step_call(file, request, RWF_NOWAIT);
-	if (result == -EOPNOTSUPP && request->op == BLK_FILE_READ)
-		result = step_call(file, request, 0); /* a file system that cannot tell */
-	if (result != -EAGAIN && step_is_last(request, result)) {
-		file->done(file, request);
-		return;
+		if (result != -EOPNOTSUPP)
+			return result;
+		file->cannot_tell[request->op] = true;
 	}
-	file->in_flight++;
-	step_queue(file, request);
+	return step_call(file, request, 0);
 }
 
 int blk_file_ring(struct blk_file *file, unsigned depth)
@@ -240,7 +237,7 @@ void blk_file_ring_close(struct blk_file *file)
 
 void blk_file_start(struct blk_file *file, struct blk_file_request *request)
 {
-	struct blk_file_request *first = file->alone;
+	ssize_t result;
 
 	request->error = 0;
 	if (request->op <= BLK_FILE_WRITE && !request->iov_count) {
@@ -251,14 +248,10 @@ void blk_file_start(struct blk_file *file, struct blk_file_request *request)
 		run_by_calls(file, request);
 		return;
 	}
-	if (!first && !file->in_flight) {
-		file->alone = request;
+	result = step_at_once(file, request);
+	if (result != -EAGAIN && step_is_last(request, result)) {
+		file->done(file, request);
 		return;
-	}
-	file->alone = NULL;
-	if (first) {
-		file->in_flight++;
-		step_queue(file, first);
 	}
 	file->in_flight++;
 	step_queue(file, request);
@@ -266,12 +259,8 @@ void blk_file_start(struct blk_file *file, struct blk_file_request *request)
 
 void blk_file_submit(struct blk_file *file)
 {
-	struct blk_file_request *alone = file->alone;
 	int ret;
 
-	file->alone = NULL;
-	if (alone)
-		start_alone(file, alone);
 	/* What is reaped may have a next step, which is to be handed over too. */
 	do {
 		if (file->ring_used && io_uring_sq_ready(&file->ring)) {

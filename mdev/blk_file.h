@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * blk_file: the file or block device behind a virtio disk: reads, writes, flushes and allocation
- * changes, many at once by io_uring(7), or one at a time by a system call each where the kernel
- * refuses a ring. Private to mdev/ (and to its tests and benchmarks).
+ * changes. What has to wait for the medium waits in an io_uring(7), many at once; what need not, and
+ * everything where the kernel refuses a ring, is one system call each. Private to mdev/ (and to its tests and benchmarks).
  *
  * One thread at a time. What a request points at must stay until it is done or blk_file_drain() has
  * returned: the kernel reads and writes it meanwhile.
@@ -41,10 +41,9 @@ struct blk_file {
 	int fd;
 	void (*done)(struct blk_file *file, struct blk_file_request *request);
 	bool has_ring, ring_used;
+	bool cannot_tell[BLK_FILE_WRITE + 1]; /* by op: whether a transfer has to wait */
 	struct io_uring ring;
 	unsigned in_flight; /* given to the ring and not done */
-	struct blk_file_request
-		*alone; /* started while nothing was in flight, not yet given to it */
 };
 
 /*

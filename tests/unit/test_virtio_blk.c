@@ -415,6 +415,16 @@ unsigned io_uring_peek_batch_cqe(struct io_uring *ring, struct io_uring_cqe **cq
 	return __atomic_load_n(&answers_held, __ATOMIC_ACQUIRE) ? 0 : real(ring, cqes, count);
 }
 
+/* Then nothing is answered at once either. */
+ssize_t preadv2(int fd, const struct iovec *iov, int count, off_t offset, int flags)
+{
+	if (__atomic_load_n(&answers_held, __ATOMIC_ACQUIRE) && flags & RWF_NOWAIT) {
+		errno = EAGAIN;
+		return -1;
+	}
+	return syscall(SYS_preadv2, fd, iov, count, offset, 0, flags);
+}
+
 static void hold_two_reads(void)
 {
 	boot_many();
