@@ -66,8 +66,8 @@ static void measure(struct iommu_space *space, const char *kind, uint64_t size, 
 int main(int argc, char **argv)
 {
 	enum iommu_kind kind = argc > 2 && !strcmp(argv[2], "type1") ? IOMMU_TYPE1 : IOMMU_IOMMUFD;
-	struct iommu_space *space;
-	struct vfio_device *device;
+	struct iommu_space *space = NULL;
+	struct vfio_device *device = NULL;
 	struct pci_address address;
 	struct error e = { 0 };
 	uint64_t size;
