@@ -8,8 +8,9 @@
  * goes when there are too many, so that idle ones lock nobody out), headers, bodies, the time a
  * connection may be idle.
  *
- * After the start this needs: accept4, getsockopt (SO_PEERCRED), recv, send and sendmsg, shutdown, close,
- * epoll_ctl and epoll_wait, and at the end unlinkat of the socket's name in a folder that is held open.
+ * After the start this needs: accept4, getsockopt (SO_PEERCRED), setsockopt (libmicrohttpd tries TCP's
+ * options in vain), recv, send and sendmsg, shutdown, close, epoll_ctl and epoll_wait, and at the end
+ * unlinkat of the socket's name in a folder that is held open.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -261,6 +262,7 @@ int control_open(struct control **out, struct error *e)
 	if (!control)
 		return error_set(e, ENOMEM, "no-memory", NULL, "control socket: out of memory");
 	control->listen_fd = control->folder_fd = -1;
+	json_object_seed(0); /* from /dev/urandom, while it can be opened */
 	control->owner = geteuid();
 	for (unsigned i = 0; i < CONNECTIONS_MAX; i++)
 		control->connections[i].fd = -1;

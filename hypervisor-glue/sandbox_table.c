@@ -16,6 +16,7 @@
 #include <linux/vhost.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <netinet/in.h>
 #include <sched.h>
 #include <signal.h>
 #include <sys/mman.h>
@@ -202,6 +203,8 @@ const struct sandbox_rule sandbox_rules[] = {
 	{ ROLE_CONTROL, SYS_fcntl, EQUALS(1, F_SETFL) },
 	{ ROLE_CONTROL, SYS_fcntl, EQUALS(1, F_GETFD) },
 	{ ROLE_CONTROL, SYS_fcntl, EQUALS(1, F_SETFD) },
+	/* libmicrohttpd tries TCP's options in vain */
+	{ ROLE_CONTROL, SYS_setsockopt, EQUALS(1, IPPROTO_TCP) },
 	{ ROLE_CONTROL, SYS_recvfrom },
 	{ ROLE_CONTROL, SYS_sendto },
 	/* its name goes with it; Landlock says where */
