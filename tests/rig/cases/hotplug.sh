@@ -49,7 +49,7 @@ expect_status 200
 record hotplug_add_second_s "$(seconds_since "$t0")"
 api PUT add-device "{\"device\": \"$EDU\"}"
 expect_status 409
-guest_do arrive:1234:11e8,arrive:8086:10d3,edu,e1000e
+guest_do arrive:1234:11e8,arrive:8086:10d3,pci,edu,e1000e
 guest_wait 'rig: e1000e interrupts' 120
 check_edu
 expect 'e1000e ping 3 packets transmitted, 3'
