@@ -492,6 +492,8 @@ static void a_whole_machine_leaves_nothing(void **state)
 	strcpy(config->disks[0].path, disk_path);
 	assert_non_null(mkdtemp(folder));
 	snprintf(config->serial, sizeof(config->serial), "file:%s/serial", folder);
+	snprintf(config->control, sizeof(config->control), "%s/control", folder);
+	config->hotplug_ports = 1;
 	fail_each(machine_life, 1);
 	snprintf(command, sizeof(command), "rm -r %s", folder);
 	assert_int_equal(system(command), 0);
