@@ -393,6 +393,8 @@ static const struct word words[] = {
 	  config_set_hotplug_ports },
 	{ "hotplug-window", "SIZE", "64-bit window of each such port (64G)",
 	  config_set_hotplug_window },
+	{ "hotplug-path", "PATH", "disk that may come later, or folder of such; may be repeated",
+	  config_set_hotplug_path },
 	{ "no-reboot", NULL, "a reset of the guest ends the VM", set_no_reboot },
 	{ "sandbox", "on|off", "confine this process before the guest runs (on)", set_sandbox },
 	{ "jail", "uid=N[,gid=N]", "run as this user, in an empty root, without network",

@@ -53,6 +53,25 @@ int config_set_hotplug_window(struct machine_config *config, const struct settin
 	return 0;
 }
 
+int config_set_hotplug_path(struct machine_config *config, const struct setting *setting,
+			    struct error *e)
+{
+	const size_t room = sizeof(config->hotplug_paths[0]);
+	int n;
+
+	if (config->hotplug_path_count == MACHINE_REACH_MAX)
+		return error_set(e, ENOSPC, "bad-value", NULL, "%s: %u paths are the most",
+				 setting->word, MACHINE_REACH_MAX);
+	/* Absolute: the process's folder is not there any more in a jail. */
+	if (setting->value[0] != '/')
+		return config_bad_value(setting, "an absolute path", e);
+	n = snprintf(config->hotplug_paths[config->hotplug_path_count], room, "%s", setting->value);
+	if (n < 0 || (size_t)n >= room)
+		return config_bad_value(setting, "a path of less than 4096 bytes", e);
+	config->hotplug_path_count++;
+	return 0;
+}
+
 unsigned machine_hotplug_ports(const struct machine_config *config)
 {
 	if (config->hotplug_ports >= 0)

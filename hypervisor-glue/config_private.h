@@ -41,6 +41,8 @@ int config_set_hotplug_ports(struct machine_config *config, const struct setting
 			     struct error *e);
 int config_set_hotplug_window(struct machine_config *config, const struct setting *setting,
 			      struct error *e);
+int config_set_hotplug_path(struct machine_config *config, const struct setting *setting,
+			    struct error *e);
 
 /*
  * config_settle_guest() - fill in what the words left open (cpus of the topology or of the nodes,

@@ -9,6 +9,7 @@
  * brings the address space with it, and the last takes it away, so that nothing stays pinned.
  */
 #include <errno.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
@@ -326,8 +327,13 @@ int hotplug_add_disk(struct session *session, const char *path, bool readonly,
 	const struct virtio_blk_config config = { path, readonly };
 	int err = port_check(session, path, e);
 
-	if (!err)
-		err = virtio_blk_create(&config, device, e);
+	if (err)
+		return err;
+	err = virtio_blk_create(&config, device, e);
+	if (err == -EACCES && e && session->machine->config->sandbox)
+		snprintf(
+			e->next, sizeof(e->next),
+			"start the VM with --hotplug-path, since it is confined (docs/sandbox.md)");
 	return err ? err : add_software(session, *device, e);
 }
 

@@ -14,6 +14,7 @@
 #define MACHINE_NETS_MAX    8
 #define MACHINE_DEVICES_MAX 16
 #define MACHINE_USERS_MAX   16
+#define MACHINE_REACH_MAX   8
 #define MACHINE_NODES_MAX   16
 #define MACHINE_PORTS_MAX   8 /* for devices that come later */
 #define MACHINE_CPUS_MAX    (TOPOLOGY_APIC_ID_MAX + 1)
@@ -88,7 +89,9 @@ struct machine_config {
 	char control[108];	 /* the control socket's path; "": none. sockaddr_un's room */
 	int hotplug_ports;	 /* root ports for devices that come later; -1: not said */
 	uint64_t hotplug_window; /* size of each one's 64-bit window */
-	bool sandbox;		 /* the process is confined before the guest runs; on by default */
+	unsigned hotplug_path_count;
+	char hotplug_paths[MACHINE_REACH_MAX][4096]; /* disks, or folders of them, to come later */
+	bool sandbox; /* the process is confined before the guest runs; on by default */
 	struct machine_jail jail;
 	enum log_level log_level;
 };

@@ -353,7 +353,7 @@ static int machine_close(const struct machine *machine, struct error *e)
 {
 	const struct machine_config *config = machine->config;
 	bool hotplug = machine_hotplug_ports(config) && machine->control;
-	struct sandbox_path paths[ARRAY_SIZE(hotplug_paths) + 1];
+	struct sandbox_path paths[ARRAY_SIZE(hotplug_paths) + MACHINE_REACH_MAX + 1];
 	char folder[sizeof(config->control)] = ".";
 	const char *slash = strrchr(config->control, '/');
 	struct sandbox_options options = {
@@ -373,6 +373,9 @@ static int machine_close(const struct machine *machine, struct error *e)
 		paths[options.path_count++] = (struct sandbox_path){ folder, .remove = true };
 	for (size_t i = 0; i < ARRAY_SIZE(hotplug_paths) && hotplug; i++)
 		paths[options.path_count++] = hotplug_paths[i];
+	for (unsigned i = 0; i < config->hotplug_path_count && hotplug; i++)
+		paths[options.path_count++] =
+			(struct sandbox_path){ config->hotplug_paths[i], .write = true };
 	return sandbox_close(&options, e);
 }
 

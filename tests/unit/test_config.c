@@ -276,6 +276,18 @@ static void flags_stand_alone_or_with_yes_or_no(void **state)
 	expect_bad(f, "intx", "maybe");
 }
 
+static void paths_of_disks_that_come_later_are_absolute(void **state)
+{
+	struct fixture *f = *state;
+
+	expect_bad(f, "hotplug-path", "");
+	expect_bad(f, "hotplug-path", "disks");
+	for (unsigned i = 0; i < MACHINE_REACH_MAX; i++)
+		assert_int_equal(set(f, "hotplug-path", "/var/lib/disks"), 0);
+	assert_string_equal(f->config.hotplug_paths[MACHINE_REACH_MAX - 1], "/var/lib/disks");
+	expect_bad(f, "hotplug-path", "/one/too/many");
+}
+
 static void a_jail_has_a_user_that_is_not_root(void **state)
 {
 	static const char *const wrong[] = {
@@ -505,6 +517,7 @@ int main(void)
 		TEST(vsock_takes_a_guests_cid),
 		TEST(flags_stand_alone_or_with_yes_or_no),
 		TEST(a_jail_has_a_user_that_is_not_root),
+		TEST(paths_of_disks_that_come_later_are_absolute),
 		TEST(choices_refuse_what_they_do_not_know),
 		TEST(texts_longer_than_their_room_are_refused),
 		TEST(unknown_word_names_the_nearest),

@@ -22,6 +22,7 @@
 #include <cmocka.h>
 
 #include "hypervisor-glue/sandbox.h"
+#include "tests/unit/http_client.h"
 
 #define READY_MS 20000
 #define END_MS	 20000
@@ -31,15 +32,27 @@ struct fixture {
 	char folder[32];
 	char serial[64], disk[64], said[64], socket[64];
 	char jail[32]; /* "": none */
+	char control[80], later[80], elsewhere[80];
 	const char *guest;
+	bool with_control;
 	pid_t server, vmm;
 };
+
+static void make_disk(const char *path)
+{
+	int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0666);
+
+	assert_true(fd >= 0);
+	assert_int_equal(ftruncate(fd, (off_t)MIB), 0);
+	/* Whoever the VMM is. */
+	assert_int_equal(fchmod(fd, 0666), 0);
+	close(fd);
+}
 
 static int setup(void **state)
 {
 	struct fixture *f = calloc(1, sizeof(*f));
 	ssize_t n;
-	int fd;
 
 	if (!f)
 		return -1;
@@ -54,10 +67,12 @@ static int setup(void **state)
 	snprintf(f->disk, sizeof(f->disk), "%s/disk", f->folder);
 	snprintf(f->said, sizeof(f->said), "%s/stderr", f->folder);
 	snprintf(f->socket, sizeof(f->socket), "%s/socket", f->folder);
-	fd = open(f->disk, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
-	assert_true(fd >= 0);
-	assert_int_equal(ftruncate(fd, (off_t)MIB), 0);
-	close(fd);
+	snprintf(f->control, sizeof(f->control), "%s/control", f->folder);
+	snprintf(f->later, sizeof(f->later), "%s/later", f->folder);
+	snprintf(f->elsewhere, sizeof(f->elsewhere), "%s/elsewhere", f->folder);
+	make_disk(f->disk);
+	make_disk(f->later);
+	make_disk(f->elsewhere);
 	*state = f;
 	return 0;
 }
@@ -120,7 +135,7 @@ static void await_text(const struct fixture *f, const char *path, const char *te
 	fail_msg("%s does not say \"%s\" in time", path, text);
 }
 
-static pid_t spawn(const struct fixture *f, char *const *arguments, const char *out)
+static pid_t spawn(const struct fixture *f, const char *const *arguments, const char *out)
 {
 	pid_t pid = fork();
 
@@ -133,14 +148,14 @@ static pid_t spawn(const struct fixture *f, char *const *arguments, const char *
 	    dup2(STDERR_FILENO, STDOUT_FILENO) < 0 || dup2(open("/", O_RDONLY), 77) < 0)
 		_exit(126);
 	/* 77 is a careless caller's: a way to every path. */
-	execv(arguments[0], arguments);
+	execv(arguments[0], (char *const *)(uintptr_t)arguments);
 	_exit(127);
 }
 
 static void start_server(struct fixture *f)
 {
 	char program[5000], out[80];
-	char *arguments[] = { program, f->socket, (char[]){ "rng" }, NULL };
+	const char *arguments[] = { program, f->socket, "rng", NULL };
 
 	snprintf(program, sizeof(program), "%s/tests/rig/vfio_user_server", f->build);
 	snprintf(out, sizeof(out), "%s/server", f->folder);
@@ -151,31 +166,49 @@ static void start_server(struct fixture *f)
 static void start_vmm(struct fixture *f)
 {
 	char program[5000], kernel[5000], serial[80];
-	char *arguments[] = {
+	const char *arguments[] = {
 		program,
-		(char[]){ "--kernel" },
+		"--kernel",
 		kernel,
-		(char[]){ "--cmdline" },
-		(char *)(uintptr_t)f->guest,
-		(char[]){ "--memory" },
-		(char[]){ "64M" },
-		(char[]){ "--cpus" },
-		(char[]){ "2" },
-		(char[]){ "--disk" },
+		"--cmdline",
+		f->guest,
+		"--memory",
+		"64M",
+		"--cpus",
+		"2",
+		"--disk",
 		f->disk,
-		(char[]){ "--net" },
-		(char[]){ "user" },
-		(char[]){ "--console" },
-		(char[]){ "virtio" },
-		(char[]){ "--serial" },
+		"--net",
+		"user",
+		"--console",
+		"virtio",
+		"--serial",
 		serial,
-		(char[]){ "--vfio-user" },
+		"--vfio-user",
 		f->socket,
-		f->jail[0] ? (char[]){ "--jail" } : NULL,
-		f->jail,
+		/* those that a test has */
+		NULL,
+		NULL,
+		NULL,
+		NULL,
+		NULL,
+		NULL,
 		NULL,
 	};
+	size_t count = 0;
 
+	while (arguments[count])
+		count++;
+	if (f->jail[0]) {
+		arguments[count++] = "--jail";
+		arguments[count++] = f->jail;
+	}
+	if (f->with_control) {
+		arguments[count++] = "--control";
+		arguments[count++] = f->control;
+		arguments[count++] = "--hotplug-path";
+		arguments[count++] = f->later;
+	}
 	start_server(f);
 	snprintf(program, sizeof(program), "%s/divvy-vmm", f->build);
 	snprintf(kernel, sizeof(kernel), "%s/guest-drivers/testguest/testguest.elf", f->build);
@@ -374,6 +407,85 @@ static void a_jailed_vmm_is_another_user_in_an_empty_root(void **state)
 	stop_vmm(f);
 }
 
+/* Until the VMM listens. */
+static void await_control(const struct fixture *f)
+{
+	for (unsigned waited = 0; waited < READY_MS && access(f->control, F_OK); waited += 20)
+		usleep(20000);
+}
+
+static void expect_answer(const struct fixture *f, const char *method, const char *what,
+			  const char *body, unsigned status, const char *code)
+{
+	char resource[64];
+	json_t *answer;
+	unsigned got;
+
+	snprintf(resource, sizeof(resource), "/api/v1/vm.%s", what);
+	got = http(f->control, method, resource, body, &answer);
+	if (got != status) {
+		say(f);
+		fail_msg("%s %s: %u, not %u: %s", what, body ? body : "", got, status,
+			 answer ? json_string_value(json_object_get(answer, "text")) : "");
+	}
+	if (code)
+		http_expect_code(answer, code);
+	else
+		json_decref(answer);
+}
+
+static void commands_are_obeyed_and_devices_come_and_go(struct fixture *f)
+{
+	char body[200];
+
+	f->with_control = true;
+	f->guest = "irq";
+	start_vmm(f);
+	await_text(f, f->serial, "ready");
+	await_control(f);
+	for (unsigned i = 0; i < 2; i++) {
+		expect_answer(f, "GET", "info", NULL, 200, NULL);
+		expect_answer(f, "GET", "counters", NULL, 200, NULL);
+		expect_answer(f, "PUT", "pause", NULL, 204, NULL);
+		expect_answer(f, "PUT", "resume", NULL, 204, NULL);
+		expect_answer(f, "PUT", "power-button", NULL, 204, NULL);
+		/* Not there, or no VFIO at all: it is said, and not died of. */
+		expect_answer(f, "PUT", "add-device", "{\"device\": \"0000:fe:1f.7\"}", 404, NULL);
+		snprintf(body, sizeof(body), "{\"path\": \"%s\"}", f->elsewhere);
+		/* A jail does not show it; Landlock refuses it. */
+		expect_answer(f, "PUT", "add-disk", body, f->jail[0] ? 404 : 403,
+			      f->jail[0] ? "disk-missing" : "disk-readonly");
+		snprintf(body, sizeof(body), "{\"path\": \"%s\"}", f->later);
+		expect_answer(f, "PUT", "add-disk", body, 200, NULL);
+		expect_answer(f, "PUT", "remove-device",
+			      "{\"id\": \"virtio-blk(later)\", \"force\": true}", 204, NULL);
+		expect_answer(f, "PUT", "reset", NULL, 204, NULL);
+		await_text(f, f->said, "reset");
+		usleep(300000);
+	}
+	stop_vmm(f);
+}
+
+static void a_confined_vmm_obeys_its_control_socket(void **state)
+{
+	struct fixture *f = need(state);
+
+	commands_are_obeyed_and_devices_come_and_go(f);
+	assert_int_equal(access(f->control, F_OK), -1); /* its name went with it */
+}
+
+static void a_jailed_vmm_obeys_its_control_socket(void **state)
+{
+	struct fixture *f = need(state);
+
+	if (geteuid()) {
+		print_message("skipped: a jail needs root\n");
+		skip();
+	}
+	strcpy(f->jail, "uid=54321");
+	commands_are_obeyed_and_devices_come_and_go(f);
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
 int main(void)
@@ -382,6 +494,8 @@ int main(void)
 		TEST(every_thread_is_confined_and_every_descriptor_expected),
 		TEST(a_guest_resets_again_and_again_with_nothing_missing),
 		TEST(a_jailed_vmm_is_another_user_in_an_empty_root),
+		TEST(a_confined_vmm_obeys_its_control_socket),
+		TEST(a_jailed_vmm_obeys_its_control_socket),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
