@@ -15,6 +15,7 @@
 
 #include "hypervisor-glue/hypervisor-glue.h"
 #include "tests/unit/confined.h"
+#include "tests/unit/resources.h"
 
 struct fixture {
 	struct machine_config config;
@@ -145,10 +146,12 @@ static void failed_start_gives_everything_back(void **state)
 	unsigned before = open_fds();
 
 	add_disk(f);
+	f->config.populate = true;
 	strcpy(f->config.kernel, f->config.disks[0].path);
 	assert_true(machine_run(&f->config, &f->e) < 0);
 	assert_string_equal(f->e.code, "not-a-kernel");
 	assert_int_equal(open_fds(), before);
+	assert_int_equal(count_maps(), 0);
 
 	f->config.memory = UINT64_C(8) << 40;
 	assert_true(machine_run(&f->config, &f->e) < 0);

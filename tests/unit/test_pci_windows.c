@@ -135,6 +135,76 @@ static void eight_large_gpus_fit_a_46_bit_guest(void **state)
 	assert_sound(p);
 }
 
+/* What an AMD host's IOMMU says: all but interrupt messages and the HyperTransport range below 1 TiB. */
+static const struct iommu_range amd[] = {
+	{ 0, 0xfedfffff },
+	{ 0xfef00000, 0xfcffffffff },
+	{ 0x10000000000, 0xffffffffffff },
+};
+
+static void eight_large_gpus_lie_in_one_piece_around_amds_hole(void **state)
+{
+	static const struct {
+		uint64_t ram_end, start;
+	} cases[] = {
+		/* 2 TiB and more do not fit below the hole; with one RAM has gone around it, too */
+		{ 64 * GIB, 1024 * GIB },
+		{ 1024 * GIB + 13 * GIB, 1280 * GIB },
+		{ 4096 * GIB + 5 * MIB, 4352 * GIB },
+	};
+	struct pci_placement *p = *state;
+	struct error e = { 0 };
+
+	for (unsigned i = 0; i < 8; i++)
+		add(p, true, gpu, ARRAY_SIZE(gpu));
+	p->iova = amd;
+	p->iova_count = ARRAY_SIZE(amd);
+	p->physical_bits = 48;
+	for (unsigned i = 0; i < ARRAY_SIZE(cases); i++) {
+		p->ram_end = cases[i].ram_end;
+		assert_int_equal(pci_windows_place(p, &e), 0);
+		assert_sound(p);
+		assert_int_equal(p->window64.start, cases[i].start);
+		/*
+		 * A port's window is in one piece and has the small BARs too, so that each GPU but
+		 * the last takes twice its alignment.
+		 */
+		assert_int_equal(p->window64.size, 7 * 512 * GIB + 257 * GIB);
+		for (unsigned j = 0; j < 8; j++)
+			assert_int_equal(p->slots[j].bars[1].base % (256 * GIB), 0);
+	}
+	/* One alone fits below it. */
+	p->slot_count = 1;
+	p->ram_end = 64 * GIB;
+	assert_int_equal(pci_windows_place(p, &e), 0);
+	assert_int_equal(p->window64.start, 256 * GIB);
+}
+
+static void gpus_beyond_what_host_or_iommu_address_are_refused_in_words(void **state)
+{
+	static const struct iommu_range narrow[] = { { 0, 0xfedfffff },
+						     { 0xfef00000, 0x7fffffffff } };
+	struct pci_placement *p = *state;
+	struct error e = { 0 };
+
+	for (unsigned i = 0; i < 8; i++)
+		add(p, true, gpu, ARRAY_SIZE(gpu));
+	p->iova = amd;
+	p->iova_count = ARRAY_SIZE(amd);
+	p->ram_end = 64 * GIB;
+	p->physical_bits = 41;
+	assert_int_equal(pci_windows_place(p, &e), -ENOSPC);
+	assert_string_equal(e.code, "bar-window-full");
+	assert_non_null(strstr(e.text, "aligned to 262144 MiB, at most 1048576 MiB available"));
+	assert_non_null(strstr(e.text, "41 physical address bits"));
+	/* A desktop's IOMMU: 39 bits. */
+	p->physical_bits = 48;
+	p->iova = narrow;
+	p->iova_count = ARRAY_SIZE(narrow);
+	assert_int_equal(pci_windows_place(p, &e), -ENOSPC);
+	assert_non_null(strstr(e.text, "at most 262144 MiB available"));
+}
+
 static void non_prefetchable_64_bit_bars_go_below_4_gib_behind_a_port_only(void **state)
 {
 	static const struct pci_placed_bar nvme = { .size = 16 * KIB, .is_64 = true };
@@ -427,6 +497,8 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		PLACEMENT(large_bars_come_first_and_are_naturally_aligned),
 		PLACEMENT(eight_large_gpus_fit_a_46_bit_guest),
+		PLACEMENT(eight_large_gpus_lie_in_one_piece_around_amds_hole),
+		PLACEMENT(gpus_beyond_what_host_or_iommu_address_are_refused_in_words),
 		PLACEMENT(non_prefetchable_64_bit_bars_go_below_4_gib_behind_a_port_only),
 		PLACEMENT(the_64_bit_window_lies_above_ram_at_a_gib),
 		PLACEMENT(no_64_bit_bars_no_64_bit_window),
