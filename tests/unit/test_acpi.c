@@ -392,6 +392,24 @@ static void acpiexec_evaluates_sleep_windows_and_osc(void **state)
 		 "0*1FFFFF *.Integer. = 0*3 *.Integer. = 0* *.Integer. = 0*12 ");
 }
 
+static void native_hot_plug_is_given_where_there_are_slots_for_it(void **state)
+{
+	struct acpi_input slots = input;
+	struct tables *t = *state;
+
+	need("acpiexec");
+	slots.hotplug = true;
+	t->length = acpi_build(&slots, t->bytes, sizeof(t->bytes), GPA);
+	assert_true(t->length > 0);
+	write_table(t, "FACP");
+	write_table(t, "DSDT");
+	/* Beside the PCI Express capability (bit 4) native hot-plug (bit 0), and no more. */
+	evaluate(t,
+		 "execute \\_SB.PCI0._OSC (5B 4D DB 33 F7 1F 1C 40 96 57 74 41 C0 3D D7 66) 1 3 "
+		 "(00 00 00 00 1F 01 00 00 1F 00 00 00)",
+		 "10 00 00 00 1F 01 00 00 11 00 00 00");
+}
+
 int main(void)
 {
 #define BUILT(t) cmocka_unit_test_setup_teardown(t, setup, teardown)
@@ -407,6 +425,7 @@ int main(void)
 		BUILT(a_buffer_too_small_is_refused_and_never_overrun),
 		BUILT(iasl_reads_every_table_and_compiles_it_again_without_a_warning),
 		BUILT(acpiexec_evaluates_sleep_windows_and_osc),
+		BUILT(native_hot_plug_is_given_where_there_are_slots_for_it),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

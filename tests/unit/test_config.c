@@ -121,6 +121,38 @@ static void memory_takes_sizes_with_a_suffix_only(void **state)
 	assert_int_equal(f->config.memory, 1024 * GIB);
 }
 
+static void a_control_socket_brings_hot_plug_ports(void **state)
+{
+	struct fixture *f = *state;
+	char longest[120];
+
+	assert_int_equal(machine_hotplug_ports(&f->config), 0);
+	assert_int_equal(f->config.hotplug_window, 64 * GIB);
+	assert_int_equal(set(f, "control", "/run/vm.sock"), 0);
+	assert_string_equal(f->config.control, "/run/vm.sock");
+	assert_int_equal(machine_hotplug_ports(&f->config), 2);
+	assert_int_equal(set(f, "hotplug-ports", "0"), 0);
+	assert_int_equal(machine_hotplug_ports(&f->config), 0);
+	assert_int_equal(set(f, "hotplug-ports", "8"), 0);
+	assert_int_equal(machine_hotplug_ports(&f->config), 8);
+	expect_bad(f, "hotplug-ports", "9");
+	expect_bad(f, "hotplug-ports", "10");
+	expect_bad(f, "hotplug-ports", "-1");
+	expect_bad(f, "hotplug-ports", "");
+	assert_int_equal(set(f, "hotplug-window", "264G"), 0);
+	assert_int_equal(f->config.hotplug_window, 264 * GIB);
+	expect_bad(f, "hotplug-window", "5T");
+	expect_bad(f, "hotplug-window", "64");
+	expect_bad(f, "control", "");
+	memset(longest, 'a', sizeof(longest));
+	longest[107] = '\0';
+	assert_int_equal(set(f, "control", longest), 0);
+	longest[107] = 'a';
+	longest[108] = '\0';
+	expect_bad(f, "control", longest);
+	assert_int_equal(strlen(f->config.control), 107);
+}
+
 static void cpus_are_1_to_254(void **state)
 {
 	struct fixture *f = *state;
@@ -508,6 +540,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		TEST(defaults_are_as_documented),
 		TEST(memory_takes_sizes_with_a_suffix_only),
+		TEST(a_control_socket_brings_hot_plug_ports),
 		TEST(cpus_are_1_to_254),
 		TEST(disks_may_be_read_only_and_have_commas),
 		TEST(nets_are_user_or_tap_with_a_mac),

@@ -27,7 +27,8 @@ static void add(struct pci_placement *p, bool behind_port, const struct pci_plac
 
 	slot->behind_port = behind_port;
 	slot->bar_count = count;
-	memcpy(slot->bars, bars, count * sizeof(*bars));
+	if (count)
+		memcpy(slot->bars, bars, count * sizeof(*bars));
 }
 
 static int setup(void **state)
@@ -361,6 +362,68 @@ static void any_mix_of_devices_is_placed_soundly(void **state)
 	}
 }
 
+/* ---- room for what comes later --------------------------------------------------------------- */
+
+static void reserve(struct pci_placement *p, unsigned slot)
+{
+	p->slots[slot].reserve[PCI_WINDOW_MEM32] = 32 * MIB;
+	p->slots[slot].reserve[PCI_WINDOW_MEM64] = 136 * GIB;
+}
+
+static void a_port_has_at_least_the_windows_that_are_reserved(void **state)
+{
+	struct pci_placement *p = *state;
+	const struct pci_placed_slot *empty = &p->slots[1];
+
+	add(p, true, gpu, ARRAY_SIZE(gpu));
+	add(p, true, NULL, 0);
+	reserve(p, 0);
+	reserve(p, 1);
+	assert_int_equal(pci_windows_place(p, NULL), 0);
+	assert_sound(p);
+	for (unsigned i = 0; i < 2; i++) {
+		const struct pci_window *w = p->slots[i].windows;
+
+		assert_true(w[PCI_WINDOW_MEM32].size >= 32 * MIB);
+		assert_true(w[PCI_WINDOW_MEM64].size >= 136 * GIB);
+		assert_true(
+			inside(w[PCI_WINDOW_MEM64].start, w[PCI_WINDOW_MEM64].size, &p->window64));
+	}
+	assert_int_equal(empty->windows[PCI_WINDOW_MEM64].start % (128 * GIB), 0);
+	assert_int_equal(empty->windows[PCI_WINDOW_IO].size, 0);
+}
+
+static void what_comes_later_fits_into_the_windows_or_is_refused(void **state)
+{
+	static const struct pci_placed_bar h100[] = {
+		{ .size = 16 * MIB },
+		{ .size = 128 * GIB, .is_64 = true, .prefetchable = true },
+		{ .size = 32 * MIB, .is_64 = true, .prefetchable = true },
+		{ .size = 128, .is_io = true },
+	};
+	struct pci_placement *p = *state;
+	struct pci_placed_slot *slot = &p->slots[0];
+	struct error e = { 0 };
+
+	add(p, true, NULL, 0);
+	reserve(p, 0);
+	assert_int_equal(pci_windows_place(p, NULL), 0);
+	memcpy(slot->bars, h100, sizeof(h100));
+	slot->bar_count = ARRAY_SIZE(h100);
+	assert_int_equal(pci_windows_fit(slot, &e), 0);
+	assert_sound(p);
+	assert_int_equal(slot->bars[3].base, 0); /* I/O: no window, no address */
+
+	slot->bars[1].size = 256 * GIB;
+	assert_int_equal(pci_windows_fit(slot, &e), -ENOSPC);
+	assert_string_equal(e.code, "bar-window-full");
+	slot->bars[1].size = 128 * GIB;
+	slot->bars[0].size = 64 * MIB;
+	assert_int_equal(pci_windows_fit(slot, &e), -ENOSPC);
+	slot->bars[0].size = UINT64_C(1) << 60;
+	assert_int_equal(pci_windows_fit(slot, &e), -ENOSPC);
+}
+
 /* ---- root ports ------------------------------------------------------------------------------ */
 
 static unsigned found_capability(struct pci_root_port *port, unsigned id)
@@ -506,6 +569,8 @@ int main(void)
 		PLACEMENT(a_full_64_bit_window_says_what_is_needed_and_what_there_is),
 		PLACEMENT(a_full_32_bit_window_says_what_is_needed_and_what_there_is),
 		PLACEMENT(an_absurd_bar_is_refused_not_wrapped),
+		PLACEMENT(a_port_has_at_least_the_windows_that_are_reserved),
+		PLACEMENT(what_comes_later_fits_into_the_windows_or_is_refused),
 		PLACEMENT(io_that_does_not_fit_is_left_out_and_does_not_fail),
 		PLACEMENT(any_mix_of_devices_is_placed_soundly),
 		cmocka_unit_test(a_root_port_is_an_express_bridge_with_a_fast_wide_active_link),
