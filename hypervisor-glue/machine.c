@@ -382,6 +382,7 @@ static int machine_close(const struct machine *machine, struct error *e)
 /* Everything is open. Threads begin now, and only now. */
 static int machine_start(struct machine *machine, struct error *e)
 {
+	uint64_t since = monotonic_ns();
 	int err = machine_close(machine, e);
 
 	for (unsigned i = 0; i < machine->software_count && !err; i++)
@@ -391,9 +392,11 @@ static int machine_start(struct machine *machine, struct error *e)
 	if (err || !machine->config->sandbox)
 		return err;
 	err = sandbox_close_main(e);
-	if (!err)
-		dispatch_library_thread_enter();
-	return err;
+	if (err)
+		return err;
+	dispatch_library_thread_enter();
+	machine_phase(&since, "close");
+	return 0;
 }
 
 /* Devices are made to stop before their memory goes; what they did not give up is told. */
