@@ -55,7 +55,8 @@ const char *sched_engine_name(enum sched_engine engine); /* "graphics", "copy", 
  * its baseline), then elastic time (fixed_share above its share), then best effort. Inside a class
  * start-time fair queueing decides; fixed_share and burst pass a token bucket first.
  *
- * In the formulas L is the longest grant (charged time), D the depth of the engine, w a weight.
+ * In the formulas L is the longest grant (charged time, and linger_ns), D the depth of the engine, w a
+ * weight.
  */
 enum sched_policy {
 	/* Slack only: what no other class wants. Among themselves as equals. No promise of time. */
@@ -135,6 +136,14 @@ struct sched_gpu_config {
 	uint64_t hold_max_ns;
 	/* Best effort waits until no other class had work for so long. 0: not at all. */
 	uint64_t idle_gap_ns;
+	/*
+	 * For how long the engine waits for the next submission of a vGPU that has just ended its
+	 * last one, before it serves one that would come after it. One that submits, waits and
+	 * submits again would otherwise give its turn away each time, whatever its weight. The time
+	 * waited is charged to it, and who was waited for in vain is not waited for again before it
+	 * has been quick. 0: not at all, and no work waits while the engine is idle.
+	 */
+	uint64_t linger_ns;
 	/* REFERENCE_NVIDIA_*: averaging factor, 1 to 60, 33; slots of FIXED, vgpus_max. */
 	unsigned averaging_factor, slots;
 };
@@ -210,7 +219,7 @@ struct sched_vgpu_stats {
 	unsigned overdue;   /* grants out for more than hold_max */
 	uint64_t grants;
 	uint64_t used_ns;      /* exact sum of used_ns over the charges */
-	uint64_t surcharge_ns; /* exact sum */
+	uint64_t surcharge_ns; /* exact sum, and the time for which others waited for it (linger) */
 	uint64_t overrun_ns;   /* exact sum */
 	uint64_t
 		disputed_ns; /* told to sched_complete() beyond the time since the grant, not booked */

@@ -321,6 +321,7 @@ static void any_sequence_of_calls_keeps_the_books(void **state)
 			.depth = (unsigned)random_in(&b.random, 1, 6),
 			.idle_gap_ns = random_in(&b.random, 0, 1) * MS,
 			.hold_max_ns = random_in(&b.random, 1, 300) * MS,
+			.linger_ns = random_in(&b.random, 0, 1) * random_in(&b.random, 0, 5) * MS,
 		};
 		unsigned before;
 

@@ -66,6 +66,7 @@ static struct world *random_world(uint64_t seed, bool sleeps, struct shape *shap
 		.vgpus_max = 8,
 		.depth = (unsigned)random_in(&r, 1, 8),
 		.hold_max_ns = 3600 * NSEC_PER_SEC, /* its expiry has tests of its own */
+		.linger_ns = random_in(&r, 0, 2) ? 0 : random_in(&r, 0, 2 * MS),
 	};
 	struct world *w = world_open(&config, seed);
 
@@ -83,6 +84,12 @@ static struct world *random_world(uint64_t seed, bool sleeps, struct shape *shap
 
 #define RUN_NS (10 * NSEC_PER_SEC)
 
+/* L: the most that one grant was charged, and then the wait for the next. */
+static uint64_t longest_ns(const struct world *w, unsigned vgpu)
+{
+	return w->vgpus[vgpu].longest_ns + sched_gpu_config(w->gpu)->linger_ns;
+}
+
 /*
  * Over every interval in which both have work waiting:
  * |C_i/w_i - C_j/w_j| <= (D + 1) * (L_i/w_i + L_j/w_j). Exact: times w_i * w_j, in integers.
@@ -91,8 +98,8 @@ static void check_pair(const struct world *w, const struct shape *s, unsigned a,
 {
 	const unsigned i = s->vgpus[a], j = s->vgpus[b];
 	const wide wi = s->weights[a], wj = s->weights[b];
-	const wide bound = (s->depth + 1) *
-			   ((wide)w->vgpus[i].longest_ns * wj + (wide)w->vgpus[j].longest_ns * wi);
+	const wide bound =
+		(s->depth + 1) * ((wide)longest_ns(w, i) * wj + (wide)longest_ns(w, j) * wi);
 	wide x = 0, low = 0, high = 0;
 	bool waits_i = false, waits_j = false;
 
@@ -157,18 +164,15 @@ static void no_vgpu_waits_longer_than_its_bound(void **state)
 		world_run(w, RUN_NS);
 		for (unsigned a = 0; a < s.count; a++) {
 			const struct world_vgpu *mine = &w->vgpus[s.vgpus[a]];
-			wide bound = (wide)s.depth * mine->longest_ns;
+			const wide own_ns = longest_ns(w, s.vgpus[a]);
+			wide bound = s.depth * own_ns;
 			uint64_t waited_ns = mine->waited_max_ns;
 
-			for (unsigned b = 0; b < s.count; b++) {
-				const struct world_vgpu *other = &w->vgpus[s.vgpus[b]];
-
+			for (unsigned b = 0; b < s.count; b++)
 				if (a != b)
 					bound += (s.depth + 1) *
-						 ((wide)other->longest_ns + (wide)mine->longest_ns *
-										    s.weights[b] /
-										    s.weights[a]);
-			}
+						 ((wide)longest_ns(w, s.vgpus[b]) +
+						  own_ns * s.weights[b] / s.weights[a]);
 			if (mine->queued)
 				waited_ns = MAX(waited_ns, w->now_ns - mine->head_since_ns);
 			if (waited_ns > bound)
@@ -208,7 +212,8 @@ static void time_charged_is_time_used(void **state)
 	for (unsigned seed = 1; seed <= worlds(); seed++) {
 		struct world_random r = { .state = seed };
 		const struct sched_gpu_config config = { .vgpus_max = 8,
-							 .depth = (unsigned)random_in(&r, 1, 4) };
+							 .depth = (unsigned)random_in(&r, 1, 4),
+							 .linger_ns = random_in(&r, 0, 1) * MS };
 		struct world *w = world_open(&config, seed);
 		uint64_t booked_ns = 0;
 
@@ -321,6 +326,65 @@ static void weights_one_two_four_eight_with_jobs_one_to_ten(void **state)
 	world_close(w);
 }
 
+/*
+ * One that submits, waits and submits again is never behind in the queue: without linger it alternates
+ * with the other whatever its weight.
+ */
+static void a_weight_holds_for_one_submission_at_a_time_if_the_engine_lingers(void **state)
+{
+	const struct world_load one = { .length_min_ns = MS,
+					.outstanding = 1,
+					.think_min_ns = 100 * US };
+	const struct world_load other = { .length_min_ns = 5 * MS, .outstanding = 3 };
+	uint64_t used_ns[2];
+
+	for (unsigned i = 0; i < 2; i++) {
+		const struct sched_gpu_config config = { .vgpus_max = 2,
+							 .linger_ns = i ? 500 * US : 0 };
+		struct world *w = world_open(&config, 1);
+		struct sched_vgpu_stats stats;
+		unsigned a = world_add(w, 1, SCHED_WEIGHTED, 800, &one);
+
+		world_add(w, 2, SCHED_WEIGHTED, 100, &other);
+		world_run(w, 10 * NSEC_PER_SEC);
+		used_ns[i] = w->vgpus[a].used_ns;
+		assert_int_equal(
+			sched_vgpu_stats(w->gpu, w->now_ns, a, SCHED_ENGINE_GRAPHICS, &stats), 0);
+		/* What the engine lost is what the one that was waited for has paid. */
+		assert_in_range(stats.surcharge_ns + 200 * US, w->lost_ns, w->lost_ns + 400 * US);
+		world_close(w);
+	}
+	assert_in_range(used_ns[0] / MS, 1600, 1700);
+	/* 8/9 of the engine, 1 ms out of each 1.1 of it. */
+	assert_in_range(used_ns[1] / MS, 8000, 8150);
+}
+
+static void waiting_for_one_that_lets_wait_is_paid_and_ends(void **state)
+{
+	const struct sched_gpu_config config = { .vgpus_max = 2, .linger_ns = 500 * US };
+	const struct world_load busy = { .length_min_ns = 5 * MS, .outstanding = 3 };
+	const struct world_load loads[] = {
+		/* Comes just in time each time, for next to nothing. */
+		{ .length_min_ns = 20 * US, .outstanding = 1, .think_min_ns = 480 * US },
+		/* Frames: comes again long after. */
+		{ .length_min_ns = MS, .outstanding = 1, .think_min_ns = 15 * MS },
+	};
+
+	for (unsigned i = 0; i < ARRAY_SIZE(loads); i++) {
+		struct world *w = world_open(&config, 1);
+
+		world_add(w, 1, SCHED_EQUAL_SHARE, 0, &loads[i]);
+		unsigned b = world_add(w, 2, SCHED_EQUAL_SHARE, 0, &busy);
+
+		world_run(w, 10 * NSEC_PER_SEC);
+		if (i == 0)
+			assert_true(w->vgpus[b].used_ns > 4990 * MS);
+		else
+			assert_true(w->lost_ns <= MS);
+		world_close(w);
+	}
+}
+
 static void the_bound_holds_for_a_depth_of_sixty_four(void **state)
 {
 	const struct sched_gpu_config config = { .vgpus_max = 3,
@@ -357,6 +421,8 @@ int main(void)
 		cmocka_unit_test(the_same_world_runs_the_same_way),
 		cmocka_unit_test(rounding_never_accumulates),
 		cmocka_unit_test(weights_one_two_four_eight_with_jobs_one_to_ten),
+		cmocka_unit_test(a_weight_holds_for_one_submission_at_a_time_if_the_engine_lingers),
+		cmocka_unit_test(waiting_for_one_that_lets_wait_is_paid_and_ends),
 		cmocka_unit_test(the_bound_holds_for_a_depth_of_sixty_four),
 	};
 

@@ -52,14 +52,15 @@ static void check_envelope(const struct world *w, unsigned vgpu, uint64_t ppm, u
 }
 
 /* A world of limited vGPUs among others; those of @policy are first, with @elastic or surplus. */
-static struct world *limited_world(uint64_t seed, enum sched_policy policy,
+static struct world *limited_world(uint64_t seed, enum sched_policy policy, uint64_t linger_ns,
 				   struct sched_vgpu_config configs[8], unsigned *count)
 {
 	struct world_random r = { .state = seed };
 	const struct sched_gpu_config config = { .vgpus_max = 8,
 						 .depth = (unsigned)random_in(&r, 1, 4),
 						 .period_ns = random_in(&r, 1, 200) * MS,
-						 .hold_max_ns = 3600 * NSEC_PER_SEC };
+						 .hold_max_ns = 3600 * NSEC_PER_SEC,
+						 .linger_ns = linger_ns };
 	struct world *w = world_open(&config, seed);
 
 	w->events_max = EVENTS;
@@ -97,7 +98,8 @@ static void fixed_share_is_never_exceeded_in_any_interval(void **state)
 	for (unsigned seed = 1; seed <= worlds(); seed++) {
 		struct sched_vgpu_config configs[8];
 		unsigned count;
-		struct world *w = limited_world(seed, SCHED_FIXED_SHARE, configs, &count);
+		struct world *w =
+			limited_world(seed, SCHED_FIXED_SHARE, seed % 2 * MS, configs, &count);
 
 		world_run(w, 100 * NSEC_PER_SEC);
 		for (unsigned i = 0; i < count; i++) {
@@ -125,7 +127,7 @@ static void burst_stays_within_its_credit_envelope_in_any_interval(void **state)
 	for (unsigned seed = 1; seed <= worlds(); seed++) {
 		struct sched_vgpu_config configs[8];
 		unsigned count;
-		struct world *w = limited_world(seed, SCHED_BURST, configs, &count);
+		struct world *w = limited_world(seed, SCHED_BURST, seed % 2 * MS, configs, &count);
 
 		world_run(w, 100 * NSEC_PER_SEC);
 		for (unsigned i = 0; i < count; i++)
@@ -310,7 +312,7 @@ static void the_balance_is_exact(void **state)
 	for (unsigned seed = 1; seed <= 20; seed++) {
 		struct sched_vgpu_config configs[8];
 		unsigned count;
-		struct world *w = limited_world(seed, SCHED_BURST, configs, &count);
+		struct world *w = limited_world(seed, SCHED_BURST, 0, configs, &count);
 		wide balance = 0;
 		uint64_t at_ns = 0;
 		const wide cap =

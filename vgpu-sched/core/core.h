@@ -64,6 +64,8 @@ struct fair_seat {
 	uint64_t expected_ns; /* what its last grant was charged */
 	enum rank rank;	      /* the heap it is in */
 	uint64_t throttled_since_ns;
+	uint64_t ended_ns; /* when its last grant ended, while it has not come again; SCHED_NEVER */
+	bool pauses;	   /* it did not come again within linger_ns, the last time */
 };
 
 struct fair_engine {
@@ -72,6 +74,10 @@ struct fair_engine {
 	struct heap ready[RANKS];
 	struct heap timers;
 	uint64_t above_ns; /* when a class above best effort last had anything */
+	/* Who ended last and may come again soon; since when others wait for that (SCHED_NEVER). */
+	uint32_t awaited;
+	enum rank awaited_rank;
+	uint64_t awaited_since_ns;
 };
 
 /* ---- states of the reference models ---- */
@@ -233,7 +239,7 @@ struct model {
 	 */
 	uint32_t (*pick)(struct sched_gpu *gpu, struct engine *engine, uint64_t *next_ns,
 			 uint64_t *slice_ns);
-	/* It got a grant; pending is one less already. */
+	/* It gets a grant, which does not count yet; pending is one less already. */
 	void (*granted)(struct sched_gpu *gpu, struct engine *engine, struct grant *grant);
 	/* The grant ended; the seat no longer counts it. */
 	void (*charge)(struct sched_gpu *gpu, struct engine *engine, struct grant *grant,

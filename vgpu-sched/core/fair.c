@@ -23,6 +23,8 @@ static void fair_layout(const struct sched_gpu_config *config, struct engine *en
 	struct fair_engine *fair = &engine->fair;
 	struct heap *heaps[RANKS + 1];
 
+	fair->awaited = NOBODY;
+	fair->awaited_since_ns = SCHED_NEVER;
 	for (unsigned i = 0; i < RANKS; i++)
 		heaps[i] = &fair->ready[i];
 	heaps[RANKS] = &fair->timers;
@@ -213,10 +215,109 @@ static void place(struct sched_gpu *gpu, struct engine *engine, uint32_t vgpu,
 	}
 }
 
+/* @ns of service, had over the last @over_ns, go onto the tag and out of the buckets. */
+static void take(struct sched_gpu *gpu, struct seat *seat, const struct terms *terms,
+		 enum rank rank, uint64_t ns, uint64_t over_ns)
+{
+	struct fair_seat *mine = &seat->fair;
+
+	tag_advance(&mine->tags[rank], &mine->remainders[rank], terms->weights[rank], ns);
+	if (terms->limited) {
+		earn(&mine->limit, gpu->now_ns, terms->limit_ppm);
+		pay(&mine->limit, terms->limit_ppm, terms->limit_cap, ns, over_ns);
+	}
+	if (terms->guaranteed) {
+		const bool pays = rank == RANK_GUARANTEED;
+
+		earn(&mine->guaranteed, gpu->now_ns, terms->guaranteed_ppm);
+		pay(&mine->guaranteed, terms->guaranteed_ppm, terms->guaranteed_cap, pays ? ns : 0,
+		    pays ? over_ns : 0);
+	}
+}
+
+/* ---- waiting for who comes again soon ---------------------------------------------------- */
+
+/* Nobody is waited for any more; who was pays for the time in which the engine had nothing else. */
+static void stop_awaiting(struct sched_gpu *gpu, struct engine *engine)
+{
+	struct fair_engine *fair = &engine->fair;
+
+	if (fair->awaited_since_ns != SCHED_NEVER && !engine->counted.count) {
+		struct seat *seat = &engine->seats[fair->awaited];
+		const uint64_t waited_ns =
+			gpu->now_ns - MAX(fair->awaited_since_ns, engine->last_end_ns);
+
+		take(gpu, seat, &gpu->clients[fair->awaited].terms, fair->awaited_rank, waited_ns,
+		     waited_ns);
+		seat->surcharge_ns += waited_ns;
+	}
+	fair->awaited = NOBODY;
+	fair->awaited_since_ns = SCHED_NEVER;
+}
+
+/* The vGPU has just ended a grant; if it has nothing more, the next pick may wait for it. */
+static void await(struct sched_gpu *gpu, struct engine *engine, uint32_t vgpu, enum rank rank)
+{
+	struct seat *seat = &engine->seats[vgpu];
+
+	if (!gpu->config.linger_ns || seat->pending || seat->in_flight)
+		return;
+	stop_awaiting(gpu, engine);
+	seat->fair.ended_ns = gpu->now_ns;
+	if (seat->fair.pauses)
+		return;
+	engine->fair.awaited = vgpu;
+	engine->fair.awaited_rank = rank;
+}
+
+/* The vGPU has work again. */
+static void came_again(struct sched_gpu *gpu, struct engine *engine, uint32_t vgpu)
+{
+	struct fair_seat *seat = &engine->seats[vgpu].fair;
+
+	if (seat->ended_ns == SCHED_NEVER)
+		return;
+	seat->pauses = gpu->now_ns - seat->ended_ns > gpu->config.linger_ns;
+	seat->ended_ns = SCHED_NEVER;
+	if (engine->fair.awaited == vgpu)
+		stop_awaiting(gpu, engine);
+}
+
+/* Whether @next, the first of @rank, has to wait for the one that is awaited; until when. */
+static bool has_to_wait(struct sched_gpu *gpu, struct engine *engine, enum rank rank, uint32_t next,
+			uint64_t *next_ns)
+{
+	struct fair_engine *fair = &engine->fair;
+	uint64_t until_ns;
+
+	if (fair->awaited == NOBODY)
+		return false;
+	struct seat *seat = &engine->seats[fair->awaited];
+	const struct terms *terms = &gpu->clients[fair->awaited].terms;
+
+	if (gpu->now_ns - seat->fair.ended_ns >= gpu->config.linger_ns) {
+		seat->fair.pauses = true;
+		stop_awaiting(gpu, engine);
+		return false;
+	}
+	earn_all(terms, seat, gpu->now_ns);
+	const enum rank its = rank_of(terms, &seat->fair, gpu->now_ns, &until_ns);
+
+	if (its > rank || (its == rank && MAX(seat->fair.tags[its], fair->turn[its]) >=
+						  engine->seats[next].fair.tags[rank]))
+		return false;
+	if (fair->awaited_since_ns == SCHED_NEVER)
+		fair->awaited_since_ns = gpu->now_ns;
+	*next_ns = MIN(*next_ns, seat->fair.ended_ns + gpu->config.linger_ns);
+	return true;
+}
+
 static void fair_update(struct sched_gpu *gpu, struct engine *engine, uint32_t vgpu)
 {
 	const enum rank before = engine->seats[vgpu].fair.rank;
 
+	if (engine->seats[vgpu].pending)
+		came_again(gpu, engine, vgpu);
 	place(gpu, engine, vgpu, &gpu->clients[vgpu].terms);
 	if (before < RANK_BEST_EFFORT || engine->seats[vgpu].fair.rank < RANK_BEST_EFFORT)
 		engine->fair.above_ns = gpu->now_ns;
@@ -228,23 +329,25 @@ static uint32_t fair_pick(struct sched_gpu *gpu, struct engine *engine, uint64_t
 			  uint64_t *slice_ns)
 {
 	struct fair_engine *fair = &engine->fair;
+	unsigned rank = RANK_GUARANTEED;
+	uint32_t next;
 
 	/* Each timer was set by one charge and goes away here, so that they add nothing to O(log n). */
 	while (fair->timers.count && fair->timers.entries[0].key <= gpu->now_ns)
 		fair_update(gpu, engine, fair->timers.entries[0].id);
 	if (fair->timers.count)
 		*next_ns = (uint64_t)fair->timers.entries[0].key;
-	for (unsigned r = 0; r < RANK_BEST_EFFORT; r++)
-		if (fair->ready[r].count)
-			return fair->ready[r].entries[0].id;
-	if (!fair->ready[RANK_BEST_EFFORT].count)
+	while (rank < RANKS && !fair->ready[rank].count)
+		rank++;
+	if (rank == RANKS)
 		return NOBODY;
-	if (gpu->config.idle_gap_ns && fair->above_ns &&
+	if (rank == RANK_BEST_EFFORT && gpu->config.idle_gap_ns && fair->above_ns &&
 	    gpu->now_ns - fair->above_ns < gpu->config.idle_gap_ns) {
 		*next_ns = MIN(*next_ns, fair->above_ns + gpu->config.idle_gap_ns);
 		return NOBODY;
 	}
-	return fair->ready[RANK_BEST_EFFORT].entries[0].id;
+	next = fair->ready[rank].entries[0].id;
+	return has_to_wait(gpu, engine, (enum rank)rank, next, next_ns) ? NOBODY : next;
 }
 
 static void fair_granted(struct sched_gpu *gpu, struct engine *engine, struct grant *grant)
@@ -254,6 +357,7 @@ static void fair_granted(struct sched_gpu *gpu, struct engine *engine, struct gr
 	const struct terms *terms = &gpu->clients[grant->vgpu].terms;
 	const enum rank rank = seat->rank;
 
+	stop_awaiting(gpu, engine);
 	grant->rank = rank;
 	if (seat->tags[rank] > fair->turn[rank])
 		fair->turn[rank] = seat->tags[rank];
@@ -278,19 +382,9 @@ static void fair_charge(struct sched_gpu *gpu, struct engine *engine, struct gra
 	const enum rank rank = grant->rank;
 
 	mine->tags[rank] -= grant->expected;
-	tag_advance(&mine->tags[rank], &mine->remainders[rank], terms->weights[rank], charged_ns);
 	mine->expected_ns = charged_ns;
-	if (terms->limited) {
-		earn(&mine->limit, gpu->now_ns, terms->limit_ppm);
-		pay(&mine->limit, terms->limit_ppm, terms->limit_cap, charged_ns, over_ns);
-	}
-	if (terms->guaranteed) {
-		const bool pays = rank == RANK_GUARANTEED;
-
-		earn(&mine->guaranteed, gpu->now_ns, terms->guaranteed_ppm);
-		pay(&mine->guaranteed, terms->guaranteed_ppm, terms->guaranteed_cap,
-		    pays ? charged_ns : 0, pays ? over_ns : 0);
-	}
+	take(gpu, seat, terms, rank, charged_ns, over_ns);
+	await(gpu, engine, grant->vgpu, rank);
 	if (rank < RANK_BEST_EFFORT)
 		engine->fair.above_ns = gpu->now_ns;
 	place(gpu, engine, grant->vgpu, terms);
@@ -316,6 +410,7 @@ static void fair_join(struct sched_gpu *gpu, struct engine *engine, uint32_t vgp
 	seat->rank = RANK_NONE;
 	seat->expected_ns = gpu->config.overhead_ns;
 	seat->throttled_since_ns = SCHED_NEVER;
+	seat->ended_ns = SCHED_NEVER;
 	seat->limit.at_ns = seat->guaranteed.at_ns = gpu->now_ns;
 	if (account) {
 		seat->limit.balance = (wide)account->engines[engine->name].credit_ns * SCHED_PPM;
@@ -331,6 +426,8 @@ static void fair_join(struct sched_gpu *gpu, struct engine *engine, uint32_t vgp
 static void fair_leave(struct sched_gpu *gpu, struct engine *engine, uint32_t vgpu)
 {
 	pay_idle(gpu, engine);
+	if (engine->fair.awaited == vgpu)
+		stop_awaiting(gpu, engine);
 	earn_all(&gpu->clients[vgpu].terms, &engine->seats[vgpu], gpu->now_ns);
 	count_weights(&engine->fair, &gpu->clients[vgpu].terms, false);
 }
@@ -366,6 +463,8 @@ static void fair_change(struct sched_gpu *gpu, struct engine *engine, uint32_t v
 	const bool returns = client->presence == PLACE_LEFT;
 
 	pay_idle(gpu, engine);
+	if (engine->fair.awaited == vgpu)
+		stop_awaiting(gpu, engine);
 	if (returns)
 		earn_away(&client->terms, seat, gpu->now_ns);
 	else

@@ -221,9 +221,9 @@ struct sched_decision sched_pick(struct sched_gpu *gpu, uint64_t now_ns, enum sc
 				 .slice_ns = decision.slice_ns,
 				 .generation = grant->generation + 1,
 				 .vgpu = vgpu };
-	list_insert(engine, &engine->counted, grant, true);
 	if (gpu->model->granted)
 		gpu->model->granted(gpu, engine, grant);
+	list_insert(engine, &engine->counted, grant, true);
 	decision.granted = true;
 	decision.vgpu = vgpu;
 	decision.grant = handle_of(engine, gpu, grant);

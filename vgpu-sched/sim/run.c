@@ -468,6 +468,7 @@ static int begin(struct run *run, struct error *e)
 			.slice_ns = scenario->gpus[g].slice_ns,
 			.period_ns = scenario->gpus[g].period_ns,
 			.idle_gap_ns = scenario->gpus[g].idle_gap_ns,
+			.linger_ns = scenario->gpus[g].linger_ns,
 		};
 
 		err = sched_gpu_create(&config, &run->gpus[g].sched, e);

@@ -30,7 +30,7 @@
 struct raw_gpu {
 	char *name;
 	unsigned *depth;
-	char *switch_cost, *slice, *period, *idle_gap;
+	char *switch_cost, *slice, *period, *idle_gap, *linger;
 };
 
 struct raw_credits {
@@ -101,6 +101,7 @@ static const cyaml_schema_field_t gpu_fields[] = {
 	ANY_TEXT("slice", struct raw_gpu, slice),
 	ANY_TEXT("period", struct raw_gpu, period),
 	ANY_TEXT("idle_gap", struct raw_gpu, idle_gap),
+	ANY_TEXT("linger", struct raw_gpu, linger),
 	CYAML_FIELD_END,
 };
 static const cyaml_schema_value_t gpu_value = { CYAML_VALUE_MAPPING(CYAML_FLAG_DEFAULT,
@@ -623,6 +624,7 @@ static void scenario_check(struct check *check, const struct raw_scenario *raw,
 		gpu->slice_ns = duration(check, "slice", raw->gpus[i].slice, 0);
 		gpu->period_ns = duration(check, "period", raw->gpus[i].period, 0);
 		gpu->idle_gap_ns = duration(check, "idle_gap", raw->gpus[i].idle_gap, 0);
+		gpu->linger_ns = duration(check, "linger", raw->gpus[i].linger, 0);
 	}
 	scenario->gpu_count = raw->gpu_count;
 	for (unsigned i = 0; i < raw->vgpu_count && !check->failed; i++)

@@ -72,8 +72,8 @@ struct sim_gpu {
 	char name[48];
 	unsigned depth;	    /* submissions in flight at once on an engine */
 	uint64_t switch_ns; /* what it costs to change to another vGPU */
-	uint64_t slice_ns, period_ns,
-		idle_gap_ns; /* as of struct sched_gpu_config; 0: its defaults */
+	uint64_t slice_ns, period_ns, idle_gap_ns,
+		linger_ns; /* as of struct sched_gpu_config; 0: its defaults */
 };
 
 /* A change while the scenario runs; what is negative stays as it is. */
