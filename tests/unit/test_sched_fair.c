@@ -385,6 +385,23 @@ static void waiting_for_one_that_lets_wait_is_paid_and_ends(void **state)
 	}
 }
 
+static void the_engine_does_not_linger_for_one_whose_turn_it_is_not(void **state)
+{
+	const struct sched_gpu_config config = { .vgpus_max = 2, .linger_ns = 500 * US };
+	const struct world_load one = { .length_min_ns = 10 * MS,
+					.outstanding = 1,
+					.think_min_ns = 100 * US };
+	const struct world_load busy = { .length_min_ns = MS, .outstanding = 3 };
+	struct world *w = world_open(&config, 1);
+	unsigned a = world_add(w, 1, SCHED_EQUAL_SHARE, 0, &one);
+
+	world_add(w, 2, SCHED_EQUAL_SHARE, 0, &busy);
+	world_run(w, 10 * NSEC_PER_SEC);
+	assert_int_equal(w->lost_ns, 0);
+	assert_in_range(w->vgpus[a].used_ns / MS, 4980, 5020);
+	world_close(w);
+}
+
 static void the_bound_holds_for_a_depth_of_sixty_four(void **state)
 {
 	const struct sched_gpu_config config = { .vgpus_max = 3,
@@ -423,6 +440,7 @@ int main(void)
 		cmocka_unit_test(weights_one_two_four_eight_with_jobs_one_to_ten),
 		cmocka_unit_test(a_weight_holds_for_one_submission_at_a_time_if_the_engine_lingers),
 		cmocka_unit_test(waiting_for_one_that_lets_wait_is_paid_and_ends),
+		cmocka_unit_test(the_engine_does_not_linger_for_one_whose_turn_it_is_not),
 		cmocka_unit_test(the_bound_holds_for_a_depth_of_sixty_four),
 	};
 

@@ -296,7 +296,6 @@ static bool has_to_wait(struct sched_gpu *gpu, struct engine *engine, enum rank 
 	const struct terms *terms = &gpu->clients[fair->awaited].terms;
 
 	if (gpu->now_ns - seat->fair.ended_ns >= gpu->config.linger_ns) {
-		seat->fair.pauses = true;
 		stop_awaiting(gpu, engine);
 		return false;
 	}
