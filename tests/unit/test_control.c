@@ -8,6 +8,7 @@
 #include <stdarg.h>
 #include <sys/eventfd.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 
 #include <cmocka.h>
 
@@ -218,6 +219,41 @@ static void a_stale_socket_is_replaced_and_nothing_else_is(void **state)
 	assert_int_equal(unlink(address.sun_path), 0);
 	strcat(address.sun_path, "/in/no/folder");
 	assert_int_equal(control_create(address.sun_path, &second, &e), -ENOENT);
+}
+
+/* Should the socket's mode be changed by somebody, the peer is still looked at. */
+static void another_user_is_not_heard(void **state)
+{
+	static const char request[] = "GET " API "info HTTP/1.0\r\n\r\n";
+	struct fixture *f = *state;
+	int status = -1;
+	pid_t pid;
+
+	if (geteuid() != 0) {
+		print_message("skipped: only root can be somebody else\n");
+		skip();
+	}
+	assert_int_equal(chmod(f->folder, 0755), 0);
+	assert_int_equal(chmod(f->path, 0666), 0);
+	pid = fork();
+	assert_true(pid >= 0);
+	if (!pid) {
+		struct sockaddr_un address = { .sun_family = AF_UNIX };
+		int fd = socket(AF_UNIX, SOCK_STREAM, 0);
+		char byte;
+
+		strcpy(address.sun_path, f->path);
+		if (setgid(65534) || setuid(65534) ||
+		    connect(fd, (struct sockaddr *)&address, sizeof(address)))
+			_exit(2);
+		(void)!send(fd, request, strlen(request), MSG_NOSIGNAL);
+		_exit(recv(fd, &byte, 1, 0) > 0);
+	}
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	assert_true(WIFEXITED(status));
+	assert_int_equal(WEXITSTATUS(status), 0);
+	assert_int_equal(f->calls, 0);
+	assert_int_equal(http(f->path, "GET", API "info", NULL, NULL), 200);
 }
 
 static void commands_wait_while_the_guest_starts_anew(void **state)
@@ -476,6 +512,7 @@ int main(void)
 		TEST(the_socket_is_its_owners_and_goes_with_the_machine),
 		TEST(a_socket_in_use_is_not_taken),
 		TEST(a_stale_socket_is_replaced_and_nothing_else_is),
+		TEST(another_user_is_not_heard),
 		TEST(commands_wait_while_the_guest_starts_anew),
 		TEST(every_resource_reaches_its_operation),
 		TEST(an_operation_that_fails_says_why_and_how_to_go_on),
