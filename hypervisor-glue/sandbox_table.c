@@ -28,6 +28,11 @@
 
 #include "hypervisor-glue/sandbox.h"
 
+/* Linux 6.14, include/uapi/linux/iommufd.h; Debian 13's headers are older. */
+#ifndef IOMMU_IOAS_MAP_FILE
+#define IOMMU_IOAS_MAP_FILE _IO(IOMMUFD_TYPE, 0x8f)
+#endif
+
 #define ALL	((1u << SANDBOX_KINDS) - 1)
 #define WORKERS (KIND_BLK | KIND_NET | KIND_CONSOLE | KIND_RNG | KIND_VSOCK)
 /* Any of them may work on a device register's behalf, or raise and move interrupts. */
@@ -238,6 +243,7 @@ const struct sandbox_rule sandbox_rules[] = {
 	IOCTL(ROLE_HOTPLUG, VFIO_DEVICE_BIND_IOMMUFD),
 	IOCTL(ROLE_HOTPLUG, VFIO_DEVICE_ATTACH_IOMMUFD_PT),
 	IOCTL(ROLE_HOTPLUG, IOMMU_IOAS_ALLOC),
+	IOCTL(ROLE_HOTPLUG, IOMMU_IOAS_MAP_FILE),
 	IOCTL(ROLE_HOTPLUG, IOMMU_IOAS_IOVA_RANGES),
 	/* disks: their size, their lock; no ring, which could not be made narrow for sure */
 	IOCTL(ROLE_HOTPLUG, BLKGETSIZE64),
