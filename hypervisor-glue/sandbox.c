@@ -27,21 +27,24 @@
 
 /*
  * Whether a thread runs a program, not the kernel's code on our behalf: vhost's and io_uring's show
- * among ours (include/linux/sched.h: PF_IO_WORKER, PF_USER_WORKER; proc_pid_stat(5), field 9).
+ * among ours; one that was joined may still be on its way out (include/linux/sched.h: PF_IO_WORKER,
+ * PF_USER_WORKER, PF_EXITING; proc_pid_stat(5), field 9).
  */
 static bool thread_is_ours(int task, const char *id)
 {
 	unsigned flags = 0;
 	char path[300], text[512];
 	const char *after_name;
+	ssize_t length;
 
 	snprintf(path, sizeof(path), "%s/stat", id);
-	if (file_read(task, path, text, sizeof(text)) < 0)
-		return true;
+	length = file_read(task, path, text, sizeof(text));
+	if (length < 0)
+		return length != -ESRCH && length != -ENOENT;
 	after_name = strrchr(text, ')');
 	if (!after_name || sscanf(after_name, ") %*c %*d %*d %*d %*d %*d %u", &flags) != 1)
 		return true;
-	return !(flags & (0x10 | 0x4000));
+	return !(flags & (0x10 | 0x4000 | 0x4));
 }
 
 /* A thread from before would keep what it has. */

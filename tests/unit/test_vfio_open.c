@@ -73,6 +73,9 @@ static bool slow_kernel(int fd, unsigned long request, void *arg, int *ret)
 {
 	bool known;
 
+	/* Time for the other device of a group to look for it as well. */
+	if (request == VFIO_GROUP_GET_STATUS)
+		usleep(SLOW_US / 4);
 	if (is_slow(request) && take_time()) {
 		*ret = fake_kernel_error(EIO);
 		return true;
