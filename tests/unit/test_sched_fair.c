@@ -267,6 +267,48 @@ static void the_same_world_runs_the_same_way(void **state)
 	}
 }
 
+static void look(struct world *w, void *arg)
+{
+	for (unsigned i = 0; i < 8; i++) {
+		struct sched_vgpu_stats stats;
+
+		sched_vgpu_stats(w->gpu, w->now_ns, i, SCHED_ENGINE_GRAPHICS, &stats);
+	}
+}
+
+static void looking_at_it_changes_nothing(void **state)
+{
+	for (unsigned seed = 1; seed <= 30; seed++) {
+		uint64_t hashes[2];
+
+		for (unsigned k = 0; k < 2; k++) {
+			const struct sched_gpu_config config = { .vgpus_max = 8, .depth = 2 };
+			struct world_random r = { .state = seed };
+			struct world *w = world_open(&config, seed);
+
+			w->events_max = EVENTS / 4;
+			for (unsigned i = 0; i < 8; i++) {
+				struct world_load load = random_load(&r, true);
+				struct sched_vgpu_config vgpu = {
+					.identity = i + 1,
+					.policy = (enum sched_policy)random_in(&r, 0,
+									       SCHED_POLICIES - 1),
+					.weight = (uint32_t)random_in(&r, 1, 1000),
+					.share_ppm = (uint32_t)random_in(&r, 1, SCHED_PPM / 8),
+				};
+
+				load.length_min_ns *= random_in(&r, 1, 20);
+				world_join(w, &vgpu, &load);
+			}
+			w->hook = k ? look : NULL;
+			world_run(w, RUN_NS);
+			hashes[k] = w->hash;
+			world_close(w);
+		}
+		assert_int_equal(hashes[0], hashes[1]);
+	}
+}
+
 /*
  * Rounding does not add up over a million grants of 1 ns, whose price at weight 1,000,000 is
  * 1.048576 steps of a tag, and 2 at the other.
@@ -436,6 +478,7 @@ int main(void)
 		cmocka_unit_test(the_engine_never_idles_while_work_waits),
 		cmocka_unit_test(time_charged_is_time_used),
 		cmocka_unit_test(the_same_world_runs_the_same_way),
+		cmocka_unit_test(looking_at_it_changes_nothing),
 		cmocka_unit_test(rounding_never_accumulates),
 		cmocka_unit_test(weights_one_two_four_eight_with_jobs_one_to_ten),
 		cmocka_unit_test(a_weight_holds_for_one_submission_at_a_time_if_the_engine_lingers),

@@ -397,6 +397,26 @@ static void credits_survive_a_stop_and_earn_nothing_meanwhile(void **state)
 	sched_gpu_destroy(gpu);
 }
 
+static void a_larger_cap_gives_back_nothing_that_was_lost(void **state)
+{
+	const struct sched_gpu_config config = { .vgpus_max = 1 };
+	struct sched_vgpu_config burst = { .identity = 1,
+					   .policy = SCHED_BURST,
+					   .share_ppm = 500000,
+					   .credit_max_ns = NSEC_PER_SEC };
+	struct world *w = world_open(&config, 1);
+	const struct world_load idle = { 0 };
+	unsigned v = world_join(w, &burst, &idle);
+
+	w->now_ns = 10 * NSEC_PER_SEC;
+	burst.credit_max_ns = 10 * NSEC_PER_SEC;
+	assert_int_equal(sched_vgpu_change(w->gpu, w->now_ns, v, &burst, NULL), 0);
+	assert_int_equal(credit(w, v), NSEC_PER_SEC);
+	w->now_ns = 12 * NSEC_PER_SEC;
+	assert_int_equal(credit(w, v), 2 * NSEC_PER_SEC);
+	world_close(w);
+}
+
 static void a_burst_shares_the_engine_fairly_while_it_bursts(void **state)
 {
 	const struct sched_gpu_config config = { .vgpus_max = 3 };
@@ -528,6 +548,7 @@ int main(void)
 		cmocka_unit_test(the_balance_is_exact),
 		cmocka_unit_test(surplus_goes_below_nothing_and_is_paid_back_first),
 		cmocka_unit_test(credits_survive_a_stop_and_earn_nothing_meanwhile),
+		cmocka_unit_test(a_larger_cap_gives_back_nothing_that_was_lost),
 		cmocka_unit_test(a_burst_shares_the_engine_fairly_while_it_bursts),
 		cmocka_unit_test(shares_and_baselines_above_one_are_refused_in_words),
 		cmocka_unit_test(absurd_configurations_are_refused_in_words),

@@ -55,29 +55,35 @@ static void tag_advance(vtime *tag, uint32_t *remainder, uint32_t weight, uint64
 	*remainder = rest % weight;
 }
 
-/* While nobody had work the turns went on, as slowly as with everybody running. */
+/* SFQ's v(t). While nobody has work it goes on, as slowly as with everybody running. */
+static vtime turn_of(const struct sched_gpu *gpu, const struct engine *engine, unsigned rank)
+{
+	const uint64_t weights = engine->fair.weights[rank];
+
+	if (engine->active || !weights)
+		return engine->fair.turn[rank];
+	return engine->fair.turn[rank] +
+	       ((vtime)(gpu->now_ns - engine->idle_since_ns) << TAG_SHIFT) / weights;
+}
+
+/* Debts that idle time has paid are written off, before weights or the engine's idleness change. */
 static void pay_idle(struct sched_gpu *gpu, struct engine *engine)
 {
-	const uint64_t idle_ns = gpu->now_ns - engine->idle_since_ns;
-
-	if (engine->active)
-		return;
-	engine->idle_since_ns = gpu->now_ns;
-	for (unsigned r = 0; r < RANKS && idle_ns; r++)
-		if (engine->fair.weights[r])
-			engine->fair.turn[r] +=
-				((vtime)idle_ns << TAG_SHIFT) / engine->fair.weights[r];
+	for (unsigned r = 0; r < RANKS; r++)
+		engine->fair.turn[r] = turn_of(gpu, engine, r);
+	if (!engine->active)
+		engine->idle_since_ns = gpu->now_ns;
 }
 
 /*
  * Service in 2^-20 ns by which the seat is ahead of the turn of a class; below zero only for one that
  * waits and was charged less than was expected of it.
  */
-static wide ahead(const struct fair_engine *fair, const struct fair_seat *seat, unsigned rank,
-		  const struct terms *terms)
+static wide ahead(const struct sched_gpu *gpu, const struct engine *engine,
+		  const struct fair_seat *seat, unsigned rank, const struct terms *terms)
 {
+	const wide distance = (wide)(seat->tags[rank] - turn_of(gpu, engine, rank));
 	const uint32_t weight = terms->weights[rank];
-	const wide distance = (wide)(seat->tags[rank] - fair->turn[rank]);
 
 	if (!weight || (distance < 0 && seat->rank != rank))
 		return 0;
@@ -432,13 +438,14 @@ static void fair_leave(struct sched_gpu *gpu, struct engine *engine, uint32_t vg
 }
 
 /* In a class in which nobody is, there is nobody to owe to. */
-static wide debt_units(const struct engine *engine, uint32_t vgpu, const struct terms *terms)
+static wide debt_units(const struct sched_gpu *gpu, const struct engine *engine, uint32_t vgpu,
+		       const struct terms *terms)
 {
 	wide units = 0;
 
 	for (unsigned r = 0; r < RANKS; r++)
 		if (engine->fair.weights[r])
-			units += ahead(&engine->fair, &engine->seats[vgpu].fair, r, terms);
+			units += ahead(gpu, engine, &engine->seats[vgpu].fair, r, terms);
 	return units;
 }
 
@@ -447,9 +454,9 @@ static bool fair_owes(struct sched_gpu *gpu, struct engine *engine, uint32_t vgp
 	struct fair_seat *seat = &engine->seats[vgpu].fair;
 	const struct terms *terms = &gpu->clients[vgpu].terms;
 
-	pay_idle(gpu, engine);
 	earn_away(terms, seat, gpu->now_ns);
-	return debt_units(engine, vgpu, terms) > 0 || (terms->limited && seat->limit.balance < 0) ||
+	return debt_units(gpu, engine, vgpu, terms) > 0 ||
+	       (terms->limited && seat->limit.balance < 0) ||
 	       (terms->guaranteed && seat->guaranteed.balance < 0);
 }
 
@@ -479,7 +486,7 @@ static void fair_change(struct sched_gpu *gpu, struct engine *engine, uint32_t v
 			grant->rank = terms->rank;
 	}
 
-	const wide units = debt_units(engine, vgpu, &client->terms);
+	const wide units = debt_units(gpu, engine, vgpu, &client->terms);
 
 	if (seat->rank != RANK_NONE) {
 		heap_remove(&engine->fair.ready[seat->rank], vgpu);
@@ -510,7 +517,7 @@ static int64_t whole_ns(wide balance)
 
 static uint64_t fair_debt(struct sched_gpu *gpu, struct engine *engine, uint32_t vgpu)
 {
-	const wide units = debt_units(engine, vgpu, &gpu->clients[vgpu].terms);
+	const wide units = debt_units(gpu, engine, vgpu, &gpu->clients[vgpu].terms);
 	const wide ns = (units + (1 << TAG_SHIFT) - 1) >> TAG_SHIFT;
 
 	return ns<0 ? 0 : ns>(wide) UINT64_MAX ? UINT64_MAX : (uint64_t)ns;
@@ -522,7 +529,6 @@ static void fair_account(struct sched_gpu *gpu, struct engine *engine, uint32_t 
 	struct fair_seat *seat = &engine->seats[vgpu].fair;
 	const struct terms *terms = &gpu->clients[vgpu].terms;
 
-	pay_idle(gpu, engine);
 	earn_all(terms, &engine->seats[vgpu], gpu->now_ns);
 	account->engines[engine->name].debt_ns = fair_debt(gpu, engine, vgpu);
 	account->engines[engine->name].credit_ns = whole_ns(
