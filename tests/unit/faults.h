@@ -240,6 +240,20 @@ int __wrap_close(int fd)
 	return __real_close(fd);
 }
 
+/* Each ioctl that was made while calls were counted, once. */
+#define FAULTS_REQUESTS 128
+static unsigned long faults_requests[FAULTS_REQUESTS];
+static unsigned faults_request_count;
+
+static inline void faults_note_request(unsigned long request)
+{
+	for (unsigned i = 0; i < faults_request_count; i++)
+		if (faults_requests[i] == request)
+			return;
+	if (faults_armed && faults_request_count < FAULTS_REQUESTS)
+		faults_requests[faults_request_count++] = request;
+}
+
 /* Slots that KVM is asked to let go of stay, as when the kernel is out of memory. */
 static bool faults_keep_slots;
 
@@ -282,6 +296,7 @@ int __wrap_ioctl(int fd, unsigned long request, ...)
 	va_start(args, request);
 	arg = va_arg(args, void *);
 	va_end(args);
+	faults_note_request(request);
 	if (!faults_release(request, arg) && faults_hit("ioctl"))
 		return -1;
 	if (faults_keep_slots && request == KVM_SET_USER_MEMORY_REGION &&

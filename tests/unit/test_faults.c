@@ -13,6 +13,7 @@
 #include <stdint.h>
 #include <stdlib.h>
 #include <sys/mman.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -21,6 +22,7 @@
 #include "hypervisor-glue/layout.h"
 #include "hypervisor-glue/pci.h"
 #include "hypervisor-glue/platform.h"
+#include "hypervisor-glue/sandbox.h"
 #include "mdev/mdev.h"
 #include "tests/unit/fake_vfio_kernel.h"
 #include "tests/unit/resources.h"
@@ -531,6 +533,42 @@ static void a_machine_that_does_not_remap_interrupts_is_refused(void **state)
 	}
 }
 
+static bool is_listed(unsigned long request)
+{
+	const unsigned kinds = KIND_MAIN | KINDS_BELOW_MAIN | ROLE_HOTPLUG;
+
+	for (unsigned i = 0; i < sandbox_rule_count; i++) {
+		const struct sandbox_rule *rule = &sandbox_rules[i];
+
+		if (rule->syscall == SYS_ioctl && rule->test == RULE_ARGUMENT &&
+		    rule->argument == 1 && (request & rule->mask) == rule->value &&
+		    rule->kinds & kinds)
+			return true;
+	}
+	return false;
+}
+
+/* A device may be added while the guest runs: what its life asks of the kernel must be allowed by then. */
+static void what_a_device_asks_for_is_on_the_sandboxs_list(void **state)
+{
+	static const enum iommu_kind kinds[] = { IOMMU_IOMMUFD, IOMMU_TYPE1 };
+	struct error e = { 0 };
+
+	faults_request_count = 0;
+	for (unsigned i = 0; i < ARRAY_SIZE(kinds); i++) {
+		kind = kinds[i];
+		faults_arm(0, 0);
+		if (assigned_life(&e))
+			fail_msg("%s", e.text);
+		faults_disarm();
+	}
+	assert_in_range(faults_request_count, 10, FAULTS_REQUESTS - 1);
+	for (unsigned i = 0; i < faults_request_count; i++)
+		if (!is_listed(faults_requests[i]))
+			fail_msg("ioctl 0x%lx is on no list of sandbox_table.c",
+				 faults_requests[i]);
+}
+
 /*
  * What lies behind a slot is unmapped next, and something of ours may be mapped there after: the guest
  * must not be running then.
@@ -567,6 +605,8 @@ int main(void)
 		cmocka_unit_test_setup_teardown(an_assigned_device_by_its_group_leaves_nothing,
 						setup_kernel, teardown_kernel),
 		cmocka_unit_test_setup_teardown(a_machine_that_does_not_remap_interrupts_is_refused,
+						setup_kernel, teardown_kernel),
+		cmocka_unit_test_setup_teardown(what_a_device_asks_for_is_on_the_sandboxs_list,
 						setup_kernel, teardown_kernel),
 		cmocka_unit_test(a_slot_that_kvm_keeps_ends_the_machine),
 		cmocka_unit_test_setup_teardown(a_device_of_software_leaves_nothing, setup_disk,
