@@ -13,6 +13,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "vfio/device.h"
 #include "vfio/holders.h"
 #include "vfio/vfio.h"
 
@@ -147,6 +148,30 @@ static void check_reset(struct check *c)
 			     "assign all functions of its slot or bus to one VM: they can be reset "
 			     "together",
 			     "no reset_method and no reset in sysfs");
+}
+
+/* A link that came up narrow stays so, whoever has the device. Slots may be narrower than cards: a note. */
+static void check_link(struct check *c)
+{
+	struct vfio_link now = vfio_link_sysfs(c->root, c->address);
+	char path[VFIO_PATH_MAX], speed[32], width[16];
+	struct vfio_link most;
+
+	vfio_sysfs_pci(path, c->root, c->address, "max_link_speed");
+	if (!now.width || file_read(-1, path, speed, sizeof(speed)) <= 0)
+		return; /* not PCI Express */
+	vfio_sysfs_pci(path, c->root, c->address, "max_link_width");
+	if (file_read(-1, path, width, sizeof(width)) <= 0)
+		return;
+	most = vfio_link_parse(speed, width);
+	if (most.width && now.width < most.width)
+		findings_add(c->findings, FINDING_NOTE, "link-narrow",
+			     "the slot has fewer lanes, or a reset left some of them down",
+			     "if the slot has them all: power the machine off and on",
+			     "PCI Express link: x%u of x%u", now.width, most.width);
+	else
+		findings_add(c->findings, FINDING_OK, "link", "all lanes of the device are up",
+			     NULL, "PCI Express link: x%u", now.width);
 }
 
 /* The first six lines of the resource file: "start last flags", in hex. */
@@ -304,6 +329,7 @@ void vfio_precheck(const char *root, const struct pci_address *address, uint64_t
 	check_holders(&c);
 	check_reset(&c);
 	check_bars(&c);
+	check_link(&c);
 	check_power(&c);
 	if (memory_size)
 		check_memlock(&c, memory_size);

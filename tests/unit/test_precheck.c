@@ -67,6 +67,14 @@ static void machine(struct fake_sysfs *fs, const char *gpu_driver, const char *a
 	fake_sysfs_device_write(fs, GPU, "power_state", "D0\n");
 }
 
+static void link_of_gpu(struct fake_sysfs *fs, const char *width)
+{
+	fake_sysfs_device_write(fs, GPU, "current_link_speed", "16.0 GT/s PCIe\n");
+	fake_sysfs_device_write(fs, GPU, "current_link_width", "%s\n", width);
+	fake_sysfs_device_write(fs, GPU, "max_link_speed", "32.0 GT/s PCIe\n");
+	fake_sysfs_device_write(fs, GPU, "max_link_width", "16\n");
+}
+
 /* The same, all in order: bound, room for every BAR, reset, nodes, a limit that is high enough. */
 static void ready_machine(struct fake_sysfs *fs)
 {
@@ -75,6 +83,7 @@ static void ready_machine(struct fake_sysfs *fs)
 				"0x0000000090000000 0x0000000090ffffff 0x0000000000040200\n"
 				"0x0000380000000000 0x0000381fffffffff 0x000000000014220c\n");
 	fake_sysfs_device_write(fs, GPU, "reset_method", "flr bus\n");
+	link_of_gpu(fs, "16");
 	fake_sysfs_write(
 		fs, "proc/self/limits",
 		"Max locked memory         unlimited            unlimited            bytes\n");
@@ -160,6 +169,7 @@ static void everything_in_the_way_is_told_at_once(void **state)
 	char path[PATH_MAX];
 
 	machine(&fs, "nouveau", "snd_hda_intel");
+	link_of_gpu(&fs, "8");
 	fake_sysfs_device_write(&fs, GPU, "drm/card0/uevent",
 				"MAJOR=226\nMINOR=0\nDEVNAME=dri/card0\n");
 	fake_sysfs_folder(&fs, "proc/812/fd");
