@@ -37,7 +37,7 @@
 #define SECONDS	      8
 #define SEED	      1
 #define CPUS	      "4"
-#define LIFE	      1000u /* operations of the first processor in a life */
+#define LIFE	      500u /* operations of the first processor in a life */
 #define SAMPLE_US     20000
 #define DELAY	      25 /* samples */
 #define DISTURB_EVERY 5	 /* samples */
