@@ -347,6 +347,59 @@ static void rounding_never_accumulates(void **state)
 	sched_gpu_destroy(gpu);
 }
 
+static void equals_are_served_in_the_order_in_which_they_came(void **state)
+{
+	const struct sched_gpu_config config = { .vgpus_max = 3 };
+	const unsigned order[] = { 2, 0, 1 };
+	struct sched_gpu *gpu;
+	unsigned v;
+
+	assert_int_equal(sched_gpu_create(&config, &gpu, NULL), 0);
+	for (unsigned i = 0; i < 3; i++) {
+		const struct sched_vgpu_config vgpu = { .identity = i + 1,
+							.policy = SCHED_EQUAL_SHARE };
+
+		assert_int_equal(sched_vgpu_join(gpu, 0, &vgpu, NULL, &v, NULL), 0);
+	}
+	for (unsigned i = 0; i < 3; i++)
+		assert_int_equal(sched_submit(gpu, i, order[i], SCHED_ENGINE_COPY, 10), 0);
+	for (unsigned i = 0; i < 30; i++) {
+		const struct sched_decision d = sched_pick(gpu, MS * (i + 1), SCHED_ENGINE_COPY);
+
+		assert_true(d.granted);
+		assert_int_equal(d.vgpu, order[i % 3]);
+		assert_int_equal(sched_complete(gpu, MS * (i + 2), d.grant, MS, NULL), 0);
+	}
+	sched_gpu_destroy(gpu);
+}
+
+/* An overrun that nobody had to wait for is no debt for ever: idle time pays it. */
+static void an_idle_engine_pays_debts(void **state)
+{
+	const struct sched_gpu_config config = { .vgpus_max = 2, .hold_max_ns = NSEC_PER_SEC };
+	struct world *w = world_open(&config, 1);
+	const struct world_load once = { .length_min_ns = 600 * MS,
+					 .outstanding = 1,
+					 .end_ns = MS };
+	const struct world_load later = { .length_min_ns = MS,
+					  .outstanding = 3,
+					  .begin_ns = 3 * NSEC_PER_SEC };
+	struct sched_vgpu_stats stats;
+	unsigned a = world_add(w, 1, SCHED_EQUAL_SHARE, 0, &once);
+	unsigned b = world_add(w, 2, SCHED_EQUAL_SHARE, 0, &later);
+
+	world_run(w, 700 * MS);
+	/* 100 ms pay 50, as if both had run. */
+	assert_int_equal(sched_vgpu_stats(w->gpu, w->now_ns, a, SCHED_ENGINE_GRAPHICS, &stats), 0);
+	assert_int_equal(stats.debt_ns, 550 * MS);
+	w->vgpus[a].load = later;
+	w->vgpus[a].submit_at[0] = later.begin_ns;
+	world_run(w, 3 * NSEC_PER_SEC + 20 * MS);
+	assert_in_range(w->vgpus[a].used_ns / MS, 609, 611);
+	assert_in_range(w->vgpus[b].used_ns / MS, 9, 11);
+	world_close(w);
+}
+
 static void weights_one_two_four_eight_with_jobs_one_to_ten(void **state)
 {
 	const struct sched_gpu_config config = { .vgpus_max = 4, .depth = 2 };
@@ -480,6 +533,8 @@ int main(void)
 		cmocka_unit_test(the_same_world_runs_the_same_way),
 		cmocka_unit_test(looking_at_it_changes_nothing),
 		cmocka_unit_test(rounding_never_accumulates),
+		cmocka_unit_test(equals_are_served_in_the_order_in_which_they_came),
+		cmocka_unit_test(an_idle_engine_pays_debts),
 		cmocka_unit_test(weights_one_two_four_eight_with_jobs_one_to_ten),
 		cmocka_unit_test(a_weight_holds_for_one_submission_at_a_time_if_the_engine_lingers),
 		cmocka_unit_test(waiting_for_one_that_lets_wait_is_paid_and_ends),
