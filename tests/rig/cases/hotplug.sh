@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 # shellcheck shell=bash
 # Case: a stock guest started without a device; e1000e and edu come by the control socket, are used, go, come again
-# full: iommufd type1
+# fast: iommufd
+# full: type1
 # limit: 500
 assign $E1000E $EDU
 
