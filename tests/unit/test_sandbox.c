@@ -317,15 +317,17 @@ static void each_kind_has_its_own_list(void **state)
 static void try_what_is_listed(const void *arg)
 {
 	struct pollfd nothing = { .fd = -1 };
-	void *at;
+	void *at, *large;
 
 	enter("vcpu");
 	kvm_run();
 	write_file();
 	at = page(PROT_READ | PROT_WRITE);
-	if (errno != EBADF || at == MAP_FAILED || poll(&nothing, 1, 0) != 0 ||
-	    malloc(1 << 22) == NULL || write(STDERR_FILENO, "listed", 6) != 6)
+	large = malloc(1 << 22);
+	if (errno != EBADF || at == MAP_FAILED || poll(&nothing, 1, 0) != 0 || !large ||
+	    write(STDERR_FILENO, "listed", 6) != 6)
 		_exit(1);
+	free(large);
 }
 
 static void what_is_listed_goes_on(void **state)

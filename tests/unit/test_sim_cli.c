@@ -16,25 +16,26 @@
 
 #define SCENARIOS "vgpu-sched/scenarios/"
 
-/* Runs `divvy sim ARG...` (up to a NULL); its output in @text, for free(). */
-static int sim(char **text, const char *first, ...)
+/* Runs `divvy sim WORD...`; its output in @text, for free(). */
+static int sim_words(char **text, unsigned count, const char *const *words)
 {
 	char *argv[16] = { (char[]){ "divvy" }, (char[]){ "sim" } };
 	size_t size;
 	FILE *out = open_memstream(text, &size);
-	va_list args;
 	int argc = 2, status;
 
-	va_start(args, first);
-	for (const char *arg = first; arg; arg = va_arg(args, const char *))
-		argv[argc++] = strdup(arg);
-	va_end(args);
+	assert_true(count < ARRAY_SIZE(argv) - 2);
+	for (unsigned i = 0; i < count; i++)
+		argv[argc++] = strdup(words[i]);
 	status = cli_main(argc, argv, out);
 	fclose(out);
 	while (argc > 2)
 		free(argv[--argc]);
 	return status;
 }
+#define sim(text, ...)                                                                \
+	sim_words(text, ARRAY_SIZE(((const char *const[]){ "", ##__VA_ARGS__ })) - 1, \
+		  (const char *const[]){ "", ##__VA_ARGS__ } + 1)
 
 static json_t *run_of(json_t *report, const char *policy)
 {
@@ -66,7 +67,7 @@ static json_t *report(const char *scenario, const char *compare)
 	json_t *json;
 	char *text;
 
-	assert_int_equal(sim(&text, scenario, compare, "--json", NULL), CLI_OK);
+	assert_int_equal(sim(&text, scenario, compare, "--json"), CLI_OK);
 	json = json_loads(text, 0, NULL);
 	free(text);
 	assert_non_null(json);
@@ -86,7 +87,7 @@ static void every_ready_scenario_runs_and_says_what_it_shows(void **state)
 		assert_true(file && fgets(first, sizeof(first), file));
 		fclose(file);
 		assert_memory_equal(first, "# ", 2);
-		assert_int_equal(sim(&text, found.gl_pathv[i], NULL), CLI_OK);
+		assert_int_equal(sim(&text, found.gl_pathv[i]), CLI_OK);
 		assert_non_null(strstr(text, "promised"));
 		free(text);
 	}
@@ -139,7 +140,7 @@ static void files_are_written_and_can_be_read(void **state)
 	snprintf(csv_path, sizeof(csv_path), "%s/a.csv", folder);
 	snprintf(timeline_path, sizeof(timeline_path), "%s/t.json", folder);
 	assert_int_equal(sim(&text, SCENARIOS "weights-1-2-4-8.yaml", "--duration", "3", json_path,
-			     "--csv", csv_path, "--timeline", timeline_path, NULL),
+			     "--csv", csv_path, "--timeline", timeline_path),
 			 CLI_OK);
 	free(text);
 	json = json_load_file(json_path + strlen("--json="), 0, NULL);
@@ -149,6 +150,8 @@ static void files_are_written_and_can_be_read(void **state)
 	assert_true(json_array_size(json_object_get(json, "traceEvents")) > 500);
 	json_decref(json);
 	csv = fopen(csv_path, "r");
+	if (!csv)
+		fail_msg("no %s", csv_path);
 	while (fgets(line, sizeof(line), csv))
 		lines++;
 	fclose(csv);
@@ -164,20 +167,18 @@ static void what_cannot_be_done_is_refused(void **state)
 {
 	char *text;
 
-	assert_int_equal(sim(&text, NULL, NULL), CLI_USAGE);
+	assert_int_equal(sim(&text), CLI_USAGE);
 	free(text);
-	assert_int_equal(sim(&text, "--florb", NULL), CLI_USAGE);
+	assert_int_equal(sim(&text, "--florb"), CLI_USAGE);
 	free(text);
-	assert_int_equal(sim(&text, "/nonexistent.yaml", NULL), CLI_FAILED);
+	assert_int_equal(sim(&text, "/nonexistent.yaml"), CLI_FAILED);
 	free(text);
-	assert_int_equal(sim(&text, SCENARIOS "office-25.yaml", "--policy", "lottery", NULL),
+	assert_int_equal(sim(&text, SCENARIOS "office-25.yaml", "--policy", "lottery"), CLI_FAILED);
+	free(text);
+	assert_int_equal(sim(&text, SCENARIOS "office-25.yaml", "--csv", "/nonexistent/x.csv"),
 			 CLI_FAILED);
 	free(text);
-	assert_int_equal(
-		sim(&text, SCENARIOS "office-25.yaml", "--csv", "/nonexistent/x.csv", NULL),
-		CLI_FAILED);
-	free(text);
-	assert_int_equal(sim(&text, SCENARIOS "office-25.yaml", "--plot", "/tmp/x.gif", NULL),
+	assert_int_equal(sim(&text, SCENARIOS "office-25.yaml", "--plot", "/tmp/x.gif"),
 			 CLI_FAILED);
 	free(text);
 }
