@@ -33,7 +33,7 @@ confined() {
 	done
 }
 
-APPEND="rig.token=$token" vm_boot guest edu,rng,blk,net,wait ask --vfio $EDU --iommu "$RIG_VARIANT" --disk /tmp/disk0 --disk /tmp/disk1,readonly \
+APPEND="rig.token=$token" vm_boot guest pci,edu,rng,blk,net,wait ask --vfio $EDU --iommu "$RIG_VARIANT" --disk /tmp/disk0 --disk /tmp/disk1,readonly \
 	--net user --jail uid=$uid
 guest_wait 'rig: waiting' 200
 confined
