@@ -652,9 +652,12 @@ static void a_socket_that_is_not_ours_to_replace_is_left_alone(void **state)
 	struct arbiter *arbiter;
 	struct error e = { 0 };
 	char path[80];
+	struct stat st;
 	sd_event *event;
 	int fd;
 
+	assert_int_equal(stat(f->path, &st), 0);
+	assert_int_equal(st.st_mode & 0777, 0600);
 	sd_event_new(&event);
 	assert_int_equal(arbiter_create(event, f->path, &config, 0, NULL, &arbiter, &e),
 			 -EADDRINUSE);

@@ -467,7 +467,6 @@ static int listen_on(struct arbiter *arbiter, const char *path, struct error *e)
 {
 	struct sockaddr_un address = { .sun_family = AF_UNIX };
 	struct stat st;
-	int ret;
 
 	if (strlen(path) >= sizeof(address.sun_path))
 		return error_set(e, ENAMETOOLONG, "arbiter-socket", NULL,
@@ -489,11 +488,12 @@ static int listen_on(struct arbiter *arbiter, const char *path, struct error *e)
 		}
 		unlink(path);
 	}
-	ret = bind(arbiter->fd, (struct sockaddr *)&address, sizeof(address));
-	if (ret < 0)
+	/* The socket's mode becomes its name's (unix(7)), so that there is no moment of another. */
+	if (fchmod(arbiter->fd, 0600) < 0 ||
+	    bind(arbiter->fd, (struct sockaddr *)&address, sizeof(address)) < 0)
 		return socket_failed(e, path, "bind");
 	strcpy(arbiter->path, path);
-	if (chmod(path, 0600) < 0 || listen(arbiter->fd, 128) < 0)
+	if (listen(arbiter->fd, 128) < 0)
 		return socket_failed(e, path, "listen");
 	return 0;
 }
