@@ -287,26 +287,62 @@ static void looking_at_it_changes_nothing(void **state)
 			struct world *w = world_open(&config, seed);
 
 			w->events_max = EVENTS / 4;
-			for (unsigned i = 0; i < 8; i++) {
+			for (unsigned i = 0; i < 2 + seed % 7; i++) {
 				struct world_load load = random_load(&r, true);
 				struct sched_vgpu_config vgpu = {
 					.identity = i + 1,
 					.policy = (enum sched_policy)random_in(&r, 0,
 									       SCHED_POLICIES - 1),
-					.weight = (uint32_t)random_in(&r, 1, 1000),
+					.weight = (uint32_t)random_in(&r, 1, SCHED_WEIGHT_MAX),
 					.share_ppm = (uint32_t)random_in(&r, 1, SCHED_PPM / 8),
 				};
 
 				load.length_min_ns *= random_in(&r, 1, 20);
+				load.think_min_ns += seed % 3 * MS; /* idle engines, too */
 				world_join(w, &vgpu, &load);
 			}
 			w->hook = k ? look : NULL;
-			world_run(w, RUN_NS);
+			for (unsigned i = 1; i < 2000; i++)
+				world_run(w, i * 77777);
 			hashes[k] = w->hash;
 			world_close(w);
 		}
 		assert_int_equal(hashes[0], hashes[1]);
 	}
+}
+
+/* Nor does idle time pay less, in pieces that are rounded, when somebody looks each nanosecond. */
+static void looking_changes_no_debt(void **state)
+{
+	uint64_t debts_ns[2];
+
+	for (unsigned looks = 0; looks < 2; looks++) {
+		const struct sched_gpu_config config = { .vgpus_max = 2 };
+		struct sched_vgpu_stats stats;
+		struct sched_decision d;
+		struct sched_gpu *gpu;
+		unsigned v;
+
+		assert_int_equal(sched_gpu_create(&config, &gpu, NULL), 0);
+		for (unsigned i = 0; i < 2; i++) {
+			const struct sched_vgpu_config vgpu = { .identity = i + 1,
+								.policy = SCHED_WEIGHTED,
+								.weight = i ? 7 : 999999 };
+
+			assert_int_equal(sched_vgpu_join(gpu, 0, &vgpu, NULL, &v, NULL), 0);
+		}
+		assert_int_equal(sched_submit(gpu, 0, 0, SCHED_ENGINE_COPY, 1), 0);
+		d = sched_pick(gpu, 0, SCHED_ENGINE_COPY);
+		assert_int_equal(sched_complete(gpu, MS, d.grant, MS, NULL), 0);
+		for (unsigned i = 0; i < 1000 && looks; i++)
+			assert_int_equal(
+				sched_vgpu_stats(gpu, MS + i, 0, SCHED_ENGINE_COPY, &stats), 0);
+		assert_int_equal(sched_vgpu_stats(gpu, MS + 1000, 0, SCHED_ENGINE_COPY, &stats), 0);
+		debts_ns[looks] = stats.debt_ns;
+		sched_gpu_destroy(gpu);
+	}
+	assert_int_equal(debts_ns[0], debts_ns[1]);
+	assert_in_range(debts_ns[0], MS - 1000, MS - 999);
 }
 
 /*
@@ -532,6 +568,7 @@ int main(void)
 		cmocka_unit_test(time_charged_is_time_used),
 		cmocka_unit_test(the_same_world_runs_the_same_way),
 		cmocka_unit_test(looking_at_it_changes_nothing),
+		cmocka_unit_test(looking_changes_no_debt),
 		cmocka_unit_test(rounding_never_accumulates),
 		cmocka_unit_test(equals_are_served_in_the_order_in_which_they_came),
 		cmocka_unit_test(an_idle_engine_pays_debts),
