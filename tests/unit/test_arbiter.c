@@ -565,7 +565,8 @@ static void a_client_that_lies_about_its_time_pays_for_what_it_held(void **state
 	pthread_join(honest.thread, NULL);
 	pthread_join(liar.thread, NULL);
 	assert_int_equal(honest.err, 0);
-	assert_true(honest.used_ns > 2 * NSEC_PER_SEC * 4 / 10);
+	/* About a half; next to nothing, if what is told were believed. */
+	assert_true(honest.used_ns > 2 * NSEC_PER_SEC * 2 / 10);
 	close(a.owner);
 	close(b.owner);
 }
