@@ -72,6 +72,7 @@ struct edu {
 	u8 seen[16];
 	u32 moves, moves_intact;
 	u64 seen_here, seen_absent, seen_wrong; /* by the reader during moves */
+	u32 last_wrong;
 };
 
 static irqreturn_t edu_interrupt(int irq, void *data)
@@ -265,8 +266,10 @@ static int edu_read_both(void *data)
 				edu->seen_here++;
 			else if (id == ~0U)
 				edu->seen_absent++;
-			else
+			else {
 				edu->seen_wrong++;
+				edu->last_wrong = id;
+			}
 		}
 		cond_resched();
 	}
@@ -373,9 +376,9 @@ static ssize_t move_show(struct device *dev, struct device_attribute *attr, char
 {
 	struct edu *edu = dev_get_drvdata(dev);
 
-	return sysfs_emit(buf, "%u moves, %u intact; reads: %llu answered, %llu absent, %llu wrong\n",
+	return sysfs_emit(buf, "%u moves, %u intact; reads: %llu answered, %llu absent, %llu wrong (0x%x)\n",
 			  edu->moves, edu->moves_intact, edu->seen_here, edu->seen_absent,
-			  edu->seen_wrong);
+			  edu->seen_wrong, edu->last_wrong);
 }
 static DEVICE_ATTR_RW(move);
 
