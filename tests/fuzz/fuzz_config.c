@@ -69,7 +69,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	    !ended(config.cmdline) || !ended(config.serial))
 		abort();
 	if (config.disk_count > MACHINE_DISKS_MAX || config.net_count > MACHINE_NETS_MAX ||
-	    config.device_count > MACHINE_DEVICES_MAX || !config.cpus || config.cpus > 254 ||
+	    config.device_count > MACHINE_DEVICES_MAX || !config.cpus || config.cpus > MACHINE_CPUS_MAX ||
 	    config.memory % MIB)
 		abort();
 	for (unsigned i = 0; i < config.disk_count; i++)
