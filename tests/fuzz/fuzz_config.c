@@ -69,8 +69,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	    !ended(config.cmdline) || !ended(config.serial))
 		abort();
 	if (config.disk_count > MACHINE_DISKS_MAX || config.net_count > MACHINE_NETS_MAX ||
-	    config.device_count > MACHINE_DEVICES_MAX || !config.cpus || config.cpus > MACHINE_CPUS_MAX ||
-	    config.memory % MIB)
+	    config.device_count > MACHINE_DEVICES_MAX || !config.cpus ||
+	    config.cpus > MACHINE_CPUS_MAX || config.memory % MIB)
 		abort();
 	for (unsigned i = 0; i < config.disk_count; i++)
 		if (!config.disks[i].path[0] || !ended(config.disks[i].path))
