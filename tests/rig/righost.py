@@ -50,6 +50,17 @@ def make_image(path, magic):
         f.write(random.Random(magic).randbytes((16 << 20) - 512))
 
 
+def make_rom(path):
+    """An expansion ROM of 2 KiB that no firmware runs: its code type is EFI's, its contents are noise."""
+    rom = bytearray(random.Random("divvy-rig-rom").randbytes(2048))
+    rom[0:3] = b"\x55\xaa\x04"
+    rom[0x18:0x1a] = b"\x1c\0"
+    # PCI Firmware 3.2, 5.1.2: ids, class, length in 512 bytes, code type 3, the last image
+    rom[0x1c:0x34] = b"PCIR" + bytes.fromhex("3412e811 0000 1800 00 00ff00 0400 0000 03 80 0000")
+    with open(path, "wb") as f:
+        f.write(rom)
+
+
 def devices(folder):
     """The PCI devices, each behind a root port of its own: the n-th is at 0000:0n:00.0."""
     ports = [
@@ -63,8 +74,11 @@ def devices(folder):
         ["igb,netdev=n1,mac=52:54:00:11:22:44,romfile="],
         # A 64-bit BAR of 4 GiB, which is a file: only the pages that somebody touched take room.
         ["ivshmem-plain,memdev=big"],
-        ["edu,dma_mask=0x3fffffffff"],
+        [f"edu,dma_mask=0x3fffffffff,romfile={folder}/edu.rom"],
+        # Neither can be reset alone; and without power management the kernel does not wait for a link that QEMU loses.
+        ["edu,dma_mask=0x3fffffffff,addr=0.0,multifunction=on", "edu,dma_mask=0x3fffffffff,addr=0.1"],
     ]
+    make_rom(f"{folder}/edu.rom")
     args = ["-netdev", "user,id=n0,restrict=off", "-netdev", "user,id=n1,restrict=off",
             "-object", f"memory-backend-file,id=big,size=4G,share=on,mem-path={folder}/big.mem"]
     for i in range(2):

@@ -5,12 +5,12 @@
 # why not, and is the line the harness shows.
 set -u
 
-# The devices of the host (tests/rig/righost.py): one behind each root port, two functions at 05:00. IGB's first
+# The devices of the host (tests/rig/righost.py): one behind each root port, two functions at 05:00 and 09:00. IGB's first
 # virtual function is IGB_VF once virtual_function() made it; BIG has a BAR of 4 GiB.
 E1000E=0000:01:00.0 NVME=0000:02:00.0 DISPLAY_CARD=0000:03:00.0 EDU=0000:04:00.0
 PAIR_NVME=0000:05:00.0 PAIR_EDU=0000:05:00.1 IGB=0000:06:00.0 IGB_VF=0000:06:10.0 BIG=0000:07:00.0
-SECOND_EDU=0000:08:00.0 ROOT_PORT=0000:00:11.0
-DEVICES="$E1000E $NVME $DISPLAY_CARD $EDU $PAIR_NVME $PAIR_EDU $IGB $BIG $SECOND_EDU"
+SECOND_EDU=0000:08:00.0 TWIN_EDU=0000:09:00.0 TWIN_EDU_1=0000:09:00.1 ROOT_PORT=0000:00:11.0
+DEVICES="$E1000E $NVME $DISPLAY_CARD $EDU $PAIR_NVME $PAIR_EDU $IGB $BIG $SECOND_EDU $TWIN_EDU $TWIN_EDU_1"
 
 VMM=${RIG_VMM:-$RIG_BUILD/divvy-vmm}
 DIVVY=$RIG_BUILD/divvy
