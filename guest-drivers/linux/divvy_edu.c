@@ -71,7 +71,7 @@ struct edu {
 	u64 raise_ns;
 	u8 seen[16];
 	u32 moves, moves_intact;
-	u64 seen_here, seen_absent, seen_wrong; /* by the reader during moves */
+	u64 seen_here, seen_absent, seen_narrow, seen_wrong; /* by the reader during moves */
 	u32 last_wrong;
 };
 
@@ -266,6 +266,12 @@ static int edu_read_both(void *data)
 				edu->seen_here++;
 			else if (id == ~0U)
 				edu->seen_absent++;
+			/*
+			 * KVM took the fault when nothing was there and emulates the read now that
+			 * something is: byte by byte (copy_from_user()), to which edu answers 0.
+			 */
+			else if (!id)
+				edu->seen_narrow++;
 			else {
 				edu->seen_wrong++;
 				edu->last_wrong = id;
@@ -363,7 +369,7 @@ static ssize_t move_store(struct device *dev, struct device_attribute *attr, con
 	places[1].window = (away.start >> 16 & 0xfff0) | (away.end & 0xfff00000);
 	mutex_lock(&edu->lock);
 	edu->moves = edu->moves_intact = 0;
-	edu->seen_here = edu->seen_absent = edu->seen_wrong = 0;
+	edu->seen_here = edu->seen_absent = edu->seen_narrow = edu->seen_wrong = 0;
 	ret = edu_moves(edu, places, n);
 	mutex_unlock(&edu->lock);
 	iounmap(places[1].regs);
@@ -376,9 +382,9 @@ static ssize_t move_show(struct device *dev, struct device_attribute *attr, char
 {
 	struct edu *edu = dev_get_drvdata(dev);
 
-	return sysfs_emit(buf, "%u moves, %u intact; reads: %llu answered, %llu absent, %llu wrong (0x%x)\n",
+	return sysfs_emit(buf, "%u moves, %u intact; reads: %llu answered, %llu absent, %llu narrow, %llu wrong (0x%x)\n",
 			  edu->moves, edu->moves_intact, edu->seen_here, edu->seen_absent,
-			  edu->seen_wrong, edu->last_wrong);
+			  edu->seen_narrow, edu->seen_wrong, edu->last_wrong);
 }
 static DEVICE_ATTR_RW(move);
 

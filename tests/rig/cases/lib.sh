@@ -286,7 +286,7 @@ check_edu() {
 
 check_edu_move() {
 	local answered absent
-	expect 'edu_move 24 moves, 24 intact; reads: [0-9]+ answered, [0-9]+ absent, 0 wrong'
+	expect 'edu_move 24 moves, 24 intact; reads: [0-9]+ answered, [0-9]+ absent, [0-9]+ narrow, 0 wrong'
 	answered=$(guest_value 'edu_move .* ([0-9]+) answered') absent=$(guest_value 'edu_move .* ([0-9]+) absent')
 	# One of the two addresses is the device's, the other nobody's.
 	[ $((answered * 2)) -gt "$absent" ] && [ $((absent * 2)) -gt "$answered" ] || fail "edu: of the two addresses both or neither answered: $(guest_value 'edu_move (.*)')"
