@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 # shellcheck shell=bash
 # Case: a jailed VMM with an assigned device, a disk and a user network, looked at from the host's /proc while its guest uses all of them, reboots and powers off
-# fast: iommufd type1
-# limit: 400
+# fast: iommufd
+# full: type1
+# limit: 500
 uid=4242
 mkdir -p /tmp/www
 token=jail-$RANDOM
@@ -12,21 +13,30 @@ busybox httpd -p 8080 -h /tmp/www || fail "no web server in the host"
 cp /tmp/disk0 /tmp/disk1
 assign $EDU
 
-status_is() { # FIELD VALUE - in every thread that runs a program
-	local t name value
-	for t in /proc/$vm_pid/task/*; do
-		name=$(cat "$t/comm" 2>/dev/null) || continue
-		case $name in kvm-* | vhost-* | iou-*) continue ;; esac
-		value=$(sed -n "s/^$1:[[:space:]]*//p" "$t/status")
-		[ "$value" = "$2" ] || fail "thread $name: $1 is '$value', expected '$2'"
-	done
+# Of one thread that runs a program. Nothing is forked: there are many lines to read, and processes are dear here.
+thread_confined() { # FOLDER in /proc
+	local key value want name=?
+	while IFS=$':\t' read -r key value; do
+		case $key in
+		Name)
+			name=$value
+			case $name in kvm-* | vhost-* | iou-*) return ;; esac
+			continue
+			;;
+		CapInh | CapPrm | CapEff | CapBnd | CapAmb) want=0000000000000000 ;;
+		Seccomp) want=2 ;;
+		NoNewPrivs) want=1 ;;
+		Uid) want="$uid	$uid	$uid	$uid" ;;
+		*) continue ;;
+		esac
+		[ "$value" = "$want" ] || fail "thread $name: $key is '$value', expected '$want'"
+		checked=$((checked + 1))
+	done 2>/dev/null <"$1/status"
 }
 confined() {
-	local field
-	for field in CapInh CapPrm CapEff CapBnd CapAmb; do status_is $field 0000000000000000; done
-	status_is Seccomp 2
-	status_is NoNewPrivs 1
-	status_is Uid "$uid	$uid	$uid	$uid"
+	local field t checked=0
+	for t in /proc/$vm_pid/task/*; do thread_confined "$t"; done
+	[ $checked -ge 40 ] || fail "only $checked facts about threads were there to be read"
 	[ -z "$(ls -A /proc/$vm_pid/root/)" ] || fail "the VMM's root is not empty: $(ls -A /proc/$vm_pid/root/)"
 	for field in mnt net ipc uts; do
 		[ "$(readlink /proc/$vm_pid/ns/$field)" != "$(readlink /proc/self/ns/$field)" ] || fail "the VMM is in the host's $field namespace"
