@@ -8,11 +8,6 @@
 
 const unsigned metrics_span_windows[METRICS_SPANS] = { 1, 10, 100 };
 
-static bool by_weight(enum sched_policy policy)
-{
-	return policy == SCHED_WEIGHTED || policy == SCHED_EQUAL_SHARE;
-}
-
 /* Who is compared on GPU @g: their indexes in @members. */
 static unsigned group_of(const struct sim_scenario *scenario, const struct sim_result *result,
 			 unsigned g, unsigned *members)
@@ -20,7 +15,7 @@ static unsigned group_of(const struct sim_scenario *scenario, const struct sim_r
 	unsigned count = 0;
 
 	for (unsigned i = 0; i < result->vgpu_count; i++)
-		if (scenario->vgpus[i].gpu == g && by_weight(result->vgpus[i].policy))
+		if (scenario->vgpus[i].gpu == g && sim_by_weight(result->vgpus[i].policy))
 			members[count++] = i;
 	if (count >= 2)
 		return count;

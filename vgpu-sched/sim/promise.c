@@ -5,11 +5,6 @@
  */
 #include "vgpu-sched/sim/run_private.h"
 
-static bool by_weight(enum sched_policy policy)
-{
-	return policy == SCHED_WEIGHTED || policy == SCHED_EQUAL_SHARE;
-}
-
 void run_promises(struct run *run)
 {
 	double guaranteed[SIM_GPUS_MAX] = { 0 }, weights[SIM_GPUS_MAX] = { 0 };
@@ -18,7 +13,7 @@ void run_promises(struct run *run)
 		const struct run_vgpu *vgpu = &run->vgpus[v];
 
 		guaranteed[vgpu->spec->gpu] += (double)vgpu->config.share_ppm / SCHED_PPM;
-		if (by_weight(vgpu->config.policy))
+		if (sim_by_weight(vgpu->config.policy))
 			weights[vgpu->spec->gpu] += vgpu->config.weight;
 	}
 	for (unsigned v = 0; v < run->result->vgpu_count; v++) {
@@ -26,7 +21,7 @@ void run_promises(struct run *run)
 		const unsigned g = vgpu->spec->gpu;
 
 		run->result->vgpus[v].share_promised =
-			by_weight(vgpu->config.policy)
+			sim_by_weight(vgpu->config.policy)
 				? MAX(1 - guaranteed[g], 0) * vgpu->config.weight / weights[g]
 				: (double)vgpu->config.share_ppm / SCHED_PPM;
 	}

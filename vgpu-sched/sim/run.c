@@ -56,9 +56,7 @@ static bool comparable(const struct run *run, unsigned a, unsigned b)
 	const struct run_vgpu *x = &run->vgpus[a], *y = &run->vgpus[b];
 
 	return run->pairs && a != b && x->spec->gpu == y->spec->gpu && x->backlogged &&
-	       y->backlogged &&
-	       (x->config.policy == SCHED_WEIGHTED || x->config.policy == SCHED_EQUAL_SHARE) &&
-	       (y->config.policy == SCHED_WEIGHTED || y->config.policy == SCHED_EQUAL_SHARE);
+	       y->backlogged && sim_by_weight(x->config.policy) && sim_by_weight(y->config.policy);
 }
 
 static struct run_pair *pair_of(const struct run *run, unsigned a, unsigned b)
@@ -334,26 +332,27 @@ static void promise(const struct run *run, const struct sim_vgpu *spec,
 		    struct sched_vgpu_config *config)
 {
 	const int policy = run->options->alone >= 0 ? SCHED_BEST_EFFORT : run->options->policy;
-	double share = spec->share;
+	double share = spec->share, credits = spec->credits_max;
+	uint32_t share_ppm = SHARE_PPM(share);
 	unsigned peers = 0;
 
-	config->policy = policy >= 0 ? (enum sched_policy)policy : spec->policy;
 	for (unsigned i = 0; i < run->scenario->vgpu_count; i++)
 		peers += run->scenario->vgpus[i].gpu == spec->gpu;
-	if (policy >= 0)
+	if (policy >= 0) {
 		share = 1.0 / peers;
+		share_ppm = SCHED_PPM / peers; /* all of them fit */
+		credits = share * 60;
+	}
+	config->policy = policy >= 0 ? (enum sched_policy)policy : spec->policy;
 	config->weight = config->policy == SCHED_EQUAL_SHARE ? SCHED_WEIGHT_NORMAL : spec->weight;
 	config->share_ppm = config->elastic_ppm = 0;
 	config->credit_max_ns = config->surplus_max_ns = 0;
 	if (config->policy == SCHED_FIXED_SHARE) {
-		config->share_ppm = MIN(SHARE_PPM(share), SCHED_PPM / peers * (policy >= 0) +
-								  SCHED_PPM * (policy < 0));
+		config->share_ppm = share_ppm;
 		config->elastic_ppm = spec->cap > share ? SHARE_PPM(spec->cap - share) : 0;
 	} else if (config->policy == SCHED_BURST) {
-		config->share_ppm = MIN(SHARE_PPM(share), SCHED_PPM / peers * (policy >= 0) +
-								  SCHED_PPM * (policy < 0));
-		config->credit_max_ns = (uint64_t)((policy >= 0 ? share * 60 : spec->credits_max) *
-						   (double)SCHED_CREDIT_NS);
+		config->share_ppm = share_ppm;
+		config->credit_max_ns = (uint64_t)(credits * (double)SCHED_CREDIT_NS);
 		config->surplus_max_ns = (uint64_t)(spec->surplus_max * (double)SCHED_CREDIT_NS);
 	}
 }

@@ -61,6 +61,12 @@ struct sim_result {
 	struct sim_gpu_result gpus[SIM_GPUS_MAX];
 };
 
+/* sim_by_weight() - whether vGPUs of @policy divide time among themselves by weight, and can be compared so. */
+static inline bool sim_by_weight(enum sched_policy policy)
+{
+	return policy == SCHED_WEIGHTED || policy == SCHED_EQUAL_SHARE;
+}
+
 /* sim_run() - errors: "scenario-too-long", "no-memory", those of the core ("shares over a whole GPU"...). */
 int sim_run(const struct sim_scenario *scenario, const struct sim_run_options *options,
 	    struct sim_result **out, struct error *e);
