@@ -338,52 +338,56 @@ static void processes_of_one_vgpu_share_its_part(void **state)
 	close(b.owner);
 }
 
+/* Two vGPUs with a worker each, of whom the first has the turn. */
+static void two_workers(struct fixture *f, struct tenant tenants[2], struct live_worker workers[2])
+{
+	struct error e = { 0 };
+	uint64_t slice;
+
+	for (unsigned i = 0; i < 2; i++) {
+		create(f, SCHED_WEIGHTED, 100, 0, &tenants[i]);
+		assert_int_equal(live_worker_open(f->path, tenants[i].token, &workers[i], &e), 0);
+	}
+	assert_int_equal(live_worker_turn(&workers[0], SCHED_ENGINE_GRAPHICS, NSEC_PER_SEC, &slice),
+			 0);
+}
+
 static void a_worker_that_dies_frees_its_turn(void **state)
 {
 	struct fixture *f = *state;
-	struct live_worker worker, other;
-	struct tenant a, b;
-	struct error e = { 0 };
+	struct live_worker workers[2], *worker = &workers[0], *other = &workers[1];
+	struct tenant tenants[2];
 	uint64_t slice, since;
 
-	create(f, SCHED_WEIGHTED, 100, 0, &a);
-	create(f, SCHED_WEIGHTED, 100, 0, &b);
-	assert_int_equal(live_worker_open(f->path, a.token, &worker, &e), 0);
-	assert_int_equal(live_worker_open(f->path, b.token, &other, &e), 0);
-	assert_int_equal(live_worker_turn(&worker, SCHED_ENGINE_GRAPHICS, NSEC_PER_SEC, &slice), 0);
-	assert_int_equal(live_worker_turn(&other, SCHED_ENGINE_GRAPHICS, 20 * MS, &slice),
+	two_workers(f, tenants, workers);
+	assert_int_equal(live_worker_turn(other, SCHED_ENGINE_GRAPHICS, 20 * MS, &slice),
 			 -ETIMEDOUT);
 	since = monotonic_ns();
-	live_worker_close(&worker);
-	assert_int_equal(live_worker_turn(&other, SCHED_ENGINE_GRAPHICS, NSEC_PER_SEC, &slice), 0);
+	live_worker_close(worker);
+	assert_int_equal(live_worker_turn(other, SCHED_ENGINE_GRAPHICS, NSEC_PER_SEC, &slice), 0);
 	assert_true(monotonic_ns() - since < NSEC_PER_SEC / 2);
-	live_worker_close(&other);
-	close(a.owner);
-	close(b.owner);
+	live_worker_close(other);
+	close(tenants[0].owner);
+	close(tenants[1].owner);
 }
 
 /* hold_max of the core, 250 ms: then its place goes to another, though it lives. */
 static void a_worker_that_stalls_frees_its_turn_in_a_stated_time(void **state)
 {
 	struct fixture *f = *state;
-	struct live_worker worker, other;
-	struct tenant a, b;
-	struct error e = { 0 };
+	struct live_worker workers[2], *worker = &workers[0], *other = &workers[1];
+	struct tenant tenants[2];
 	uint64_t slice, since;
 
-	create(f, SCHED_WEIGHTED, 100, 0, &a);
-	create(f, SCHED_WEIGHTED, 100, 0, &b);
-	assert_int_equal(live_worker_open(f->path, a.token, &worker, &e), 0);
-	assert_int_equal(live_worker_open(f->path, b.token, &other, &e), 0);
-	assert_int_equal(live_worker_turn(&worker, SCHED_ENGINE_GRAPHICS, NSEC_PER_SEC, &slice), 0);
+	two_workers(f, tenants, workers);
 	since = monotonic_ns();
-	assert_int_equal(live_worker_turn(&other, SCHED_ENGINE_GRAPHICS, 2 * NSEC_PER_SEC, &slice),
+	assert_int_equal(live_worker_turn(other, SCHED_ENGINE_GRAPHICS, 2 * NSEC_PER_SEC, &slice),
 			 0);
 	assert_in_range((monotonic_ns() - since) / MS, 150, 1000);
-	live_worker_close(&worker);
-	live_worker_close(&other);
-	close(a.owner);
-	close(b.owner);
+	live_worker_close(worker);
+	live_worker_close(other);
+	close(tenants[0].owner);
+	close(tenants[1].owner);
 }
 
 static void an_owner_that_goes_takes_its_workers_turn_with_it(void **state)
