@@ -15,7 +15,7 @@ PACKAGES := libsystemd libpci liburcu-memb liburcu-cds jansson liburing libsecco
 comma := ,
 SANITIZERS := $(if $(SAN)$(FUZZ),-fsanitize=address$(comma)undefined -fno-omit-frame-pointer -fno-sanitize-recover=undefined)
 CFLAGS_ALL := -std=gnu11 -O2 -g -I. -D_GNU_SOURCE -D_FILE_OFFSET_BITS=64 -DDIVVY_VERSION='"$(VERSION)"' \
-	-pthread -fstack-protector-strong -fno-common -fvisibility=hidden \
+	-fPIC -pthread -fstack-protector-strong -fno-common -fvisibility=hidden \
 	-Wall -Wextra -Werror -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wold-style-definition \
 	-Wpointer-arith -Wwrite-strings -Wundef -Wvla -Wformat=2 -Wno-format-nonliteral \
 	-Wno-unused-parameter -Wno-missing-field-initializers \
