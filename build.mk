@@ -36,12 +36,13 @@ programs_of = $(patsubst %.c,$(BUILD)/%,$(wildcard $(1)))
 UNIT_TESTS := $(call programs_of,tests/unit/test_*.c)
 BENCHES := $(call programs_of,tests/bench/bench_*.c)
 RIG_PROGRAMS := $(call programs_of,tests/rig/*.c)
+VKLOAD := $(BUILD)/tests/live/vkload
 FUZZERS := $(call programs_of,tests/fuzz/fuzz_*.c)
 
 .DEFAULT_GOAL := all
 .PHONY: all unit fuzz clean install check bench demo shell deps
 .SECONDARY:
-all: $(ARCHIVES) $(PROGRAMS) $(UNIT_TESTS) $(BENCHES) $(RIG_PROGRAMS)
+all: $(ARCHIVES) $(PROGRAMS) $(UNIT_TESTS) $(BENCHES) $(RIG_PROGRAMS) $(VKLOAD)
 
 -include guest-drivers/testguest/testguest.mk
 
@@ -89,6 +90,19 @@ $(BENCHES): $(BUILD)/%: $(BUILD)/%.o $(LINK)
 $(RIG_PROGRAMS): $(BUILD)/%: $(BUILD)/%.o $(LINK)
 	$(call show,LINK)
 	$(Q)$(call link)
+
+# The live tests' plain Vulkan program; its shaders become arrays.
+LIVE_OBJS := $(call objs,$(wildcard tests/live/*.c))
+LIVE_SHADERS := $(patsubst %,$(BUILD)/%.h,$(wildcard tests/live/*.comp tests/live/*.vert tests/live/*.frag))
+$(VKLOAD): $(LIVE_OBJS) $(filter %/libbase.a,$(LINK))
+	$(call show,LINK)
+	$(Q)$(call link,,$(shell pkg-config --libs vulkan))
+$(LIVE_OBJS): CFLAGS_ALL += -I$(BUILD)
+$(LIVE_OBJS): | $(LIVE_SHADERS)
+$(BUILD)/tests/live/%.h: tests/live/%
+	@mkdir -p $(@D)
+	$(call show,GLSL)
+	$(Q)glslangValidator --quiet -V --vn $(subst .,_,$(*F)) -o $@ $<
 
 -include $(shell find $(BUILD) -name '*.d' 2>/dev/null)
 
