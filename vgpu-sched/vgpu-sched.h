@@ -221,8 +221,9 @@ struct sched_vgpu_stats {
 	uint64_t used_ns;      /* exact sum of used_ns over the charges */
 	uint64_t surcharge_ns; /* exact sum, and the time for which others waited for it (linger) */
 	uint64_t overrun_ns;   /* exact sum */
-	uint64_t
-		disputed_ns; /* told to sched_complete() beyond the time since the grant, not booked */
+	uint64_t forced_ns;    /* of used_ns: what sched_charge_forced() booked */
+	/* Told to sched_complete() beyond the time since the grant, or to sched_charge_forced() beyond that since it joined: not booked. */
+	uint64_t disputed_ns;
 	uint64_t throttled_ns; /* work waited, and its own share or credits were the reason */
 	uint64_t debt_ns;      /* now, this and the next two as in struct sched_account */
 	int64_t credit_ns;
@@ -326,6 +327,20 @@ struct sched_decision sched_pick(struct sched_gpu *gpu, uint64_t now_ns, enum sc
  */
 int sched_complete(struct sched_gpu *gpu, uint64_t now_ns, uint64_t grant, uint64_t used_ns,
 		   struct sched_charge *charge);
+
+/*
+ * sched_charge_forced() - work ran, or runs, without a grant: the caller had to let it go though it was nobody's turn.
+ * @used_ns: GPU time that it takes. All that a vGPU was ever charged so on an engine is at most the time since it joined; what is told
+ *	beyond that is not booked but counted as disputed. The least charge is overhead_ns, as for a grant.
+ * @charge: as of a grant whose slice was 0: all of it is overrun. NULL: not wanted
+ *
+ * It is paid at once and in full, out of what a grant given now would be paid from: tag, share, credits. One that has nothing waiting
+ * is put at the current turn first, so that time in which it did nothing pays none of it. What a full bucket might have earned while the
+ * work ran is not credited. Other vGPUs, grants that are out and the engine's idle time are not touched: what is
+ * told here harms and helps nobody else. Returns 0, -ENOENT (no such vGPU or engine). O(log n).
+ */
+int sched_charge_forced(struct sched_gpu *gpu, uint64_t now_ns, unsigned vgpu,
+			enum sched_engine engine, uint64_t used_ns, struct sched_charge *charge);
 
 /* sched_vgpu_stats() - Returns 0, -ENOENT. */
 int sched_vgpu_stats(struct sched_gpu *gpu, uint64_t now_ns, unsigned vgpu,

@@ -56,6 +56,7 @@ struct book {
 	unsigned depth;
 	bool there[VGPUS];
 	uint64_t pending[VGPUS][SCHED_ENGINES], used_ns[VGPUS][SCHED_ENGINES];
+	uint64_t forced_ns[VGPUS][SCHED_ENGINES];
 	struct {
 		uint64_t handle, at_ns;
 		unsigned vgpu, engine;
@@ -122,6 +123,8 @@ static void join_or_leave(struct book *b)
 		assert_int_equal(
 			sched_vgpu_stats(b->gpu, b->now_ns, v, (enum sched_engine)k, &stats), 0);
 		b->used_ns[v][k] = stats.used_ns;
+		b->forced_ns[v][k] = stats.forced_ns;
+		assert_true(stats.forced_ns <= stats.used_ns);
 		assert_int_equal(stats.pending, 0);
 		assert_int_equal(stats.in_flight, 0);
 	}
@@ -222,6 +225,34 @@ static void complete(struct book *b, unsigned index)
 	assert_int_equal(sched_complete(b->gpu, b->now_ns, b->ended, 0, NULL), -ENOENT);
 }
 
+/* Nobody is believed to have run for longer than it has been there. */
+static void force(struct book *b)
+{
+	const unsigned i = (unsigned)random_in(&b->random, 0, VGPUS);
+	const unsigned k = (unsigned)random_in(&b->random, 0, SCHED_ENGINES);
+	const uint64_t told_ns = random_in(&b->random, 0, 9) ? random_in(&b->random, 0, 20 * MS)
+							     : random_next(&b->random);
+	struct sched_charge charge;
+
+	something_happens(b);
+	if (i >= VGPUS || k >= SCHED_ENGINES || !b->there[i]) {
+		assert_int_equal(sched_charge_forced(b->gpu, b->now_ns, i, (enum sched_engine)k,
+						     told_ns, &charge),
+				 -ENOENT);
+		return;
+	}
+	assert_int_equal(
+		sched_charge_forced(b->gpu, b->now_ns, i, (enum sched_engine)k, told_ns, &charge),
+		0);
+	assert_int_equal(charge.vgpu, i);
+	assert_int_equal(charge.engine, k);
+	assert_true(charge.used_ns <= told_ns);
+	assert_int_equal(charge.overrun_ns, charge.used_ns);
+	b->used_ns[i][k] += charge.used_ns;
+	b->forced_ns[i][k] += charge.used_ns;
+	assert_true(b->forced_ns[i][k] <= b->now_ns);
+}
+
 static void check_book(struct book *b)
 {
 	struct sched_vgpu_stats stats;
@@ -239,6 +270,7 @@ static void check_book(struct book *b)
 					 0);
 			assert_int_equal(stats.pending, b->pending[i][k]);
 			assert_int_equal(stats.used_ns, b->used_ns[i][k]);
+			assert_int_equal(stats.forced_ns, b->forced_ns[i][k]);
 			assert_int_equal(stats.in_flight, out);
 			assert_true(stats.overdue <= out);
 		}
@@ -248,7 +280,7 @@ static void step(struct book *b)
 {
 	struct world_random *r = &b->random;
 
-	switch (random_in(r, 0, 15)) {
+	switch (random_in(r, 0, 16)) {
 	case 0:
 		join_or_leave(b);
 		break;
@@ -270,6 +302,9 @@ static void step(struct book *b)
 				 -ENOENT);
 		assert_int_equal(sched_complete(b->gpu, b->now_ns, random_in(r, 0, 5000), 1, NULL),
 				 -ENOENT);
+		break;
+	case 14:
+		force(b);
 		break;
 	default:
 		b->now_ns +=
@@ -431,6 +466,8 @@ static void unknown_things_are_refused(void **state)
 	assert_int_equal(sched_submit(gpu, 0, v, SCHED_ENGINES, 1), -ENOENT);
 	assert_int_equal(sched_submit(gpu, 0, v, SCHED_ENGINE_COPY, 1), 0);
 	assert_int_equal(sched_submit(gpu, 0, v, SCHED_ENGINE_COPY, UINT64_MAX), -EOVERFLOW);
+	assert_int_equal(sched_charge_forced(gpu, 0, 2, SCHED_ENGINE_COPY, 1, NULL), -ENOENT);
+	assert_int_equal(sched_charge_forced(gpu, 0, v, SCHED_ENGINES, 1, NULL), -ENOENT);
 	assert_int_equal(sched_withdraw(gpu, 0, v, SCHED_ENGINE_COPY, 2), -ERANGE);
 	assert_int_equal(sched_withdraw(gpu, 0, v, SCHED_ENGINE_COPY, 1), 0);
 	assert_false(sched_pick(gpu, 0, SCHED_ENGINE_COPY).granted);

@@ -145,6 +145,7 @@ struct seat {
 	uint64_t slots; /* of its grants: one bit each that is out */
 	unsigned in_flight, overdue;
 	uint64_t grants, used_ns, surcharge_ns, overrun_ns, disputed_ns, throttled_ns;
+	uint64_t joined_ns, forced_ns;
 	union {
 		struct fair_seat fair;
 		struct fifo_seat fifo;
@@ -241,6 +242,8 @@ struct model {
 			 uint64_t *slice_ns);
 	/* It gets a grant, which does not count yet; pending is one less already. */
 	void (*granted)(struct sched_gpu *gpu, struct engine *engine, struct grant *grant);
+	/* @ns of service were had without a grant. */
+	void (*forced)(struct sched_gpu *gpu, struct engine *engine, uint32_t vgpu, uint64_t ns);
 	/* The grant ended; the seat no longer counts it. */
 	void (*charge)(struct sched_gpu *gpu, struct engine *engine, struct grant *grant,
 		       const struct sched_charge *charge);

@@ -395,6 +395,34 @@ static void fair_charge(struct sched_gpu *gpu, struct engine *engine, struct gra
 	place(gpu, engine, grant->vgpu, terms);
 }
 
+/*
+ * As a grant given and ended now would be: the class is the one in which the seat would run, throttled or not. Its tag there is first put where
+ * a newcomer's is, or the service would go onto a tag that is left behind when the seat comes again.
+ */
+static void fair_forced(struct sched_gpu *gpu, struct engine *engine, uint32_t vgpu, uint64_t ns)
+{
+	struct seat *seat = &engine->seats[vgpu];
+	struct fair_seat *mine = &seat->fair;
+	const struct terms *terms = &gpu->clients[vgpu].terms;
+	enum rank rank = terms->rank;
+	vtime turn;
+
+	earn_all(terms, seat, gpu->now_ns);
+	if (terms->guaranteed && mine->guaranteed.balance >= 0)
+		rank = RANK_GUARANTEED;
+	turn = turn_of(gpu, engine, rank);
+	if (mine->rank != rank && mine->tags[rank] < turn) {
+		mine->tags[rank] = turn;
+		mine->remainders[rank] = 0;
+	}
+	tag_advance(&mine->tags[rank], &mine->remainders[rank], terms->weights[rank], ns);
+	if (terms->limited)
+		mine->limit.balance -= (wide)ns * SCHED_PPM;
+	if (rank == RANK_GUARANTEED && terms->guaranteed)
+		mine->guaranteed.balance -= (wide)ns * SCHED_PPM;
+	place(gpu, engine, vgpu, terms);
+}
+
 /* ---- coming, changing, going ------------------------------------------------------------- */
 
 static void count_weights(struct fair_engine *fair, const struct terms *terms, bool in)
@@ -551,5 +579,6 @@ const struct model model_fair = {
 	.update = fair_update,
 	.pick = fair_pick,
 	.granted = fair_granted,
+	.forced = fair_forced,
 	.charge = fair_charge,
 };

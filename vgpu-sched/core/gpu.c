@@ -215,8 +215,10 @@ int sched_vgpu_join(struct sched_gpu *gpu, uint64_t now_ns, const struct sched_v
 	struct client *client = &gpu->clients[place];
 
 	if (!returns) {
-		for (unsigned i = 0; i < SCHED_ENGINES; i++)
+		for (unsigned i = 0; i < SCHED_ENGINES; i++) {
 			memset(&gpu->engines[i].seats[place], 0, sizeof(struct seat));
+			gpu->engines[i].seats[place].joined_ns = gpu->now_ns;
+		}
 		client->terms = terms;
 	}
 	client->config = checked;

@@ -265,6 +265,12 @@ static uint64_t surcharge(const struct sched_gpu *gpu, const struct engine *engi
 	return used_ns < overhead_ns ? overhead_ns - used_ns : 0;
 }
 
+/* What is told can be anything; its sum stays at the end of the scale. */
+static void dispute(struct seat *seat, uint64_t ns)
+{
+	seat->disputed_ns += MIN(ns, UINT64_MAX - seat->disputed_ns);
+}
+
 int sched_complete(struct sched_gpu *gpu, uint64_t now_ns, uint64_t handle, uint64_t used_ns,
 		   struct sched_charge *charge)
 {
@@ -285,7 +291,7 @@ int sched_complete(struct sched_gpu *gpu, uint64_t now_ns, uint64_t handle, uint
 	};
 
 	if (used_ns != SCHED_USED_UNKNOWN)
-		seat->disputed_ns += used_ns - came_to.used_ns;
+		dispute(seat, used_ns - came_to.used_ns);
 	came_to.surcharge_ns = surcharge(gpu, engine, grant, came_to.used_ns);
 	if (came_to.used_ns > grant->slice_ns)
 		came_to.overrun_ns = came_to.used_ns - grant->slice_ns;
@@ -306,6 +312,39 @@ int sched_complete(struct sched_gpu *gpu, uint64_t now_ns, uint64_t handle, uint
 	if (charge) {
 		if (gpu->model->debt)
 			came_to.debt_ns = gpu->model->debt(gpu, engine, came_to.vgpu);
+		*charge = came_to;
+	}
+	return 0;
+}
+
+int sched_charge_forced(struct sched_gpu *gpu, uint64_t now_ns, unsigned vgpu,
+			enum sched_engine name, uint64_t used_ns, struct sched_charge *charge)
+{
+	gpu_advance(gpu, now_ns);
+	if (!gpu_has(gpu, vgpu) || (unsigned)name >= SCHED_ENGINES)
+		return -ENOENT;
+	struct engine *engine = &gpu->engines[name];
+	struct seat *seat = &engine->seats[vgpu];
+	struct sched_charge came_to = {
+		.vgpu = vgpu,
+		.engine = name,
+		.granted_ns = gpu->now_ns,
+		.used_ns = MIN(used_ns, gpu->now_ns - seat->joined_ns - seat->forced_ns),
+	};
+
+	dispute(seat, used_ns - came_to.used_ns);
+	if (came_to.used_ns < gpu->config.overhead_ns)
+		came_to.surcharge_ns = gpu->config.overhead_ns - came_to.used_ns;
+	came_to.overrun_ns = came_to.used_ns;
+	seat->forced_ns += came_to.used_ns;
+	seat->used_ns += came_to.used_ns;
+	seat->surcharge_ns += came_to.surcharge_ns;
+	seat->overrun_ns += came_to.overrun_ns;
+	if (gpu->model->forced)
+		gpu->model->forced(gpu, engine, vgpu, came_to.used_ns + came_to.surcharge_ns);
+	if (charge) {
+		if (gpu->model->debt)
+			came_to.debt_ns = gpu->model->debt(gpu, engine, vgpu);
 		*charge = came_to;
 	}
 	return 0;
@@ -342,6 +381,7 @@ int sched_vgpu_stats(struct sched_gpu *gpu, uint64_t now_ns, unsigned vgpu,
 		.used_ns = seat->used_ns,
 		.surcharge_ns = seat->surcharge_ns,
 		.overrun_ns = seat->overrun_ns,
+		.forced_ns = seat->forced_ns,
 		.disputed_ns = seat->disputed_ns,
 		.throttled_ns = seat->throttled_ns,
 		.debt_ns = account.engines[engine].debt_ns,

@@ -7,12 +7,8 @@
  * launcher must be root or of the arbiter's own user. A worker shows a token.
  */
 #include <errno.h>
-#include <fcntl.h>
-#include <jansson.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
-#include <sys/random.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
@@ -21,11 +17,10 @@
 #include "vgpu-sched/live/arbiter_private.h"
 
 #define MESSAGES_A_TURN 16 /* of one connection before the others are heard */
-#define DESCRIPTORS_MAX 2
 
 /* ---- answers --------------------------------------------------------------------------------- */
 
-static int answer(const struct client *client, const struct live_message *message, const int *fds,
+int client_answer(const struct client *client, const struct live_message *message, const int *fds,
 		  unsigned count)
 {
 	struct iovec iov = { .iov_base = (void *)(uintptr_t)message, .iov_len = sizeof(*message) };
@@ -43,7 +38,6 @@ static int answer(const struct client *client, const struct live_message *messag
 		control.head.cmsg_len = CMSG_LEN(count * sizeof(int));
 		memcpy(CMSG_DATA(&control.head), fds, count * sizeof(int));
 	}
-	/* Who does not read its answers is not waited for. */
 	return sendmsg(client->fd, &header, MSG_DONTWAIT | MSG_NOSIGNAL) < 0 ? -errno : 0;
 }
 
@@ -52,255 +46,7 @@ static int refuse(const struct client *client, uint32_t type, const struct error
 	struct live_message message = { .type = type, .version = LIVE_VERSION, .error = e->err };
 
 	snprintf(message.text, sizeof(message.text), "%.159s", e->text);
-	return answer(client, &message, NULL, 0);
-}
-
-/* A memfd of @size bytes that nobody can cut. -errno. */
-static int page_file(const char *name, size_t size)
-{
-	int fd = memfd_create(name, MFD_CLOEXEC | MFD_ALLOW_SEALING);
-
-	if (fd < 0)
-		return -errno;
-	if (ftruncate(fd, (off_t)size) < 0 ||
-	    fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) < 0)
-		fd_close(&fd);
-	return fd < 0 ? -ENOMEM : fd;
-}
-
-/* ---- GPUs and vGPUs -------------------------------------------------------------------------- */
-
-static struct live_gpu *gpu_find(struct arbiter *arbiter, const char *name, struct error *e)
-{
-	struct sched_gpu_config config = arbiter->config;
-	struct live_gpu *gpu;
-	int err;
-
-	for (unsigned i = 0; i < arbiter->gpu_count; i++)
-		if (!strcmp(arbiter->gpus[i]->name, name))
-			return arbiter->gpus[i];
-	if (arbiter->gpu_count == ARBITER_GPUS_MAX) {
-		error_set(e, ENOSPC, "too-many-gpus", NULL, "%u GPUs are the most",
-			  ARBITER_GPUS_MAX);
-		return NULL;
-	}
-	gpu = calloc(1, sizeof(*gpu));
-	if (!gpu) {
-		error_set(e, ENOMEM, "no-memory", NULL, "out of memory");
-		return NULL;
-	}
-	snprintf(gpu->name, sizeof(gpu->name), "%s", name);
-	gpu->arbiter = arbiter;
-	config.vgpus_max = ARBITER_VGPUS_MAX;
-	err = sched_gpu_create(&config, &gpu->sched, e);
-	if (!err) {
-		err = sd_event_add_time(arbiter->event, &gpu->timer, CLOCK_MONOTONIC, UINT64_MAX, 1,
-					turns_on_timer, gpu);
-		if (err < 0)
-			error_set(e, -err, "event-loop", NULL, "timer: %s", strerror(-err));
-	}
-	if (err < 0) {
-		sched_gpu_destroy(gpu->sched);
-		free(gpu);
-		return NULL;
-	}
-	sd_event_source_set_enabled(gpu->timer, SD_EVENT_OFF);
-	arbiter->gpus[arbiter->gpu_count++] = gpu;
-	return gpu;
-}
-
-static void config_read(const struct live_message *message, struct sched_vgpu_config *config)
-{
-	config->policy = (enum sched_policy)message->policy;
-	config->weight = message->weight;
-	config->share_ppm = message->share_ppm;
-	config->elastic_ppm = message->elastic_ppm;
-	config->credit_max_ns = message->credit_max_ns;
-	config->surplus_max_ns = message->surplus_max_ns;
-}
-
-static int vgpu_create(struct client *client, const struct live_message *message, struct error *e)
-{
-	struct arbiter *arbiter = client->arbiter;
-	struct live_message reply = { .type = LIVE_CREATED, .version = LIVE_VERSION };
-	struct live_vgpu *vgpu = calloc(1, sizeof(*vgpu));
-	struct sched_account account = { 0 };
-	int err;
-
-	if (!vgpu)
-		return error_set(e, ENOMEM, "no-memory", NULL, "out of memory");
-	memcpy(vgpu->name, message->name, sizeof(vgpu->name) - 1);
-	vgpu->memory_quota = message->memory_quota;
-	vgpu->page_fd = -1;
-	config_read(message, &vgpu->config);
-	account.identity = vgpu->config.identity = arbiter->next_identity++;
-	for (unsigned i = 0; i < SCHED_ENGINES; i++)
-		account.engines[i].credit_ns =
-			(int64_t)MIN(message->credit_ns, (uint64_t)INT64_MAX);
-	vgpu->gpu = gpu_find(arbiter, message->gpu, e);
-	if (!vgpu->gpu) {
-		err = e && e->err ? -e->err : -EINVAL;
-		goto failed;
-	}
-	if (getrandom(vgpu->token, sizeof(vgpu->token), 0) != sizeof(vgpu->token)) {
-		err = error_set(e, EIO, "no-random", NULL, "getrandom: %s", strerror(errno));
-		goto failed;
-	}
-	vgpu->page_fd = page_file("divvy-vgpu", sizeof(struct live_vgpu_page));
-	if (vgpu->page_fd < 0) {
-		err = error_set(e, -vgpu->page_fd, "no-memory", NULL, "memfd: %s",
-				strerror(-vgpu->page_fd));
-		goto failed;
-	}
-	err = sched_vgpu_join(vgpu->gpu->sched, monotonic_ns(), &vgpu->config,
-			      vgpu->config.policy == SCHED_BURST ? &account : NULL, &vgpu->index,
-			      e);
-	if (err)
-		goto failed;
-	vgpu->gpu->vgpus[vgpu->index] = vgpu;
-	vgpu->owner = client;
-	client->vgpu = vgpu;
-	memcpy(reply.token, vgpu->token, sizeof(reply.token));
-	return answer(client, &reply, NULL, 0);
-failed:
-	fd_close(&vgpu->page_fd);
-	free(vgpu);
-	return err;
-}
-
-static int vgpu_change(struct client *client, const struct live_message *message, struct error *e)
-{
-	const struct live_message reply = { .type = LIVE_CREATED, .version = LIVE_VERSION };
-	struct live_vgpu *vgpu = client->vgpu;
-	struct sched_vgpu_config config = vgpu->config;
-	int err;
-
-	config_read(message, &config);
-	err = sched_vgpu_change(vgpu->gpu->sched, monotonic_ns(), vgpu->index, &config, e);
-	if (err)
-		return err;
-	vgpu->config = config;
-	turns_changed(vgpu->gpu);
-	return answer(client, &reply, NULL, 0);
-}
-
-static void vgpu_end(struct live_vgpu *vgpu)
-{
-	struct arbiter *arbiter = vgpu->gpu->arbiter;
-
-	/* Its workers have lost it: no registration, no GPU. client_end() moves the last one to this place. */
-	for (unsigned i = arbiter->client_count; i--;)
-		if (arbiter->clients[i]->vgpu == vgpu && arbiter->clients[i] != vgpu->owner)
-			client_end(arbiter->clients[i], NULL);
-	sched_vgpu_leave(vgpu->gpu->sched, monotonic_ns(), vgpu->index, NULL);
-	vgpu->gpu->vgpus[vgpu->index] = NULL;
-	turns_changed(vgpu->gpu);
-	fd_close(&vgpu->page_fd);
-	free(vgpu);
-}
-
-/* ---- workers --------------------------------------------------------------------------------- */
-
-/* All tokens are compared to their end: how long it takes says nothing. */
-static struct live_vgpu *vgpu_of_token(struct arbiter *arbiter,
-				       const uint8_t token[LIVE_TOKEN_SIZE])
-{
-	struct live_vgpu *found = NULL;
-
-	for (unsigned g = 0; g < arbiter->gpu_count; g++)
-		for (unsigned i = 0; i < ARBITER_VGPUS_MAX; i++) {
-			struct live_vgpu *vgpu = arbiter->gpus[g]->vgpus[i];
-			uint8_t different = 0;
-
-			for (unsigned b = 0; vgpu && b < LIVE_TOKEN_SIZE; b++)
-				different |= vgpu->token[b] ^ token[b];
-			if (vgpu && !different)
-				found = vgpu;
-		}
-	return found;
-}
-
-static int worker_register(struct client *client, const struct live_message *message,
-			   struct error *e)
-{
-	struct live_message reply = { .type = LIVE_REGISTERED, .version = LIVE_VERSION };
-	struct live_vgpu *vgpu = vgpu_of_token(client->arbiter, message->token);
-	int fds[DESCRIPTORS_MAX], err;
-	void *page;
-
-	if (!vgpu)
-		return error_set(e, EACCES, "no-such-vgpu", NULL, "no vGPU has that token");
-	fds[0] = page_file("divvy-turns", sizeof(struct live_page));
-	if (fds[0] < 0)
-		return error_set(e, -fds[0], "no-memory", NULL, "memfd: %s", strerror(-fds[0]));
-	fds[1] = vgpu->page_fd;
-	page = mmap(NULL, sizeof(struct live_page), PROT_READ | PROT_WRITE, MAP_SHARED, fds[0], 0);
-	if (page == MAP_FAILED) {
-		err = error_set(e, errno, "no-memory", NULL, "mmap: %s", strerror(errno));
-	} else {
-		client->page = page;
-		client->vgpu = vgpu;
-		vgpu->workers++;
-		reply.memory_quota = vgpu->memory_quota;
-		memcpy(reply.name, vgpu->name, sizeof(reply.name));
-		err = answer(client, &reply, fds, DESCRIPTORS_MAX);
-	}
-	fd_close(&fds[0]);
-	return err;
-}
-
-/* ---- status ---------------------------------------------------------------------------------- */
-
-static json_t *vgpu_status(const struct live_vgpu *vgpu)
-{
-	json_t *engines = json_object();
-
-	for (unsigned e = 0; e < SCHED_ENGINES; e++) {
-		struct sched_vgpu_stats stats = { 0 };
-
-		sched_vgpu_stats(vgpu->gpu->sched, monotonic_ns(), vgpu->index,
-				 (enum sched_engine)e, &stats);
-		json_object_set_new(engines, sched_engine_name((enum sched_engine)e),
-				    json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "used_ns",
-					      (json_int_t)stats.used_ns, "surcharge_ns",
-					      (json_int_t)stats.surcharge_ns, "grants",
-					      (json_int_t)stats.grants, "waiting",
-					      (json_int_t)stats.pending, "overrun_ns",
-					      (json_int_t)stats.overrun_ns, "debt_ns",
-					      (json_int_t)stats.debt_ns, "throttled_ns",
-					      (json_int_t)stats.throttled_ns, "credit_ns",
-					      (json_int_t)stats.credit_ns));
-	}
-	return json_pack("{s:s, s:s, s:s, s:i, s:i, s:I, s:o}", "name", vgpu->name, "gpu",
-			 vgpu->gpu->name, "policy", sched_policy_name(vgpu->config.policy),
-			 "weight", (int)vgpu->config.weight, "workers", (int)vgpu->workers,
-			 "memory_quota", (json_int_t)vgpu->memory_quota, "engines", engines);
-}
-
-static int status(struct client *client, struct error *e)
-{
-	const struct live_message reply = { .type = LIVE_STATUS, .version = LIVE_VERSION };
-	json_t *vgpus = json_array(), *json;
-	char *text;
-	int fd = -1, err;
-
-	for (unsigned g = 0; g < client->arbiter->gpu_count; g++)
-		for (unsigned i = 0; i < ARBITER_VGPUS_MAX; i++)
-			if (client->arbiter->gpus[g]->vgpus[i])
-				json_array_append_new(
-					vgpus, vgpu_status(client->arbiter->gpus[g]->vgpus[i]));
-	json = json_pack("{s:I, s:i, s:o}", "now_ns", (json_int_t)monotonic_ns(), "connections",
-			 (int)client->arbiter->client_count, "vgpus", vgpus);
-	text = json ? json_dumps(json, 0) : NULL;
-	json_decref(json);
-	if (text)
-		fd = memfd_create("divvy-status", MFD_CLOEXEC);
-	err = fd < 0 ? -ENOMEM : pwrite_full(fd, text, strlen(text), 0);
-	err = err ? error_set(e, ENOMEM, "no-memory", NULL, "no memory for an answer")
-		  : answer(client, &reply, &fd, 1);
-	fd_close(&fd);
-	free(text);
-	return err;
+	return client_answer(client, &message, NULL, 0);
 }
 
 /* ---- messages -------------------------------------------------------------------------------- */
@@ -349,7 +95,7 @@ static const char *handle(struct client *client, const struct live_message *mess
 	case LIVE_STATUS:
 		if (!launcher || works)
 			return "may not ask for the status";
-		err = status(client, &e);
+		err = status_answer(client, &e);
 		if (err && e.err)
 			err = refuse(client, LIVE_STATUS, &e);
 		break;
@@ -369,6 +115,11 @@ static const char *handle(struct client *client, const struct live_message *mess
 		if (!works)
 			return "gives back what it has not";
 		turns_release(client, engine, message->used_ns, message->again);
+		break;
+	case LIVE_FORCED:
+		if (!works)
+			return "forces work without a vGPU";
+		turns_forced(client, engine, message->used_ns);
 		break;
 	default:
 		return "an unknown message";
@@ -412,8 +163,7 @@ void client_end(struct client *client, const char *why)
 	sd_event_source_disable_unref(client->source);
 	if (client->page) {
 		turns_drop(client);
-		munmap(client->page, sizeof(*client->page));
-		vgpu->workers--;
+		worker_end(client);
 	}
 	for (unsigned i = 0; i < arbiter->client_count; i++)
 		if (arbiter->clients[i] == client) {

@@ -24,8 +24,10 @@ struct live_vgpu {
 	unsigned index; /* in the core */
 	unsigned waiting[SCHED_ENGINES];
 	unsigned workers;
+	uint64_t workers_ever;
 	uint64_t memory_quota;
-	int page_fd; /* struct live_vgpu_page */
+	int page_fd;
+	struct live_vgpu_page *page;
 };
 
 struct client {
@@ -38,6 +40,7 @@ struct client {
 	struct live_page *page; /* worker */
 	struct {
 		bool wants;
+		bool alone; /* what its page said last: the page itself is the client's to write */
 		uint64_t since_ns, grant, granted_ns, slice_ns;
 	} engines[SCHED_ENGINES];
 };
@@ -66,8 +69,33 @@ void turns_release(struct client *client, enum sched_engine engine, uint64_t use
 void turns_drop(struct client *client);
 /* turns_changed() - of @gpu something else changed: ask the core again on every engine. */
 void turns_changed(struct live_gpu *gpu);
+/* turns_forced() - @client had work of @used_ns run without a grant. */
+void turns_forced(struct client *client, enum sched_engine engine, uint64_t used_ns);
 int turns_on_timer(sd_event_source *source, uint64_t usec, void *gpu);
 
+/* turns_wake() - whoever sleeps on @client's page looks at it. */
+void turns_wake(struct client *client);
+
+/* ---- vgpus.c. What fails says so in @e; 0 and an empty @e with a negative return: the client took no answer. -------- */
+
+int vgpu_create(struct client *client, const struct live_message *message, struct error *e);
+int vgpu_change(struct client *client, const struct live_message *message, struct error *e);
+/* Every worker of it is ended first. */
+void vgpu_end(struct live_vgpu *vgpu);
+int worker_register(struct client *client, const struct live_message *message, struct error *e);
+/* What the worker had of the vGPU's memory is given back; its page goes. */
+void worker_end(struct client *client);
+
+/* status.c: the answer to STATUS. */
+int status_answer(struct client *client, struct error *e);
+
+/*
+ * arbiter.c: @message and @count descriptors, at most DESCRIPTORS_MAX, which stay the caller's. Who does not read its answers is not
+ * waited for. Returns 0 or -errno.
+ */
+#define DESCRIPTORS_MAX 2
+int client_answer(const struct client *client, const struct live_message *message, const int *fds,
+		  unsigned count);
 /* arbiter.c: ends a connection and, if it owns one, its vGPU. Not from within a loop over clients. */
 void client_end(struct client *client, const char *why);
 

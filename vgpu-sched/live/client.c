@@ -17,8 +17,9 @@
 
 #define ANSWER_MS	10000
 #define DESCRIPTORS_MAX 2
-/* A futex does not hear of a connection that ends: it is looked at so often. */
-#define LOOK_NS (50 * UINT64_C(1000000))
+#define SEND_US		250000
+/* To be quicker than other threads at the same word; who is not after so many finds none that is honest. */
+#define TRIES 100000
 
 int live_connect(const char *path, struct error *e)
 {
@@ -109,10 +110,14 @@ int live_worker_open(const char *path, const uint8_t token[LIVE_TOKEN_SIZE],
 	*worker = (struct live_worker){ .fd = live_connect(path, e) };
 	if (worker->fd < 0)
 		return worker->fd;
+	setsockopt(worker->fd, SOL_SOCKET, SO_SNDTIMEO, &(struct timeval){ .tv_usec = SEND_US },
+		   sizeof(struct timeval));
 	memcpy(message.token, token, LIVE_TOKEN_SIZE);
 	err = live_call(worker->fd, &message, &reply, fds, e);
 	if (!err) {
 		worker->memory_quota = reply.memory_quota;
+		memcpy(worker->gpu, reply.gpu, sizeof(worker->gpu) - 1);
+		memcpy(worker->name, reply.name, sizeof(worker->name) - 1);
 		worker->page = page_map(fds[0], sizeof(*worker->page));
 		worker->vgpu = page_map(fds[1], sizeof(*worker->vgpu));
 		fd_close(&fds[0]);
@@ -136,6 +141,7 @@ void live_worker_close(struct live_worker *worker)
 	*worker = (struct live_worker){ .fd = -1 };
 }
 
+/* Bounded by SO_SNDTIMEO: an arbiter that hears nothing is as good as gone. */
 static int say(struct live_worker *worker, const struct live_message *message)
 {
 	return send(worker->fd, message, sizeof(*message), MSG_NOSIGNAL) == sizeof(*message)
@@ -143,44 +149,61 @@ static int say(struct live_worker *worker, const struct live_message *message)
 		       : -EPIPE;
 }
 
-static bool connected(const struct live_worker *worker)
+int live_worker_connected(const struct live_worker *worker)
 {
 	struct pollfd poller = { .fd = worker->fd, .events = POLLIN };
 
 	/* Nothing is ever sent to a registered worker: what can be read is the end. */
-	return poll(&poller, 1, 0) == 0;
+	return poll(&poller, 1, 0) ? -EPIPE : 0;
+}
+
+/* ---- turns ------------------------------------------------------------------------------------ */
+
+bool live_worker_has_turn(struct live_worker *worker, enum sched_engine engine, uint64_t *slice_ns)
+{
+	if (!atomic_load(&worker->page->grants[engine].id))
+		return false;
+	worker->wanted_ns[engine] = 0;
+	*slice_ns = atomic_load(&worker->page->grants[engine].slice_ns);
+	return true;
+}
+
+int live_worker_want(struct live_worker *worker, enum sched_engine engine)
+{
+	const struct live_message want = { .type = LIVE_WANT,
+					   .version = LIVE_VERSION,
+					   .engine = engine };
+	const uint64_t now = monotonic_ns();
+
+	/*
+	 * Twice is once to the arbiter. It is said again because a turn can come and be settled away before anybody has looked,
+	 * and the wish with it.
+	 */
+	if (worker->wanted_ns[engine] && now - worker->wanted_ns[engine] < LIVE_LOOK_NS)
+		return 0;
+	if (atomic_load(&worker->page->grants[engine].id))
+		return 0;
+	worker->wanted_ns[engine] = now;
+	return say(worker, &want);
 }
 
 int live_worker_turn(struct live_worker *worker, enum sched_engine engine, uint64_t timeout_ns,
 		     uint64_t *slice_ns)
 {
-	const struct live_message want = { .type = LIVE_WANT,
-					   .version = LIVE_VERSION,
-					   .engine = engine };
 	const uint64_t until = monotonic_ns() + timeout_ns;
 
 	for (;;) {
-		uint32_t wake = atomic_load(&worker->page->wake);
-		uint64_t now, left;
+		const uint32_t seen = live_worker_wake_count(worker);
+		uint64_t now;
 
-		if (atomic_load(&worker->page->grants[engine].id)) {
-			worker->wants[engine] = false;
-			*slice_ns = atomic_load(&worker->page->grants[engine].slice_ns);
+		if (live_worker_has_turn(worker, engine, slice_ns))
 			return 0;
-		}
-		if (!worker->wants[engine] && say(worker, &want))
+		if (live_worker_connected(worker) || live_worker_want(worker, engine))
 			return -EPIPE;
-		worker->wants[engine] = true;
 		now = monotonic_ns();
 		if (now >= until)
 			return -ETIMEDOUT;
-		if (!connected(worker))
-			return -EPIPE;
-		left = MIN(until - now, LOOK_NS);
-		syscall(SYS_futex, &worker->page->wake, FUTEX_WAIT, wake,
-			&(struct timespec){ (time_t)(left / NSEC_PER_SEC),
-					    (long)(left % NSEC_PER_SEC) },
-			NULL, 0);
+		live_worker_sleep(worker, seen, MIN(until - now, LIVE_LOOK_NS));
 	}
 }
 
@@ -190,6 +213,12 @@ bool live_worker_may_go_on(const struct live_worker *worker, enum sched_engine e
 	return atomic_load(&worker->page->grants[engine].id) &&
 	       (used_ns < atomic_load(&worker->page->grants[engine].slice_ns) ||
 		atomic_load(&worker->page->grants[engine].alone));
+}
+
+bool live_worker_alone(const struct live_worker *worker, enum sched_engine engine)
+{
+	return atomic_load(&worker->page->grants[engine].id) &&
+	       atomic_load(&worker->page->grants[engine].alone);
 }
 
 void live_worker_used(struct live_worker *worker, enum sched_engine engine, uint64_t ns)
@@ -209,6 +238,80 @@ int live_worker_release(struct live_worker *worker, enum sched_engine engine, bo
 
 	/* From here on it is not ours; the next one is told by the arbiter. */
 	atomic_store(&worker->page->grants[engine].id, 0);
-	worker->wants[engine] = again;
+	worker->wanted_ns[engine] = again ? monotonic_ns() : 0;
 	return say(worker, &release);
+}
+
+int live_worker_forced(struct live_worker *worker, enum sched_engine engine, uint64_t ns)
+{
+	const struct live_message forced = {
+		.type = LIVE_FORCED,
+		.version = LIVE_VERSION,
+		.engine = engine,
+		.used_ns = ns,
+	};
+
+	return say(worker, &forced);
+}
+
+/* ---- sleeping and waking ------------------------------------------------------------------------ */
+
+uint32_t live_worker_wake_count(const struct live_worker *worker)
+{
+	return atomic_load(&worker->page->wake);
+}
+
+int live_worker_sleep(struct live_worker *worker, uint32_t seen, uint64_t timeout_ns)
+{
+	const struct timespec timeout = { (time_t)(timeout_ns / NSEC_PER_SEC),
+					  (long)(timeout_ns % NSEC_PER_SEC) };
+
+	if (!syscall(SYS_futex, &worker->page->wake, FUTEX_WAIT, seen, &timeout, NULL, 0))
+		return 0;
+	return errno == ETIMEDOUT ? -ETIMEDOUT : 0;
+}
+
+void live_worker_wake(struct live_worker *worker)
+{
+	atomic_fetch_add(&worker->page->wake, 1);
+	syscall(SYS_futex, &worker->page->wake, FUTEX_WAKE, INT32_MAX, NULL, NULL, 0);
+}
+
+/* ---- memory ------------------------------------------------------------------------------------- */
+
+int live_worker_memory_take(struct live_worker *worker, uint64_t bytes)
+{
+	const uint64_t quota = worker->memory_quota ? worker->memory_quota : UINT64_MAX;
+	uint64_t used = atomic_load(&worker->vgpu->memory_used);
+
+	for (unsigned i = 0; i < TRIES; i++) {
+		if (bytes > quota || used > quota - bytes)
+			return -ENOMEM;
+		if (!atomic_compare_exchange_weak(&worker->vgpu->memory_used, &used, used + bytes))
+			continue;
+		/* In this order: who is killed in between has used up some of the quota, not gained any. */
+		atomic_fetch_add(&worker->page->memory_used, bytes);
+		return 0;
+	}
+	return -ENOMEM;
+}
+
+static void take_off(_Atomic uint64_t *count, uint64_t bytes)
+{
+	uint64_t old = atomic_load(count);
+
+	for (unsigned i = 0; i < TRIES; i++)
+		if (atomic_compare_exchange_weak(count, &old, old - MIN(old, bytes)))
+			return;
+}
+
+void live_worker_memory_give(struct live_worker *worker, uint64_t bytes)
+{
+	take_off(&worker->page->memory_used, bytes);
+	take_off(&worker->vgpu->memory_used, bytes);
+}
+
+uint64_t live_worker_memory_used(const struct live_worker *worker)
+{
+	return atomic_load(&worker->vgpu->memory_used);
 }

@@ -15,7 +15,7 @@
 
 #include "vgpu-sched/vgpu-sched.h"
 
-#define LIVE_VERSION	1
+#define LIVE_VERSION	2
 #define LIVE_TOKEN_SIZE 16
 #define LIVE_NAME_SIZE	48
 
@@ -23,11 +23,12 @@ enum live_type {
 	LIVE_CREATE = 1, /* launcher: a vGPU */
 	LIVE_CREATED,	 /* @error, @token */
 	LIVE_REGISTER,	 /* worker: @token */
-	LIVE_REGISTERED, /* @error, @memory_quota; descriptors: its page, the vGPU's page */
+	LIVE_REGISTERED, /* @error, @gpu, @name, @memory_quota; descriptors: its page, the vGPU's page */
 	LIVE_WANT,	 /* worker: work waits on @engine */
-	LIVE_RELEASE, /* worker: its grant on @engine ends, @used_ns since it was last settled; @again: more waits */
+	LIVE_RELEASE, /* worker: its grant on @engine ends, @used_ns since it was last settled; @again: more waits. Without a grant: nothing waits any more */
 	LIVE_CHANGE, /* launcher: another policy, weight, share for its vGPU; answered by CREATED */
-	LIVE_STATUS, /* launcher: answered by STATUS with a descriptor: a memfd of JSON */
+	LIVE_STATUS, /* launcher: answered by STATUS, @workers, with a descriptor: a memfd of JSON */
+	LIVE_FORCED, /* worker: work of @used_ns was submitted to @engine without a grant */
 };
 
 /* One size for all, so that a wrong one is easily told. Unused bytes are zero. */
@@ -40,17 +41,22 @@ struct live_message {
 	uint64_t credit_max_ns, surplus_max_ns,
 		credit_ns;     /* BURST; @credit_ns: what it begins with */
 	uint64_t memory_quota; /* bytes; 0: none */
-	uint64_t used_ns, unused;
+	uint64_t used_ns;
+	uint64_t workers; /* STATUS, to the owner of a vGPU: processes that ever registered as it */
 	uint8_t token[LIVE_TOKEN_SIZE];
-	char gpu[LIVE_NAME_SIZE];  /* CREATE: which physical GPU, as both sides name it */
-	char name[LIVE_NAME_SIZE]; /* CREATE: of the vGPU, for people */
+	char gpu[LIVE_NAME_SIZE];  /* which physical GPU, as both sides name it (gpu_name.h) */
+	char name[LIVE_NAME_SIZE]; /* of the vGPU, for people */
 	char text[160];		   /* with @error: why */
 };
 _Static_assert(sizeof(struct live_message) == 360, "the same for every compiler");
 
-/* Written by the arbiter, but for @used_ns. What a client does to its own page harms nobody but itself. */
+/*
+ * Written by the arbiter, but for @used_ns and @memory_used; the arbiter reads only these two, and believes of them what can harm nobody
+ * but their vGPU. What a client does to its own page is its own affair.
+ */
 struct live_page {
-	_Atomic uint32_t wake; /* futex: counts grants */
+	_Atomic uint32_t
+		wake; /* futex: counts what there is to look at: grants, alone that becomes 0, what the process's own threads have */
 	uint32_t reserved;
 	struct {
 		_Atomic uint64_t id; /* 0: none */
@@ -61,6 +67,8 @@ struct live_page {
 	} grants[SCHED_ENGINES];
 	/* GPU time used and not yet told: the client adds, whoever settles takes it out. */
 	_Atomic uint64_t used_ns[SCHED_ENGINES];
+	/* Its part of the vGPU's memory_used: what its end gives back. */
+	_Atomic uint64_t memory_used;
 };
 
 /* One for each vGPU, shared by its processes and by nobody else's. */

@@ -22,6 +22,23 @@ static bool may_go_on(const struct live_vgpu *vgpu)
 	return vgpu->config.policy != SCHED_FIXED_SHARE && vgpu->config.policy != SCHED_BURST;
 }
 
+void turns_wake(struct client *client)
+{
+	atomic_fetch_add(&client->page->wake, 1);
+	syscall(SYS_futex, &client->page->wake, FUTEX_WAKE, INT32_MAX, NULL, NULL, 0);
+}
+
+/* Who keeps its grant though it does nothing, for its next submission, hears that others have come. */
+static void alone_show(struct client *client, enum sched_engine engine, bool alone)
+{
+	const bool was_alone = client->engines[engine].alone;
+
+	client->engines[engine].alone = alone;
+	atomic_store(&client->page->grants[engine].alone, alone);
+	if (was_alone && !alone)
+		turns_wake(client);
+}
+
 static void alone_update(struct live_gpu *gpu, enum sched_engine engine)
 {
 	struct arbiter *arbiter = gpu->arbiter;
@@ -31,8 +48,8 @@ static void alone_update(struct live_gpu *gpu, enum sched_engine engine)
 
 		if (client->page && client->vgpu && client->vgpu->gpu == gpu &&
 		    client->engines[engine].grant)
-			atomic_store(&client->page->grants[engine].alone,
-				     may_go_on(client->vgpu) && !gpu->waiting[engine]);
+			alone_show(client, engine,
+				   may_go_on(client->vgpu) && !gpu->waiting[engine]);
 	}
 }
 
@@ -40,15 +57,13 @@ static void grant_show(struct client *client, enum sched_engine engine)
 {
 	struct live_page *page = client->page;
 
-	atomic_store(&page->used_ns[engine], 0);
 	atomic_store(&page->grants[engine].slice_ns, client->engines[engine].slice_ns);
 	atomic_store(&page->grants[engine].id, client->engines[engine].grant);
-	atomic_fetch_add(&page->wake, 1);
-	syscall(SYS_futex, &page->wake, FUTEX_WAKE, INT32_MAX, NULL, NULL, 0);
+	turns_wake(client);
 }
 
-static void trace(const struct client *client, enum sched_engine engine,
-		  const struct sched_charge *charge)
+static void trace(const struct client *client, enum sched_engine engine, uint64_t waited_ns,
+		  uint64_t slice_ns, const struct sched_charge *charge)
 {
 	FILE *file = client->arbiter->trace;
 
@@ -57,9 +72,7 @@ static void trace(const struct client *client, enum sched_engine engine,
 			"%" PRIu64 ",%s,%s,%" PRIu64 ",%" PRIu64 ",%" PRIu64 ",%" PRIu64 ",%" PRIu64
 			"\n",
 			charge->granted_ns, client->vgpu->name, sched_engine_name(engine),
-			client->engines[engine].granted_ns - client->engines[engine].since_ns,
-			client->engines[engine].slice_ns, charge->used_ns, charge->overrun_ns,
-			charge->debt_ns);
+			waited_ns, slice_ns, charge->used_ns, charge->overrun_ns, charge->debt_ns);
 }
 
 static void complete(struct client *client, enum sched_engine engine, uint64_t used_ns)
@@ -69,10 +82,15 @@ static void complete(struct client *client, enum sched_engine engine, uint64_t u
 
 	if (!sched_complete(gpu->sched, monotonic_ns(), client->engines[engine].grant, used_ns,
 			    &charge))
-		trace(client, engine, &charge);
+		trace(client, engine,
+		      client->engines[engine].granted_ns - client->engines[engine].since_ns,
+		      client->engines[engine].slice_ns, &charge);
 	client->engines[engine].grant = 0;
-	if (client->page)
+	client->engines[engine].alone = false;
+	if (client->page) {
 		atomic_store(&client->page->grants[engine].id, 0);
+		atomic_store(&client->page->grants[engine].alone, 0);
+	}
 }
 
 /* Whose turn it is within a vGPU: who has waited longest. */
@@ -186,7 +204,7 @@ static void settle(struct live_gpu *gpu, enum sched_engine engine, const struct 
 
 		if (!client->page || !client->vgpu || client->vgpu->gpu != gpu ||
 		    client->vgpu == newcomer || !client->engines[engine].grant ||
-		    !atomic_load(&client->page->grants[engine].alone) ||
+		    !client->engines[engine].alone ||
 		    now - client->engines[engine].granted_ns <= client->engines[engine].slice_ns)
 			continue;
 		used = atomic_exchange(&client->page->used_ns[engine], 0);
@@ -199,11 +217,14 @@ static void settle(struct live_gpu *gpu, enum sched_engine engine, const struct 
 				sched_complete(gpu->sched, now, decision.grant, 0, NULL);
 			else
 				sched_withdraw(gpu->sched, now, client->vgpu->index, engine, 1);
+			turns_wake(client);
 			continue;
 		}
 		client->engines[engine].grant = decision.grant;
 		client->engines[engine].granted_ns = now;
 		client->engines[engine].slice_ns = decision.slice_ns;
+		/* Until alone_update() says otherwise, and it hears of it. */
+		client->engines[engine].alone = true;
 		atomic_store(&client->page->grants[engine].slice_ns, decision.slice_ns);
 		atomic_store(&client->page->grants[engine].id, decision.grant);
 	}
@@ -220,9 +241,18 @@ static void want(struct client *client, enum sched_engine engine)
 	sched_submit(vgpu->gpu->sched, monotonic_ns(), vgpu->index, engine, 1);
 }
 
+static void unwant(struct client *client, enum sched_engine engine)
+{
+	struct live_vgpu *vgpu = client->vgpu;
+
+	client->engines[engine].wants = false;
+	waiting_add(client, engine, -1);
+	sched_withdraw(vgpu->gpu->sched, monotonic_ns(), vgpu->index, engine, 1);
+}
+
 void turns_want(struct client *client, enum sched_engine engine)
 {
-	if (client->engines[engine].wants)
+	if (client->engines[engine].wants || client->engines[engine].grant)
 		return;
 	settle(client->vgpu->gpu, engine, client->vgpu);
 	want(client, engine);
@@ -234,25 +264,36 @@ void turns_release(struct client *client, enum sched_engine engine, uint64_t use
 	/* None, when it was settled away meanwhile. */
 	if (client->engines[engine].grant)
 		complete(client, engine, used_ns);
+	else if (client->engines[engine].wants && !again)
+		unwant(client, engine);
 	/* Not after the next was picked: who always has work would be taken for one who has none. */
 	if (again && !client->engines[engine].wants)
 		want(client, engine);
 	turns_changed(client->vgpu->gpu);
 }
 
-void turns_drop(struct client *client)
+/* First of all who went on alone is settled with: the debt is to be one towards the turn of now. */
+void turns_forced(struct client *client, enum sched_engine engine, uint64_t used_ns)
 {
 	struct live_vgpu *vgpu = client->vgpu;
+	struct sched_charge charge;
 
+	settle(vgpu->gpu, engine, vgpu);
+	if (!sched_charge_forced(vgpu->gpu->sched, monotonic_ns(), vgpu->index, engine, used_ns,
+				 &charge))
+		trace(client, engine, 0, 0, &charge);
+	turns_changed(vgpu->gpu);
+}
+
+void turns_drop(struct client *client)
+{
 	for (unsigned e = 0; e < SCHED_ENGINES; e++) {
 		/* Nobody will say what it used: the time it had. */
 		if (client->engines[e].grant)
 			complete(client, (enum sched_engine)e, SCHED_USED_UNKNOWN);
-		if (client->engines[e].wants) {
-			client->engines[e].wants = false;
-			waiting_add(client, (enum sched_engine)e, -1);
-			sched_withdraw(vgpu->gpu->sched, monotonic_ns(), vgpu->index,
-				       (enum sched_engine)e, 1);
-		}
+		if (client->engines[e].wants)
+			unwant(client, (enum sched_engine)e);
 	}
+	/* It sees at once that it has nothing any more. */
+	turns_wake(client);
 }
