@@ -1,0 +1,338 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * The gate (gate.h): how it comes and goes, and the rules of who may go through it.
+ *
+ * A batch is ready when all that it waits for has been issued. Until then it does not ask for a turn: a turn held for what cannot
+ * run is time that nobody has. Within a turn batches are issued while what was measured and what is expected of those in flight
+ * stays within the slice; one that is expected to go beyond is issued only when it is the turn's first, and what it takes too long
+ * is debt. While nobody else waits, two are in flight whatever they take, so that the GPU does not stand still between them.
+ */
+#include <search.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "vgpu-sched/layer/gate.h"
+
+#define IN_FLIGHT_ALONE 2
+#define IN_FLIGHT_MAX	16 /* of one engine */
+
+/* ---- semaphores ---------------------------------------------------------------------------------- */
+
+static int by_handle(const void *a, const void *b)
+{
+	const struct layer_semaphore *left = a, *right = b;
+
+	return left->handle == right->handle ? 0 : left->handle < right->handle ? -1 : 1;
+}
+
+struct layer_semaphore *gate_semaphore(struct gate *gate, VkSemaphore handle, bool add)
+{
+	const struct layer_semaphore key = { .handle = handle };
+	struct layer_semaphore *fresh, **found = tfind(&key, &gate->semaphores, by_handle);
+
+	if (found)
+		return *found;
+	fresh = add ? calloc(1, sizeof(*fresh)) : NULL;
+	if (!fresh)
+		return NULL;
+	fresh->handle = handle;
+	if (tsearch(fresh, &gate->semaphores, by_handle))
+		return fresh;
+	free(fresh);
+	return NULL;
+}
+
+void gate_semaphore_forget(struct gate *gate, VkSemaphore handle)
+{
+	const struct layer_semaphore key = { .handle = handle };
+	struct layer_semaphore **found = tfind(&key, &gate->semaphores, by_handle), *known;
+
+	if (!found)
+		return;
+	known = *found;
+	tdelete(&key, &gate->semaphores, by_handle);
+	free(known);
+}
+
+/* ---- who is ready ---------------------------------------------------------------------------------- */
+
+struct readiness {
+	struct gate *gate;
+	uint64_t sequence;
+	VkSemaphore searched;
+};
+
+static bool is_other(void *opaque, VkSemaphore semaphore, uint64_t value)
+{
+	return semaphore != ((struct readiness *)opaque)->searched;
+}
+
+/* Whether a held work before @sequence signals it. */
+static bool signal_is_held(struct readiness *r, VkSemaphore semaphore)
+{
+	r->searched = semaphore;
+	for (unsigned i = 0; i < r->gate->queue_count; i++)
+		for (const struct work *work = r->gate->queues[i].first; work; work = work->next)
+			if (work->sequence < r->sequence && !work_signals(work, is_other, r))
+				return true;
+	return false;
+}
+
+static bool is_issued(void *opaque, VkSemaphore semaphore, uint64_t value)
+{
+	struct readiness *r = opaque;
+	struct layer_device *device = r->gate->device;
+	struct layer_semaphore *known = gate_semaphore(r->gate, semaphore, false);
+	uint64_t now;
+
+	/* A binary one's signal is submitted before its wait (Vulkan 1.4, 7.4.1), so it is here or was issued. */
+	if (!known || !known->timeline)
+		return !atomic_load(&r->gate->held) || !signal_is_held(r, semaphore);
+	if (value <= known->issued)
+		return true;
+	if (device->next.GetSemaphoreCounterValue(device->handle, semaphore, &now))
+		return true; /* what is beneath has lost the device, and will say so */
+	known->issued = MAX(known->issued, now);
+	return value <= now;
+}
+
+bool gate_ready(struct gate *gate, const struct work *work, uint64_t sequence)
+{
+	struct readiness r = { .gate = gate, .sequence = sequence };
+
+	return work_waits(work, is_issued, &r);
+}
+
+/* ---- turns --------------------------------------------------------------------------------------- */
+
+/* The turn as it is now: another grant begins at nothing. Returns its slice, or 0: there is none. */
+static uint64_t turn_look(struct gate *gate, enum sched_engine engine)
+{
+	struct live_page *page = gate->device->worker.page;
+	struct turn *turn = &gate->turns[engine];
+	const uint64_t grant = atomic_load(&page->grants[engine].id);
+
+	if (grant && grant != turn->grant) {
+		turn->grant = grant;
+		turn->used_ns = 0;
+	}
+	return grant ? MAX(atomic_load(&page->grants[engine].slice_ns), UINT64_C(1)) : 0;
+}
+
+bool gate_may_run(struct gate *gate, enum sched_engine engine, uint64_t expected_ns)
+{
+	const struct turn *turn = &gate->turns[engine];
+	const uint64_t slice_ns = turn_look(gate, engine);
+
+	if (!slice_ns || turn->in_flight >= IN_FLIGHT_MAX)
+		return false;
+	if (live_worker_alone(&gate->device->worker, engine))
+		return turn->in_flight < IN_FLIGHT_ALONE ||
+		       (turn->predicted_ns && turn->predicted_ns + expected_ns <= slice_ns);
+	if (!turn->in_flight)
+		return !turn->used_ns || turn->used_ns + expected_ns <= slice_ns;
+	return turn->predicted_ns && turn->used_ns + turn->predicted_ns + expected_ns <= slice_ns;
+}
+
+static bool engine_waits(struct gate *gate, enum sched_engine engine)
+{
+	for (unsigned i = 0; i < gate->queue_count; i++) {
+		const struct work *head = gate->queues[i].first;
+
+		if (head && gate->queues[i].engine == engine && work_runs(head) &&
+		    gate_ready(gate, head, head->sequence))
+			return true;
+	}
+	return false;
+}
+
+void gate_turns(struct gate *gate)
+{
+	struct live_worker *worker = &gate->device->worker;
+
+	for (unsigned i = 0; i < SCHED_ENGINES; i++) {
+		const enum sched_engine engine = (enum sched_engine)i;
+		const struct turn *turn = &gate->turns[i];
+		const bool waits = engine_waits(gate, engine);
+		int err = 0;
+
+		if (!turn_look(gate, engine)) {
+			if (waits)
+				err = live_worker_want(worker, engine);
+		} else if (!turn->in_flight && !live_worker_alone(&gate->device->worker, engine)) {
+			/* What could have been issued under it was, before this was asked. */
+			err = live_worker_release(worker, engine, waits);
+		}
+		if (err)
+			gate_lose(gate, "the arbiter is gone");
+	}
+}
+
+void gate_lose(struct gate *gate, const char *why)
+{
+	if (atomic_exchange(&gate->lost, true))
+		return;
+	log_error(LAYER_NAME ": %s: the device is lost to this program", why);
+	pthread_cond_broadcast(&gate->progress);
+	pthread_cond_broadcast(&gate->reap);
+	live_worker_wake(&gate->device->worker);
+}
+
+/* ---- it comes and goes --------------------------------------------------------------------------- */
+
+static enum sched_engine engine_of(VkQueueFlags flags)
+{
+	if (flags & (VK_QUEUE_GRAPHICS_BIT | VK_QUEUE_COMPUTE_BIT))
+		return SCHED_ENGINE_GRAPHICS;
+	if (flags & (VK_QUEUE_VIDEO_DECODE_BIT_KHR | VK_QUEUE_VIDEO_ENCODE_BIT_KHR |
+		     VK_QUEUE_OPTICAL_FLOW_BIT_NV))
+		return SCHED_ENGINE_VIDEO;
+	return SCHED_ENGINE_COPY;
+}
+
+static VkResult queue_add(struct gate *gate, const VkDeviceQueueCreateInfo *info, uint32_t index,
+			  enum sched_engine engine)
+{
+	struct layer_device *device = gate->device;
+	const VkDeviceQueueInfo2 which = { .sType = VK_STRUCTURE_TYPE_DEVICE_QUEUE_INFO_2,
+					   .flags = info->flags,
+					   .queueFamilyIndex = info->queueFamilyIndex,
+					   .queueIndex = index };
+	struct layer_queue *queue = &gate->queues[gate->queue_count];
+
+	if (gate->queue_count == LAYER_QUEUES_MAX)
+		return VK_ERROR_TOO_MANY_OBJECTS;
+	if (info->flags)
+		device->next.GetDeviceQueue2(device->handle, &which, &queue->handle);
+	else
+		device->next.GetDeviceQueue(device->handle, info->queueFamilyIndex, index,
+					    &queue->handle);
+	if (!queue->handle)
+		return VK_ERROR_INITIALIZATION_FAILED;
+	queue->device = device;
+	queue->family = info->queueFamilyIndex;
+	queue->engine = engine;
+	queue->last = &queue->first;
+	pthread_mutex_init(&queue->lock, NULL);
+	gate->queue_count++;
+	return device->set_loader_data(device->handle, queue->handle);
+}
+
+static VkResult queues_add(struct gate *gate, const VkDeviceCreateInfo *info)
+{
+	struct layer_device *device = gate->device;
+	VkQueueFamilyProperties families[LAYER_QUEUES_MAX];
+	uint32_t count = ARRAY_SIZE(families);
+	VkResult result = VK_SUCCESS;
+
+	device->instance->next.GetPhysicalDeviceQueueFamilyProperties(device->physical, &count,
+								      families);
+	for (uint32_t i = 0; i < info->queueCreateInfoCount && !result; i++) {
+		const VkDeviceQueueCreateInfo *queues = &info->pQueueCreateInfos[i];
+
+		if (queues->queueFamilyIndex >= count)
+			return VK_ERROR_INITIALIZATION_FAILED;
+		for (uint32_t j = 0; j < queues->queueCount && !result; j++)
+			result =
+				queue_add(gate, queues, j,
+					  engine_of(families[queues->queueFamilyIndex].queueFlags));
+	}
+	return result;
+}
+
+static void gate_free(struct gate *gate)
+{
+	for (unsigned i = 0; i < gate->queue_count; i++) {
+		struct layer_queue *queue = &gate->queues[i];
+
+		while (queue->first) {
+			struct work *work = queue->first;
+
+			queue->first = work->next;
+			free(work);
+		}
+		/* What never ended may still use it. */
+		if (queue->metered && queue->meter.issued == queue->meter.done)
+			meter_destroy(gate->device, &queue->meter);
+		free(queue->scratch);
+		pthread_mutex_destroy(&queue->lock);
+	}
+	gate->device->next.DestroySemaphore(gate->device->handle, gate->kick, NULL);
+	tdestroy(gate->semaphores, free);
+	pthread_cond_destroy(&gate->reap);
+	pthread_cond_destroy(&gate->progress);
+	pthread_mutex_destroy(&gate->lock);
+	free(gate);
+}
+
+static void clock_monotonic(pthread_cond_t *cond)
+{
+	pthread_condattr_t attributes;
+
+	pthread_condattr_init(&attributes);
+	pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
+	pthread_cond_init(cond, &attributes);
+	pthread_condattr_destroy(&attributes);
+}
+
+static void stop(struct gate *gate, pthread_t thread)
+{
+	pthread_mutex_lock(&gate->lock);
+	atomic_store(&gate->stop, true);
+	gate_kick(gate);
+	pthread_mutex_unlock(&gate->lock);
+	live_worker_wake(&gate->device->worker);
+	pthread_join(thread, NULL);
+}
+
+VkResult gate_create(struct layer_device *device, const struct device_chain *chain,
+		     struct gate **out)
+{
+	struct gate *gate = calloc(1, sizeof(*gate));
+	VkResult result;
+
+	*out = NULL;
+	if (!gate)
+		return VK_ERROR_OUT_OF_HOST_MEMORY;
+	gate->device = device;
+	gate->timestamps = chain->host_query_reset;
+	pthread_mutex_init(&gate->lock, NULL);
+	clock_monotonic(&gate->progress);
+	clock_monotonic(&gate->reap);
+	clock_create(device, chain->calibrated, &gate->clock);
+	result = meter_timeline_create(device, &gate->kick);
+	if (!result)
+		result = queues_add(gate, &chain->info);
+	if (!result && thread_create(&gate->issuer, "divvy-issuer", gate_issuer, gate))
+		result = VK_ERROR_OUT_OF_HOST_MEMORY;
+	else if (!result && thread_create(&gate->reaper, "divvy-reaper", gate_reaper, gate)) {
+		stop(gate, gate->issuer);
+		result = VK_ERROR_OUT_OF_HOST_MEMORY;
+	}
+	if (result) {
+		gate_free(gate);
+		return result;
+	}
+	*out = gate;
+	return VK_SUCCESS;
+}
+
+void gate_destroy(struct gate *gate)
+{
+	if (!gate)
+		return;
+	stop(gate, gate->issuer);
+	/* What was issued still uses what is to be destroyed. */
+	for (unsigned i = 0; i < gate->queue_count; i++)
+		gate_wait_done(&gate->queues[i]);
+	stop(gate, gate->reaper);
+	gate_free(gate);
+}
+
+struct layer_queue *gate_queue(struct gate *gate, VkQueue handle)
+{
+	for (unsigned i = 0; i < gate->queue_count; i++)
+		if (gate->queues[i].handle == handle)
+			return &gate->queues[i];
+	return NULL;
+}
