@@ -14,7 +14,7 @@ LIBS := base iommu vfio vgpu-sched mdev hypervisor-glue instances
 PACKAGES := libsystemd libpci liburcu-memb liburcu-cds jansson liburing libseccomp libcap-ng libcyaml yaml-0.1 libmicrohttpd vulkan
 comma := ,
 SANITIZERS := $(if $(SAN)$(FUZZ),-fsanitize=address$(comma)undefined -fno-omit-frame-pointer -fno-sanitize-recover=undefined)
-CFLAGS_ALL := -std=gnu11 -O2 -g -I. -D_GNU_SOURCE -D_FILE_OFFSET_BITS=64 -DDIVVY_VERSION='"$(VERSION)"' \
+CFLAGS_ALL := -std=gnu11 -O2 -g -I. -I$(BUILD)/generated -D_GNU_SOURCE -D_FILE_OFFSET_BITS=64 -DDIVVY_VERSION='"$(VERSION)"' \
 	-fPIC -pthread -fstack-protector-strong -fno-common -fvisibility=hidden \
 	-Wall -Wextra -Werror -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wold-style-definition \
 	-Wpointer-arith -Wwrite-strings -Wundef -Wvla -Wformat=2 -Wno-format-nonliteral \
@@ -38,11 +38,14 @@ BENCHES := $(call programs_of,tests/bench/bench_*.c)
 RIG_PROGRAMS := $(call programs_of,tests/rig/*.c)
 VKLOAD := $(BUILD)/tests/live/vkload
 FUZZERS := $(call programs_of,tests/fuzz/fuzz_*.c)
+LAYER := $(BUILD)/libVkLayer_divvy_vgpu.so
+LAYER_MANIFESTS := $(BUILD)/layers/VkLayer_divvy_vgpu.json $(BUILD)/layers/implicit/VkLayer_divvy_vgpu.json
+VK_XML ?= /usr/share/vulkan/registry/vk.xml
 
 .DEFAULT_GOAL := all
 .PHONY: all unit fuzz clean install check bench demo shell deps
 .SECONDARY:
-all: $(ARCHIVES) $(PROGRAMS) $(UNIT_TESTS) $(BENCHES) $(RIG_PROGRAMS) $(VKLOAD)
+all: $(ARCHIVES) $(PROGRAMS) $(LAYER) $(LAYER_MANIFESTS) $(UNIT_TESTS) $(BENCHES) $(RIG_PROGRAMS) $(VKLOAD)
 
 -include guest-drivers/testguest/testguest.mk
 
@@ -60,7 +63,25 @@ $(BUILD)/$(1)/lib$(1).a: $(call objs,$(call srcs,$(1))) $(1) $(patsubst %/,%,$(w
 endef
 $(foreach l,$(LIBS),$(eval $(call archive_rule,$(l))))
 
-link = $(CC) $(CFLAGS_ALL) $(1) $(filter %.o %.a,$^) $(LDLIBS_ALL) $(2) -o $@
+link = $(CC) $(CFLAGS_ALL) $(1) $(filter %.o,$^) $(filter %.a,$^) $(LDLIBS_ALL) $(2) -o $@
+
+# The Vulkan layer (docs/layer.md) exports one function. A sanitizer's symbols come from the program.
+$(BUILD)/generated/chain_sizes.inc: vgpu-sched/layer/chain_sizes.py $(VK_XML)
+	@mkdir -p $(@D)
+	$(call show,GEN)
+	$(Q)python3 $^ > $@.new && mv $@.new $@
+$(BUILD)/vgpu-sched/layer/chain.o: $(BUILD)/generated/chain_sizes.inc
+$(LAYER): $(call objs,$(wildcard vgpu-sched/layer/*.c)) $(BUILD)/vgpu-sched/libvgpu-sched.a $(BUILD)/base/libbase.a
+	$(call show,LINK)
+	$(Q)$(call link,-shared $(if $(SANITIZERS),,-Wl$(comma)-z$(comma)defs))
+$(LAYER_MANIFESTS): vgpu-sched/layer/VkLayer_divvy_vgpu.json.in build.mk
+	@mkdir -p $(@D)
+	$(call show,GEN)
+	$(Q)sed 's|@LIBRARY@|$(LIBRARY)|; s|@VULKAN@|$(shell pkg-config --modversion vulkan)|; s|@IMPLICIT@|$(IMPLICIT)|' $< > $@
+$(BUILD)/layers/VkLayer_divvy_vgpu.json: LIBRARY := ../libVkLayer_divvy_vgpu.so
+$(BUILD)/layers/implicit/VkLayer_divvy_vgpu.json: LIBRARY := ../../libVkLayer_divvy_vgpu.so
+# The loader compares values, so that the token cannot be what enables it; and insists on a way to disable it.
+$(BUILD)/layers/implicit/VkLayer_divvy_vgpu.json: IMPLICIT := \n        "enable_environment": { "DIVVY_VGPU": "1" },\n        "disable_environment": { "DIVVY_VGPU_DISABLE": "1" },
 
 $(BUILD)/divvy-vmm: $(BUILD)/hypervisor-glue/main.o $(LINK)
 	$(call show,LINK)
@@ -71,6 +92,8 @@ $(BUILD)/divvy: $(BUILD)/instances/main.o $(LINK)
 $(BUILD)/tests/unit/%: $(BUILD)/tests/unit/%.o $(LINK)
 	$(call show,LINK)
 	$(Q)$(call link,$(WRAP:%=-Wl$(comma)--wrap=%),-lcmocka)
+# A driver that is made up.
+$(filter $(BUILD)/tests/unit/test_layer_%,$(UNIT_TESTS)): $(call objs,$(wildcard tests/unit/fake_*.c))
 # It runs the programs.
 $(BUILD)/tests/unit/test_chaos: $(BUILD)/divvy-vmm $(BUILD)/tests/rig/vfio_user_server
 # The scheduler allocates at creation only.
@@ -117,9 +140,12 @@ unit: $(UNIT_TESTS)
 # Fuzz targets; FUZZ=1 CC=clang only (libFuzzer).
 fuzz: $(FUZZERS)
 
-install: $(PROGRAMS)
+install: $(PROGRAMS) $(LAYER) $(LAYER_MANIFESTS)
 	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/share/doc/divvy
 	install -m 755 $(PROGRAMS) $(DESTDIR)$(PREFIX)/bin
+	install -d $(DESTDIR)$(PREFIX)/lib/divvy/layers/implicit
+	install -m 755 $(LAYER) $(DESTDIR)$(PREFIX)/lib/divvy
+	for m in $(LAYER_MANIFESTS:$(BUILD)/%=%); do install -m 644 $(BUILD)/$$m $(DESTDIR)$(PREFIX)/lib/divvy/$$m; done
 	install -m 644 README.md LICENSE $(wildcard docs/*.md) $(DESTDIR)$(PREFIX)/share/doc/divvy
 	install -d $(DESTDIR)$(PREFIX)/share/divvy/scenarios
 	install -m 644 $(wildcard vgpu-sched/scenarios/*.yaml) $(DESTDIR)$(PREFIX)/share/divvy/scenarios

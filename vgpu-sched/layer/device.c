@@ -7,6 +7,7 @@
 #include "vgpu-sched/layer/chain.h"
 #include "vgpu-sched/layer/gate.h"
 #include "vgpu-sched/layer/memory.h"
+#include "vgpu-sched/layer/physical.h"
 
 static VkLayerDeviceCreateInfo *link_of(const VkDeviceCreateInfo *info, VkLayerFunction function)
 {
@@ -70,7 +71,9 @@ VkResult layer_CreateDevice(VkPhysicalDevice physical, const VkDeviceCreateInfo 
 		return VK_ERROR_INITIALIZATION_FAILED;
 	}
 	link->u.pLayerInfo = link->u.pLayerInfo->pNext;
-	result = device_chain_build(instance, physical, info, &chain);
+	result = physical_check(instance, &device->worker, physical, info);
+	if (!result)
+		result = device_chain_build(instance, physical, info, &chain);
 	if (!result) {
 		result = create(physical, &chain.info, allocator, handle);
 		if (!result) {
