@@ -102,7 +102,7 @@ void gate_semaphore_forget(struct gate *gate, VkSemaphore handle);
 bool gate_ready(struct gate *gate, const struct work *work, uint64_t sequence);
 /* gate_may_run() - the vGPU has the turn on @engine, and room in it for one more batch that takes @expected_ns. */
 bool gate_may_run(struct gate *gate, enum sched_engine engine, uint64_t expected_ns);
-/* gate_turns() - ask for turns and give them back, as what is held and in flight demands. The issuer only. */
+/* gate_turns() - ask for turns and give them back, as what is held and in flight demands, once gate_next() says NULL. */
 void gate_turns(struct gate *gate);
 
 /* ---- issue.c -------------------------------------------------------------------------------------- */
@@ -129,6 +129,8 @@ VkResult gate_submit(struct layer_queue *queue, uint64_t *stay);
 VkResult gate_wait_issued(struct gate *gate, uint64_t sequence, bool force, uint64_t until_ns);
 /* gate_sequence() - of the youngest work of @queue that is held; 0: nothing is. NULL: of all queues. No lock is held. */
 uint64_t gate_sequence(struct gate *gate, const struct layer_queue *queue);
+/* gate_next() - the queue of the oldest held work that may go, or NULL; @forced: without a turn. The gate's lock is held. */
+struct layer_queue *gate_next(struct gate *gate, bool *forced);
 void *gate_issuer(void *gate);
 
 /* ---- reap.c --------------------------------------------------------------------------------------- */

@@ -3,8 +3,7 @@
  * Through the gate (gate.h): callers issue at once where they may; the issuer issues what was held, the oldest first of those
  * that may go.
  *
- * Only the issuer takes works off the lists, and only it gives turns back, so that what it has found to be allowed still is when it
- * has the queue's lock.
+ * Only the issuer takes works off the lists.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -228,8 +227,7 @@ VkResult gate_wait_issued(struct gate *gate, uint64_t sequence, bool forces, uin
 
 /* ---- the issuer -------------------------------------------------------------------------------------- */
 
-/* The oldest held work that may go, by its queue; the gate's lock is held. */
-static struct layer_queue *next(struct gate *gate, bool *forced)
+struct layer_queue *gate_next(struct gate *gate, bool *forced)
 {
 	struct layer_queue *found = NULL;
 
@@ -269,11 +267,13 @@ static void issue_all(struct gate *gate)
 	struct layer_queue *queue;
 	bool forced;
 
-	while (!atomic_load(&gate->lost) && (queue = next(gate, &forced))) {
+	while (!atomic_load(&gate->lost) && (queue = gate_next(gate, &forced))) {
 		pthread_mutex_unlock(&gate->lock);
 		pthread_mutex_lock(&queue->lock);
 		pthread_mutex_lock(&gate->lock);
-		issue_first(gate, queue, forced);
+		/* The turn may have gone meanwhile. */
+		if (may_go(gate, queue, queue->first, queue->first->sequence, &forced))
+			issue_first(gate, queue, forced);
 		pthread_mutex_unlock(&queue->lock);
 	}
 }

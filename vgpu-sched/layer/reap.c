@@ -32,10 +32,13 @@ static bool account(struct gate *gate, struct layer_queue *queue, const struct m
 	return !live_worker_alone(worker, queue->engine);
 }
 
-/* False: what is beneath has lost the device. */
+/*
+ * Whose turn is over gives it back from here: the GPU stands idle until the next one has it, and waking the issuer for it would make
+ * that longer. False: what is beneath has lost the device.
+ */
 static bool reap(struct gate *gate)
 {
-	bool look = false, alive = true;
+	bool look = false, alive = true, forced;
 
 	pthread_mutex_lock(&gate->lock);
 	for (unsigned i = 0; i < gate->queue_count; i++) {
@@ -49,6 +52,10 @@ static bool reap(struct gate *gate)
 		alive &= found >= 0;
 	}
 	look |= atomic_load(&gate->held);
+	if (look && !gate_next(gate, &forced)) {
+		gate_turns(gate);
+		look = false;
+	}
 	pthread_mutex_unlock(&gate->lock);
 	if (look)
 		live_worker_wake(&gate->device->worker);
