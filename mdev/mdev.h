@@ -2,8 +2,9 @@
 /*
  * mdev: devices made of software that answer VFIO's operations table.
  *
- * Here so far: the virtio 1.2 transport over PCI and the small devices of a VM's own process
- * (block, net, console, rng, vsock). The transport is what the vGPU will stand on. Knows nothing of KVM:
+ * Here so far: the virtio 1.2 transport over PCI, the small devices of a VM's own process (block, net,
+ * console, rng, vsock), and the vfio-user server that offers any device to another process. The
+ * transport is what the vGPU will stand on. Knows nothing of KVM:
  * notifications arrive by eventfd (get_io_fds()), interrupts leave by eventfd (set_irqs()), guest
  * memory comes by dma_map().
  *
@@ -60,5 +61,37 @@ int virtio_vsock_create(uint32_t cid, const char *path, struct vfio_device **out
 
 /* virtio_rng_create() - entropy from getrandom(2). */
 int virtio_rng_create(struct vfio_device **out, struct error *e);
+
+/* ---- the vfio-user server ------------------------------------------------------------------ */
+
+struct sd_event;
+struct mdev_server;
+
+struct mdev_server_options {
+	/* A socket made here, of mode 0600, and removed in the end; NULL: only mdev_server_attach(). */
+	const char *path;
+	unsigned timeout_ms; /* that a client may take over what it began; 0: 5000 */
+};
+
+/*
+ * mdev_server_create() - offer @device to one vfio-user client at a time (docs/mdev.md). All happens in the
+ * thread that runs @event, of which a reference is kept; device calls too.
+ * @device: borrowed; must outlive the server. Who made it starts its threads (vfio_device_start()).
+ * It is reset whenever a client goes.
+ *
+ * Returns 0 or -errno: "server-socket" (path too long, taken, not allowed), "bad-device", "no-memory".
+ */
+int mdev_server_create(struct sd_event *event, struct vfio_device *device,
+		       const struct mdev_server_options *options, struct mdev_server **out,
+		       struct error *e);
+/*
+ * mdev_server_attach() - serve the client at the other end of @fd, a connected stream socket (taken over,
+ * on failure too). Returns 0 or -EBUSY ("device-in-use").
+ */
+int mdev_server_attach(struct mdev_server *server, int fd, struct error *e);
+/* mdev_server_attached() - whether a client is there. The loop's thread. */
+bool mdev_server_attached(const struct mdev_server *server);
+/* mdev_server_destroy() - drop the client, remove the socket. The loop's thread, not from an event. NULL is fine. */
+void mdev_server_destroy(struct mdev_server *server);
 
 #endif

@@ -116,6 +116,40 @@ static int bar_map(struct vfio_pci *pci, unsigned index, struct error *e)
 	return 0;
 }
 
+static bool overlaps(const struct vfio_area *area, uint64_t offset, uint64_t size)
+{
+	return area->size && offset < area->offset + area->size && area->offset < offset + size;
+}
+
+bool vfio_pci_map_ok(const struct vfio_pci *pci, uint32_t bar, uint64_t offset, uint64_t size)
+{
+	const uint64_t page_size = (uint64_t)sysconf(_SC_PAGESIZE);
+	struct vfio_area holes[2] = { 0 };
+	const struct vfio_pci_bar *facts;
+
+	if (bar >= VFIO_PCI_BARS || !size || (offset | size) & (page_size - 1))
+		return false;
+	facts = &pci->bars[bar].facts;
+	if (facts->is_io || offset >= pci->bars[bar].region_size ||
+	    size > pci->bars[bar].region_size - offset)
+		return false;
+	pci_msix_holes(pci, bar, holes);
+	for (unsigned i = 0; i < ARRAY_SIZE(holes); i++)
+		if (overlaps(&holes[i], offset, size))
+			return false;
+	for (unsigned i = 0; i < facts->area_count; i++)
+		if (overlaps(&facts->areas[i], offset, size))
+			return false;
+	for (unsigned i = 0; i < facts->io_fd_count; i++) {
+		const struct vfio_area doorbell = { facts->io_fds[i].offset,
+						    MAX(facts->io_fds[i].size, 1u) };
+
+		if (overlaps(&doorbell, offset, size))
+			return false;
+	}
+	return true;
+}
+
 /* Registers that take eventfds; those that do not lie in the BAR as said are left out. */
 static int bar_doorbells(struct vfio_pci *pci, unsigned index, struct error *e)
 {

@@ -270,19 +270,25 @@ static const char *serve_dma(struct user_client *client, struct user_message *me
 /* Returns what is wrong with it, or NULL. */
 static const char *serve(struct user_client *client, struct user_message *message)
 {
-	switch (message->header.command) {
-	case USER_DMA_READ:
-	case USER_DMA_WRITE:
-		if (message->fd_count)
-			return "the server sent file descriptors where none belong";
-		return serve_dma(client, message);
-	default:
-		/* Later versions may have more for the client; a server copes with a refusal. */
-		log_limited(LOG_LEVEL_WARN, "%s: the server's command %u is not known",
-			    client->name, message->header.command);
-		answer(client, &message->header, -EOPNOTSUPP, NULL, 0);
-		return NULL;
+	const uint16_t command = message->header.command;
+	const char *wrong;
+	int result;
+
+	if (command == USER_DMA_READ || command == USER_DMA_WRITE)
+		return message->fd_count ? "the server sent file descriptors where none belong"
+					 : serve_dma(client, message);
+	if (client->region_map &&
+	    (command == USER_DIVVY_REGION_MAP || command == USER_DIVVY_REGION_UNMAP)) {
+		wrong = user_map_serve(client, message, &result);
+		if (!wrong)
+			answer(client, &message->header, result, NULL, 0);
+		return wrong;
 	}
+	/* Later versions may have more for the client; a server copes with a refusal. */
+	log_limited(LOG_LEVEL_WARN, "%s: the server's command %u is not known", client->name,
+		    command);
+	answer(client, &message->header, -EOPNOTSUPP, NULL, 0);
+	return NULL;
 }
 
 static void read_message(struct user_client *client)
@@ -347,7 +353,7 @@ static bool capability(const json_t *capabilities, const char *name, json_int_t 
 
 static bool capabilities_read(struct user_client *client, const char *text, size_t size)
 {
-	json_int_t fds = USER_DEFAULT_FDS, transfer = USER_DEFAULT_TRANSFER;
+	json_int_t fds = USER_DEFAULT_FDS, transfer = USER_DEFAULT_TRANSFER, map = 0;
 	json_t *root, *capabilities;
 	bool good;
 
@@ -365,12 +371,15 @@ static bool capabilities_read(struct user_client *client, const char *text, size
 		good = good && capability(capabilities, "max_msg_fds", fds, USER_FDS_MAX, &fds);
 		good = good && capability(capabilities, "max_data_xfer_size", transfer,
 					  USER_TRANSFER_MAX, &transfer);
+		good = good && capability(capabilities, USER_DIVVY_REGION_MAP_CAPABILITY, map,
+					  INT32_MAX, &map);
 		json_decref(root);
 		if (!good)
 			return false;
 	}
 	client->fds_max = (unsigned)fds;
 	client->transfer_max = (size_t)transfer;
+	client->region_map = map == USER_DIVVY_REGION_MAP_VERSION;
 	return true;
 }
 
@@ -378,10 +387,11 @@ static int negotiate(struct user_client *client, struct error *e)
 {
 	struct user_version proposed = { USER_VERSION_MAJOR, USER_VERSION_MINOR }, agreed;
 	uint8_t reply[sizeof(agreed) + USER_VERSION_MAX];
-	char text[128];
+	char text[160];
 	int length = snprintf(text, sizeof(text),
-			      "{\"capabilities\":{\"max_msg_fds\":%u,\"max_data_xfer_size\":%u}}",
-			      USER_FDS_MAX, USER_TRANSFER_MAX);
+			      "{\"capabilities\":{\"max_msg_fds\":%u,\"max_data_xfer_size\":%u,"
+			      "\"" USER_DIVVY_REGION_MAP_CAPABILITY "\":%d}}",
+			      USER_FDS_MAX, USER_TRANSFER_MAX, USER_DIVVY_REGION_MAP_VERSION);
 	struct user_call call = {
 		.command = USER_VERSION,
 		.payload = { { &proposed, sizeof(proposed) }, { text, (size_t)length + 1 } },

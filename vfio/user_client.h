@@ -3,9 +3,10 @@
  * A vfio-user client, private to vfio/. Its parts:
  *
  *   user_protocol.h   the wire
- *   user_socket.c     whole messages with descriptors, in and out, within a time limit
+ *   user_socket.h     whole messages with descriptors, in and out, within a time limit
  *   user_dma.c        guest memory that the server may ask us to read and write
  *   user_client.c     requests and their replies, the server's own requests, death
+ *   user_map.c        memory of the server's that it wants seen through a region
  *   user_query.c      asking the server what its device is
  *   user_device.c     struct vfio_device over all that
  *
@@ -23,46 +24,13 @@
 #include <pthread.h>
 #include <sys/uio.h>
 
-#include "vfio/user_protocol.h"
+#include "vfio/user_socket.h"
 #include "vfio/vfio.h"
 
 /* A server's devices have about what the kernel's have. */
 #define USER_REGIONS_MAX 32
 #define USER_IRQS_MAX	 16
 #define USER_TIMEOUT_MS	 10000u
-
-/* ---- user_socket.c ------------------------------------------------------------------------- */
-
-/* user_socket_connect() - a stream socket to @path, or -errno: "no-vfio-user-socket". */
-int user_socket_connect(const char *path, unsigned timeout_ms, struct error *e);
-
-/*
- * user_socket_send() - all of @iov, with @fds (borrowed) on the first byte. @iov is used up.
- * Returns 0 or -errno; -ETIMEDOUT at @deadline_ns (CLOCK_MONOTONIC). After an error the stream may
- * hold half a message and is of no more use.
- */
-int user_socket_send(int fd, struct iovec *iov, unsigned iov_count, const int *fds,
-		     unsigned fd_count, uint64_t deadline_ns);
-
-/* user_socket_wait() - until there is something to read. Returns 0, -ETIMEDOUT at @deadline_ns, -errno. */
-int user_socket_wait(int fd, uint64_t deadline_ns);
-
-struct user_message {
-	struct user_header header;
-	uint8_t *payload; /* the receiver's buffer of USER_PAYLOAD_MAX bytes */
-	size_t payload_size;
-	unsigned fd_count;
-	int fds[USER_FDS_MAX]; /* the receiver's to close */
-};
-/*
- * user_socket_receive() - one message. Waits without limit for its first byte, then @timeout_ms for
- * the rest.
- * Returns 0; -ECONNRESET at the end of the stream; -EPROTO for a size, flag or number of descriptors
- * that cannot be, -ETIMEDOUT, or another -errno. On error @message holds no descriptors.
- */
-int user_socket_receive(int fd, struct user_message *message, unsigned timeout_ms);
-/* user_message_drop() - close what descriptors @message still holds. */
-void user_message_drop(struct user_message *message);
 
 /* ---- user_dma.c ---------------------------------------------------------------------------- */
 
@@ -114,6 +82,7 @@ struct user_client {
 	unsigned timeout_ms;
 	size_t transfer_max; /* what the server takes in one REGION_READ or _WRITE */
 	unsigned fds_max;    /* what it takes in one message */
+	bool region_map;     /* it may ask for USER_DIVVY_REGION_MAP */
 	struct user_dma dma;
 
 	pthread_mutex_t send_lock; /* held for one whole message; before @lock where both are */
@@ -149,6 +118,21 @@ int user_client_broken(struct user_client *client, const char *what);
 /* user_client_dead() - whether the connection has ended. Any thread. */
 bool user_client_dead(const struct user_client *client);
 
+/* ---- user_map.c ------------------------------------------------------------------------------ */
+
+/* The lock is held while the mapper is called. */
+struct user_map {
+	pthread_mutex_t lock;
+	const struct vfio_mapper *mapper;
+	void *opaque;
+};
+
+/*
+ * user_map_serve() - USER_DIVVY_REGION_MAP and _UNMAP. Returns what is wrong with the message, or NULL with
+ * *result what to answer, 0 or -errno.
+ */
+const char *user_map_serve(struct user_client *client, struct user_message *message, int *result);
+
 /* ---- user_query.c, user_device.c ----------------------------------------------------------- */
 
 struct user_region {
@@ -165,6 +149,7 @@ struct user_device {
 	struct user_client client;
 	struct user_region regions[USER_REGIONS_MAX];
 	struct vfio_irq irqs[USER_IRQS_MAX];
+	struct user_map map;
 };
 
 /* user_device_query() - fill the head, regions and interrupts. What cannot be is "bad-device". */

@@ -175,6 +175,30 @@ static int user_get_io_fds(struct vfio_device *device, uint32_t index, struct vf
 	return (int)kept->io_fd_count;
 }
 
+static int user_region_file(struct vfio_device *device, uint32_t index, uint64_t *offset)
+{
+	const struct user_region *kept;
+
+	if (index >= device->region_count)
+		return -EINVAL;
+	kept = &to_user(device)->regions[index];
+	if (kept->fd < 0)
+		return -ENODEV;
+	*offset = kept->fd_offset;
+	return kept->fd;
+}
+
+static void user_set_mapper(struct vfio_device *device, const struct vfio_mapper *mapper,
+			    void *opaque)
+{
+	struct user_map *map = &to_user(device)->map;
+
+	pthread_mutex_lock(&map->lock);
+	map->mapper = mapper;
+	map->opaque = opaque;
+	pthread_mutex_unlock(&map->lock);
+}
+
 /* ---- interrupts ---------------------------------------------------------------------------- */
 
 static int user_get_irq(struct vfio_device *device, uint32_t index, struct vfio_irq *irq)
@@ -342,6 +366,7 @@ static void user_close(struct vfio_device *device)
 
 	user_client_close(&user->client);
 	regions_release(user);
+	pthread_mutex_destroy(&user->map.lock);
 	free(user);
 }
 
@@ -356,6 +381,8 @@ static const struct vfio_device_ops user_ops = {
 	.dma_map = user_dma_map,
 	.dma_unmap = user_dma_unmap,
 	.get_io_fds = user_get_io_fds,
+	.region_file = user_region_file,
+	.set_mapper = user_set_mapper,
 	.start = user_start,
 	.close = user_close,
 };
@@ -375,8 +402,10 @@ int vfio_user_attach(int fd, const char *name, unsigned timeout_ms, struct vfio_
 	snprintf(user->client.name, sizeof(user->client.name), "%s", name);
 	for (unsigned i = 0; i < USER_REGIONS_MAX; i++)
 		user->regions[i].fd = -1;
+	pthread_mutex_init(&user->map.lock, NULL);
 	err = user_client_open(&user->client, fd, timeout_ms, e);
 	if (err) {
+		pthread_mutex_destroy(&user->map.lock);
 		free(user);
 		return err;
 	}

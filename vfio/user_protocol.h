@@ -29,6 +29,10 @@ enum user_command {
 	USER_DMA_READ = 11,  /* server to client */
 	USER_DMA_WRITE = 12, /* server to client */
 	USER_DEVICE_RESET = 13,
+
+	/* Divvy's own, server to client (docs/mdev.md). The specification counts up from 1. */
+	USER_DIVVY_REGION_MAP = 0xd100,
+	USER_DIVVY_REGION_UNMAP = 0xd101,
 };
 
 /* "Header" */
@@ -108,6 +112,22 @@ struct user_dma_access {
 	uint64_t count;
 };
 
+/*
+ * USER_DIVVY_REGION_MAP, with one file along, and USER_DIVVY_REGION_UNMAP: [offset, offset + size) of a
+ * region is the file's bytes from file_offset on; or no longer. Only to a client that named the
+ * capability, whose value is the version of this, and to which the server answered with it.
+ */
+#define USER_DIVVY_REGION_MAP_CAPABILITY "divvy_region_map"
+#define USER_DIVVY_REGION_MAP_VERSION	 1
+struct user_region_map {
+	uint32_t argsz; /* of this structure */
+	uint32_t flags; /* 0 */
+	uint32_t region;
+	uint32_t reserved; /* 0 */
+	uint64_t offset, size;
+	uint64_t file_offset; /* 0 in USER_DIVVY_REGION_UNMAP */
+};
+
 _Static_assert(sizeof(struct user_header) == 16, "Header");
 _Static_assert(sizeof(struct user_version) == 4, "VFIO_USER_VERSION");
 _Static_assert(sizeof(struct user_dma_map) == 32, "VFIO_USER_DMA_MAP");
@@ -120,6 +140,7 @@ _Static_assert(sizeof(struct vfio_irq_info) == 16, "VFIO_USER_DEVICE_GET_IRQ_INF
 _Static_assert(sizeof(struct vfio_irq_set) == 20, "VFIO_USER_DEVICE_SET_IRQS");
 _Static_assert(sizeof(struct user_region_access) == 16, "VFIO_USER_REGION_READ");
 _Static_assert(sizeof(struct user_dma_access) == 16, "VFIO_USER_DMA_READ");
+_Static_assert(sizeof(struct user_region_map) == 40, "USER_DIVVY_REGION_MAP");
 _Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "the wire is little endian");
 
 /* What the specification assumes of a peer that does not say. */

@@ -3,8 +3,9 @@
  * Whole vfio-user messages over a UNIX stream socket, with the descriptors that go along.
  *
  * Nothing here blocks but poll(2), and that only until a deadline, so that a peer that stops in the
- * middle of a message holds nobody up. A message's size is judged before a byte of it is stored; what
- * a peer sends in descriptors is in the message or closed.
+ * middle of a message holds nobody up; user_socket_send_some() and user_socket_receive_some() do not
+ * block at all. A message's size is judged before a byte of it is stored; what a peer sends in
+ * descriptors is in the message or closed.
  */
 #include <errno.h>
 #include <limits.h>
@@ -15,7 +16,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
-#include "vfio/user_client.h"
+#include "vfio/user_socket.h"
 
 #define NO_DEADLINE UINT64_MAX
 
@@ -98,44 +99,53 @@ static void control_fill(struct msghdr *message, union control *control, const i
 	memcpy(CMSG_DATA(head), fds, count * sizeof(int));
 }
 
-int user_socket_send(int fd, struct iovec *iov, unsigned iov_count, const int *fds,
-		     unsigned fd_count, uint64_t deadline_ns)
+int user_socket_send_some(int fd, struct iovec **iov, unsigned *iov_count, const int *fds,
+			  unsigned *fd_count)
 {
-	struct msghdr message = { .msg_iov = iov, .msg_iovlen = iov_count };
 	union control control;
 
-	if (fd_count > USER_FDS_MAX)
-		return -E2BIG;
-	if (fd_count)
-		control_fill(&message, &control, fds, fd_count);
-	while (message.msg_iovlen) {
-		ssize_t sent = sendmsg(fd, &message, MSG_DONTWAIT | MSG_NOSIGNAL);
-		int err;
+	while (*iov_count) {
+		struct msghdr message = { .msg_iov = *iov, .msg_iovlen = *iov_count };
+		ssize_t sent;
 
+		if (*fd_count)
+			control_fill(&message, &control, fds, *fd_count);
+		sent = sendmsg(fd, &message, MSG_DONTWAIT | MSG_NOSIGNAL);
 		if (sent < 0) {
 			if (errno == EINTR)
 				continue;
-			if (errno != EAGAIN)
-				return -errno;
-			err = wait_for(fd, POLLOUT, deadline_ns);
-			if (err)
-				return err;
-			continue;
+			return -errno;
 		}
 		/* The descriptors went with the first bytes. */
-		message.msg_control = NULL;
-		message.msg_controllen = 0;
-		while (message.msg_iovlen && (size_t)sent >= message.msg_iov->iov_len) {
-			sent -= (ssize_t)message.msg_iov->iov_len;
-			message.msg_iov++;
-			message.msg_iovlen--;
+		*fd_count = 0;
+		while (*iov_count && (size_t)sent >= (*iov)->iov_len) {
+			sent -= (ssize_t)(*iov)->iov_len;
+			(*iov)++;
+			(*iov_count)--;
 		}
-		if (message.msg_iovlen) {
-			message.msg_iov->iov_base = (char *)message.msg_iov->iov_base + sent;
-			message.msg_iov->iov_len -= (size_t)sent;
+		if (*iov_count) {
+			(*iov)->iov_base = (char *)(*iov)->iov_base + sent;
+			(*iov)->iov_len -= (size_t)sent;
 		}
 	}
 	return 0;
+}
+
+int user_socket_send(int fd, struct iovec *iov, unsigned iov_count, const int *fds,
+		     unsigned fd_count, uint64_t deadline_ns)
+{
+	int err;
+
+	if (fd_count > USER_FDS_MAX)
+		return -E2BIG;
+	for (;;) {
+		err = user_socket_send_some(fd, &iov, &iov_count, fds, &fd_count);
+		if (err != -EAGAIN)
+			return err;
+		err = wait_for(fd, POLLOUT, deadline_ns);
+		if (err)
+			return err;
+	}
 }
 
 void user_message_drop(struct user_message *message)
@@ -171,44 +181,6 @@ static int control_take(struct msghdr *head, struct user_message *message)
 	return ret;
 }
 
-/* @size bytes of the message. With NO_DEADLINE it begins here, and the first byte sets the deadline. */
-static int receive_all(int fd, struct user_message *message, void *buf, size_t size,
-		       uint64_t *deadline_ns, unsigned timeout_ms)
-{
-	size_t got = 0;
-	int err;
-
-	while (got < size) {
-		union control control;
-		struct iovec iov = { .iov_base = (char *)buf + got, .iov_len = size - got };
-		struct msghdr head = { .msg_iov = &iov,
-				       .msg_iovlen = 1,
-				       .msg_control = control.bytes,
-				       .msg_controllen = sizeof(control.bytes) };
-		ssize_t n = recvmsg(fd, &head, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
-
-		if (n < 0) {
-			if (errno == EINTR)
-				continue;
-			if (errno != EAGAIN)
-				return -errno;
-			err = wait_for(fd, POLLIN, *deadline_ns);
-			if (err)
-				return err;
-			continue;
-		}
-		err = control_take(&head, message);
-		if (err)
-			return err;
-		if (!n)
-			return -ECONNRESET;
-		if (*deadline_ns == NO_DEADLINE)
-			*deadline_ns = monotonic_ns() + timeout_ms * UINT64_C(1000000);
-		got += (size_t)n;
-	}
-	return 0;
-}
-
 /* What every header promises, whatever the command. */
 static int header_check(const struct user_header *header)
 {
@@ -230,24 +202,86 @@ static int header_check(const struct user_header *header)
 	return 0;
 }
 
-int user_socket_receive(int fd, struct user_message *message, unsigned timeout_ms)
+/* Where the next bytes of a message go, and how many are missing there. */
+static struct iovec next_part(struct user_receiver *receiver)
 {
-	uint64_t deadline_ns = NO_DEADLINE;
+	struct user_message *message = &receiver->message;
+	const size_t head = sizeof(message->header), got = receiver->got;
+
+	if (got < head)
+		return (struct iovec){ (char *)&message->header + got, head - got };
+	return (struct iovec){ message->payload + (got - head),
+			       message->payload_size - (got - head) };
+}
+
+/* One recvmsg(2), and what it completed is judged. Returns 0, -EAGAIN or another -errno. */
+static int receive_part(int fd, struct user_receiver *receiver)
+{
+	struct user_message *message = &receiver->message;
+	struct iovec iov = next_part(receiver);
+	union control control;
+	struct msghdr head = { .msg_iov = &iov,
+			       .msg_iovlen = 1,
+			       .msg_control = control.bytes,
+			       .msg_controllen = sizeof(control.bytes) };
+	ssize_t n = recvmsg(fd, &head, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
 	int err;
 
-	message->fd_count = 0;
-	err = receive_all(fd, message, &message->header, sizeof(message->header), &deadline_ns,
-			  timeout_ms);
+	if (n < 0)
+		return errno == EINTR ? 0 : -errno;
+	err = control_take(&head, message);
+	if (err)
+		return err;
+	if (!n)
+		return -ECONNRESET;
+	receiver->got += (size_t)n;
+	if (receiver->got != sizeof(message->header))
+		return 0;
+	message->payload_size = 0;
+	err = header_check(&message->header);
 	if (!err)
-		err = header_check(&message->header);
-	if (!err) {
 		message->payload_size = message->header.size - sizeof(message->header);
-		err = receive_all(fd, message, message->payload, message->payload_size,
-				  &deadline_ns, timeout_ms);
-	}
+	return err;
+}
+
+int user_socket_receive_some(int fd, struct user_receiver *receiver)
+{
+	struct user_message *message = &receiver->message;
+	int err = 0;
+
+	if (!receiver->got)
+		message->fd_count = 0;
+	while (!err && (receiver->got < sizeof(message->header) ||
+			receiver->got < sizeof(message->header) + message->payload_size))
+		err = receive_part(fd, receiver);
+	if (err == -EAGAIN)
+		return 0;
 	if (!err && message->header.flags & USER_FLAG_ERROR && message->fd_count)
 		err = -EPROTO;
 	if (err)
 		user_message_drop(message);
-	return err;
+	receiver->got = 0;
+	return err ? err : 1;
+}
+
+int user_socket_receive(int fd, struct user_message *message, unsigned timeout_ms)
+{
+	struct user_receiver receiver = { .message.payload = message->payload };
+	uint64_t deadline_ns = NO_DEADLINE;
+
+	message->fd_count = 0;
+	for (;;) {
+		int ret = user_socket_receive_some(fd, &receiver);
+
+		if (!ret && receiver.got && deadline_ns == NO_DEADLINE)
+			deadline_ns = monotonic_ns() + timeout_ms * UINT64_C(1000000);
+		if (!ret)
+			ret = wait_for(fd, POLLIN, deadline_ns);
+		else if (ret > 0)
+			*message = receiver.message;
+		if (ret < 0)
+			user_message_drop(&receiver.message);
+		if (ret)
+			return ret < 0 ? ret : 0;
+	}
 }

@@ -53,6 +53,33 @@ struct vfio_io_fd {
 
 struct vfio_device;
 
+/*
+ * Memory of a device's own that it wants seen in one of its regions for a while, as a vGPU's host-visible
+ * blobs are in its window. Whole pages; seen readable and writable.
+ */
+struct vfio_region_map {
+	uint32_t index; /* of a BAR's region */
+	uint64_t offset, size;
+	int fd; /* of memory: memfd, tmpfs, hugetlbfs, dma-buf; borrowed for the call */
+	uint64_t fd_offset;
+};
+
+/* The outcome of what a mapper could not do at once: 0 or -errno. */
+typedef void (*vfio_mapped)(void *token, int result);
+
+/*
+ * Who shows it: the hypervisor's glue, or a vfio-user server that passes it on. Any thread; neither
+ * waits for the guest or a peer. Both return 0 when it is done, -EINPROGRESS when @done will be called with @token, once,
+ * from any thread and perhaps before this returns, or another -errno. Without @done it is never -EINPROGRESS.
+ */
+struct vfio_mapper {
+	/* -EEXIST: something is there; -ENOSPC: too many; -EINVAL: not in a region, not whole pages. */
+	int (*map)(void *opaque, const struct vfio_region_map *map, vfio_mapped done, void *token);
+	/* Exactly what was mapped, else -ENOENT. */
+	int (*unmap)(void *opaque, uint32_t index, uint64_t offset, uint64_t size, vfio_mapped done,
+		     void *token);
+};
+
 struct vfio_device_ops {
 	/*
 	 * All return 0 (or a byte count for the two accessors) or -errno. An operation that is NULL
@@ -88,6 +115,17 @@ struct vfio_device_ops {
 	int (*dma_unmap)(struct vfio_device *device, uint64_t iova, uint64_t size);
 	/* Fills up to VFIO_IO_FDS_MAX entries for a region; returns how many. May be NULL. */
 	int (*get_io_fds)(struct vfio_device *device, uint32_t index, struct vfio_io_fd *fds);
+	/*
+	 * The file that region_mmap() maps, for whoever does it in another process: a descriptor (borrowed),
+	 * with where the region begins in it, or -errno. Sealed against shrinking. NULL: there is none.
+	 */
+	int (*region_file)(struct vfio_device *device, uint32_t index, uint64_t *offset);
+	/*
+	 * From now on @mapper (borrowed) shows the device's memory in its regions; NULL: nobody does. The one
+	 * before is not called any more once this returns. NULL op: the device never asks.
+	 */
+	void (*set_mapper)(struct vfio_device *device, const struct vfio_mapper *mapper,
+			   void *opaque);
 	/* Start what threads serve it; vfio_device_start() says when. NULL: it has none. */
 	int (*start)(struct vfio_device *device, struct error *e);
 	void (*close)(struct vfio_device *device);
@@ -328,6 +366,13 @@ void vfio_pci_config_write(struct vfio_pci *pci, uint16_t offset, unsigned size,
 uint64_t vfio_pci_bar_read(struct vfio_pci *pci, unsigned bar, uint64_t offset, unsigned size);
 void vfio_pci_bar_write(struct vfio_pci *pci, unsigned bar, uint64_t offset, unsigned size,
 			uint64_t value);
+
+/*
+ * vfio_pci_map_ok() - whether [@offset, @offset + @size) of @bar may be shown as memory: whole pages of a
+ * memory BAR, in what the device has of it, with no MSI-X table, pending bit, doorbell or area that is
+ * mapped for good. Any thread.
+ */
+bool vfio_pci_map_ok(const struct vfio_pci *pci, uint32_t bar, uint64_t offset, uint64_t size);
 
 /*
  * vfio_pci_error_fd(), vfio_pci_request_fd() - eventfds armed on VFIO_PCI_ERR_IRQ_INDEX and

@@ -187,7 +187,7 @@ static inline void guest_open(struct guest *guest, struct vfio_device *device)
 
 	memset(guest, 0, sizeof(*guest));
 	guest->device = device;
-	fd = memfd_create("test-guest", MFD_CLOEXEC);
+	fd = memfd_create("test-guest", MFD_CLOEXEC | MFD_ALLOW_SEALING);
 	assert_true(fd >= 0);
 	assert_int_equal(ftruncate(fd, GUEST_SIZE), 0);
 	guest->memory = mmap(NULL, GUEST_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
