@@ -143,8 +143,8 @@ const struct sandbox_rule sandbox_rules[] = {
 	IOCTL(KIND_VCPU, KVM_GET_MP_STATE),
 	/* the serial port's and the power button's lines */
 	IOCTL(KIND_VCPU | KIND_SERIAL, KVM_IRQ_LINE),
-	/* the guest moves a BAR or masks a vector: slots, routes, eventfds */
-	IOCTL(KIND_VCPU, KVM_SET_USER_MEMORY_REGION),
+	/* the guest moves a BAR or masks a vector, a served device shows memory: slots, routes, eventfds */
+	IOCTL(KIND_VCPU | KIND_USER, KVM_SET_USER_MEMORY_REGION),
 	IOCTL(KIND_VCPU, KVM_SET_GSI_ROUTING),
 	IOCTL(KIND_VCPU, KVM_IRQFD),
 	IOCTL(KIND_VCPU, KVM_IOEVENTFD),
@@ -168,9 +168,9 @@ const struct sandbox_rule sandbox_rules[] = {
 	IOCTL(KIND_MAIN, KVM_SET_REGS),
 	IOCTL(KIND_MAIN, KVM_CREATE_DEVICE),
 	IOCTL(KIND_MAIN, KVM_SET_DEVICE_ATTR),
-	/* the kernel and the initrd are read again, from their descriptors */
-	{ KIND_MAIN, SYS_fstat },
-	{ KIND_MAIN, SYS_newfstatat },
+	/* the kernel and the initrd are read again, from their descriptors; a served device's blobs */
+	{ KIND_MAIN | KIND_USER, SYS_fstat },
+	{ KIND_MAIN | KIND_USER, SYS_newfstatat },
 
 	/* -- devices, by whoever the guest's access or the session comes from -- */
 
@@ -201,6 +201,8 @@ const struct sandbox_rule sandbox_rules[] = {
 	{ DEVICES, SYS_sendmsg },
 	{ DEVICES, SYS_recvmsg },
 	{ KIND_VCPU | KIND_USER, SYS_shutdown },
+	/* what kind of file a served device wants shown: vfio/user_map.c */
+	{ KIND_USER, SYS_fstatfs },
 
 	/* -- the control socket (--control): libmicrohttpd in the first thread's loop -- */
 
