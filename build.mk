@@ -94,6 +94,7 @@ $(BUILD)/tests/unit/%: $(BUILD)/tests/unit/%.o $(LINK)
 	$(Q)$(call link,$(WRAP:%=-Wl$(comma)--wrap=%),-lcmocka)
 # A driver that is made up.
 $(filter $(BUILD)/tests/unit/test_layer_%,$(UNIT_TESTS)): $(call objs,$(wildcard tests/unit/fake_*.c))
+$(BUILD)/tests/unit/test_layer_chain: WRAP := calloc
 # It runs the programs.
 $(BUILD)/tests/unit/test_chaos: $(BUILD)/divvy-vmm $(BUILD)/tests/rig/vfio_user_server
 # The scheduler allocates at creation only.

@@ -542,9 +542,14 @@ PFN_vkVoidFunction fake_GetInstanceProcAddr(VkInstance instance, const char *nam
 	static const char domains[] = "vkGetPhysicalDeviceCalibrateableTimeDomains";
 	const char *extension = VK_KHR_CALIBRATED_TIMESTAMPS_EXTENSION_NAME;
 
-	for (unsigned i = 0; i < ARRAY_SIZE(functions); i++)
-		if (!strcmp(functions[i].name, name))
+	for (unsigned i = 0; i < ARRAY_SIZE(functions); i++) {
+		const size_t length = strlen(functions[i].name);
+
+		/* By its older name, too. */
+		if (!strncmp(functions[i].name, name, length) &&
+		    (!name[length] || !strcmp(name + length, "KHR")))
 			return functions[i].function;
+	}
 	if (strncmp(name, domains, strlen(domains)))
 		return fake_queue_function(name);
 	if (strcmp(name + strlen(domains), "KHR"))
