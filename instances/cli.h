@@ -47,6 +47,9 @@ int cli_sim(int argc, char **argv, FILE *out);
 /* cli_arbiter(), cli_vgpus() - `divvy arbiter` and `divvy vgpus`, likewise. */
 int cli_arbiter(int argc, char **argv, FILE *out);
 int cli_vgpus(int argc, char **argv, FILE *out);
+/* cli_run_native() - `divvy run-native`, likewise. Returns the program's status, or CLI_NOT_RUN. */
+#define CLI_NOT_RUN 125
+int cli_run_native(int argc, char **argv, FILE *out);
 int cli_list(const struct cli_options *options, bool only_gpus);
 
 #endif

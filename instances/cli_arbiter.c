@@ -111,25 +111,40 @@ static double seconds(json_t *engine, const char *key)
 	return (double)json_integer_value(json_object_get(engine, key)) / 1e9;
 }
 
+/* "12/2048": used, and the quota where there is one. */
+static void memory_text(json_t *vgpu, char *text, size_t size)
+{
+	const json_int_t quota = json_integer_value(json_object_get(vgpu, "memory_quota"));
+
+	snprintf(text, size, "%lld",
+		 json_integer_value(json_object_get(vgpu, "memory_used")) / (json_int_t)MIB);
+	if (quota)
+		text_append(text, size, "/%lld", quota / (json_int_t)MIB);
+}
+
 static void table(FILE *out, json_t *status)
 {
+	char memory[48];
 	json_t *vgpu;
 	size_t i;
 
-	fprintf(out, "%-20s %-16s %-12s %7s %8s %10s %10s %10s %10s\n", "vGPU", "GPU", "policy",
-		"weight", "workers", "used s", "throttled", "debt ms", "credits");
+	fprintf(out, "%-20s %-16s %-12s %7s %8s %10s %10s %10s %10s %12s\n", "vGPU", "GPU",
+		"policy", "weight", "workers", "used s", "throttled", "debt ms", "credits",
+		"memory MiB");
 	json_array_foreach(json_object_get(status, "vgpus"), i, vgpu)
 	{
 		json_t *engine = json_object_get(json_object_get(vgpu, "engines"), "graphics");
 
-		fprintf(out, "%-20.20s %-16.16s %-12s %7d %8d %10.3f %10.3f %10.3f %10.4f\n",
+		memory_text(vgpu, memory, sizeof(memory));
+		fprintf(out, "%-20.20s %-16.16s %-12s %7d %8d %10.3f %10.3f %10.3f %10.4f %12s\n",
 			json_string_value(json_object_get(vgpu, "name")),
 			json_string_value(json_object_get(vgpu, "gpu")),
 			json_string_value(json_object_get(vgpu, "policy")),
 			(int)json_integer_value(json_object_get(vgpu, "weight")),
 			(int)json_integer_value(json_object_get(vgpu, "workers")),
 			seconds(engine, "used_ns"), seconds(engine, "throttled_ns"),
-			1e3 * seconds(engine, "debt_ns"), seconds(engine, "credit_ns") / 60);
+			1e3 * seconds(engine, "debt_ns"), seconds(engine, "credit_ns") / 60,
+			memory);
 	}
 }
 

@@ -18,6 +18,7 @@ static const char usage_text[] =
 	"       divvy sim SCENARIO ...                the vGPU scheduler on a made-up GPU (divvy sim --help)\n"
 	"       divvy arbiter ...                     share GPUs between those who register (divvy arbiter --help)\n"
 	"       divvy vgpus                           what each of them has and owes\n"
+	"       divvy run-native ... -- PROGRAM ...   a Vulkan program under a share (divvy run-native --help)\n"
 	"\n"
 	"  BDF          address of a PCI function: 0000:01:00.0, or 01:00.0\n"
 	"  --json       print JSON\n"
@@ -62,6 +63,7 @@ static const struct {
 	{ "sim", cli_sim },
 	{ "arbiter", cli_arbiter },
 	{ "vgpus", cli_vgpus },
+	{ "run-native", cli_run_native },
 };
 
 int cli_size(const char *text, uint64_t *size)

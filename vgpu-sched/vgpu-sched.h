@@ -406,4 +406,35 @@ int arbiter_serve(const struct arbiter_options *options, struct error *e);
  */
 int arbiter_status(const char *socket, char **json, struct error *e);
 
+/* ---- a program under a share (docs/arbiter.md) ------------------------------------------------------ */
+
+struct launch_options {
+	const char *socket; /* of the arbiter; NULL: ARBITER_SOCKET */
+	bool embedded;	    /* start an arbiter for this program alone, instead */
+	const char *gpu;    /* its name, or a part of what it calls itself; NULL: the only one */
+	const char *name;   /* of the vGPU, for people; NULL: the program's */
+	const char *layers; /* folder of the Vulkan layer's manifest; NULL: beside the executable */
+	struct sched_vgpu_config config; /* identity is not read */
+	uint64_t memory_quota;		 /* bytes of device memory; 0: none */
+	char **argv;			 /* the program and its words, NULL at the end */
+};
+
+struct launch_result {
+	int status;	  /* of the program; 128 + n where a signal ended it */
+	uint64_t workers; /* Vulkan instances and devices of it that ever registered for the vGPU */
+	bool arbiter_lost; /* the arbiter ended before the program did: @workers is not known */
+	char gpu[48], name[48];
+};
+
+/*
+ * launch_program() - run a program as a vGPU of its own. It is a child that is killed when this process dies; SIGINT, SIGTERM, SIGHUP,
+ * SIGQUIT, SIGUSR1 and SIGUSR2 are handed on to it. Blocking; the caller has no other thread.
+ *
+ * Returns 0 when the program ran, whatever came of it, or -errno: "layer-missing", "no-arbiter", "no-vulkan-device", "no-such-gpu", "which-gpu",
+ * "quota-too-large", "program-not-started", and what the scheduler refuses: "gpu-shares-full", "gpu-places-full", "vgpu-share", "vgpu-elastic",
+ * "vgpu-weight", "vgpu-policy", or "arbiter-refuses".
+ */
+int launch_program(const struct launch_options *options, struct launch_result *result,
+		   struct error *e);
+
 #endif

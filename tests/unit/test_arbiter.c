@@ -276,7 +276,7 @@ static void what_cannot_be_promised_is_refused_in_words(void **state)
 								.share_ppm = 400000 },
 					&b, &e),
 			     0);
-	assert_string_equal(e.code, "arbiter-refuses");
+	assert_string_equal(e.code, "gpu-shares-full");
 	assert_true(strlen(e.text) > 10);
 	assert_int_not_equal(try_create(f, &(struct live_message){ .policy = 77 }, &b, &e), 0);
 	assert_int_not_equal(try_create(f,

@@ -46,6 +46,7 @@ static int refuse(const struct client *client, uint32_t type, const struct error
 	struct live_message message = { .type = type, .version = LIVE_VERSION, .error = e->err };
 
 	snprintf(message.text, sizeof(message.text), "%.159s", e->text);
+	snprintf(message.code, sizeof(message.code), "%.31s", e->code ? e->code : "");
 	return client_answer(client, &message, NULL, 0);
 }
 

@@ -35,7 +35,8 @@ int live_connect(const char *path, struct error *e)
 		return fd;
 	err = errno;
 	fd_close(&fd);
-	return error_set(e, err, "no-arbiter", "divvy arbiter --socket PATH",
+	return error_set(e, err, "no-arbiter",
+			 "divvy arbiter --socket PATH, or divvy run-native --embedded",
 			 "%s: no arbiter answers: %s", path, strerror(err));
 }
 
@@ -58,6 +59,36 @@ static ssize_t receive(int fd, struct live_message *reply, int fds[DESCRIPTORS_M
 		memcpy(fds, CMSG_DATA(head),
 		       MIN(head->cmsg_len - CMSG_LEN(0), DESCRIPTORS_MAX * sizeof(int)));
 	return size;
+}
+
+/* Codes that an arbiter may give, and the next command for each. */
+static const struct {
+	const char *code, *next;
+} refusals[] = {
+	{ "gpu-shares-full", "divvy vgpus, and a lower share" },
+	{ "gpu-places-full", "divvy vgpus" },
+	{ "too-many-gpus", NULL },
+	{ "vgpu-policy", NULL },
+	{ "vgpu-share", NULL },
+	{ "vgpu-elastic", NULL },
+	{ "vgpu-weight", NULL },
+	{ "no-such-vgpu", NULL },
+	{ "too-many-workers", NULL },
+	{ "too-many-vgpus", "divvy vgpus" },
+};
+
+static int refusal(struct live_message *reply, struct error *e)
+{
+	const int err = reply->error > 0 ? reply->error : EPROTO;
+	const char *code = "arbiter-refuses", *next = NULL;
+
+	reply->text[sizeof(reply->text) - 1] = '\0';
+	for (size_t i = 0; i < ARRAY_SIZE(refusals); i++)
+		if (!strncmp(reply->code, refusals[i].code, sizeof(reply->code))) {
+			code = refusals[i].code;
+			next = refusals[i].next;
+		}
+	return error_set(e, err, code, next, "%s", reply->text);
 }
 
 int live_call(int fd, const struct live_message *message, struct live_message *reply, int *wanted,
@@ -86,9 +117,7 @@ int live_call(int fd, const struct live_message *message, struct live_message *r
 	}
 	if (!reply->error)
 		return 0;
-	reply->text[sizeof(reply->text) - 1] = '\0';
-	return error_set(e, reply->error > 0 ? reply->error : EPROTO, "arbiter-refuses", NULL, "%s",
-			 reply->text);
+	return refusal(reply, e);
 }
 
 static void *page_map(int fd, size_t size)

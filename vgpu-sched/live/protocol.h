@@ -47,8 +47,9 @@ struct live_message {
 	char gpu[LIVE_NAME_SIZE];  /* which physical GPU, as both sides name it (gpu_name.h) */
 	char name[LIVE_NAME_SIZE]; /* of the vGPU, for people */
 	char text[160];		   /* with @error: why */
+	char code[32];		   /* and struct error's code */
 };
-_Static_assert(sizeof(struct live_message) == 360, "the same for every compiler");
+_Static_assert(sizeof(struct live_message) == 392, "the same for every compiler");
 
 /*
  * Written by the arbiter, but for @used_ns and @memory_used; the arbiter reads only these two, and believes of them what can harm nobody
