@@ -212,47 +212,42 @@ int job_run(struct job *job, VkQueue queue, VkFence fence, uint64_t *ns, struct 
 	return 0;
 }
 
-/* The shortest of five: what disturbs only makes it longer. */
-static int best_of(struct job *job, VkQueue queue, VkFence fence, uint64_t *best, struct error *e)
+/* The shortest of many, for at least a while: what disturbs only makes it longer. */
+static int shortest(struct job_kind *kind, struct job *job, uint32_t iterations, VkFence fence,
+		    uint64_t *best, struct error *e)
 {
+	const uint64_t end = monotonic_ns() + NSEC_PER_SEC / 20;
 	uint64_t ns;
 
+	job->iterations = iterations;
+	TRY(job_record(kind, job, job->buffer, e));
 	*best = UINT64_MAX;
-	for (int i = 0; i < 5; i++) {
-		TRY(job_run(job, queue, fence, &ns, e));
+	for (unsigned i = 0; i < 5 || monotonic_ns() < end; i++) {
+		TRY(job_run(job, kind->vk->queues[0], fence, &ns, e));
 		*best = MIN(*best, ns);
 	}
 	return 0;
 }
 
-static int set_length(struct job_kind *kind, struct job *job, uint32_t iterations, struct error *e)
+int job_calibrate(struct job_kind *kind, struct job *job, uint64_t ns, struct job_length *length,
+		  struct error *e)
 {
-	job->iterations = iterations;
-	return job_record(kind, job, job->buffer, e);
-}
-
-int job_calibrate(struct job_kind *kind, struct job *job, uint64_t ns, struct error *e)
-{
-	VkQueue queue = kind->vk->queues[0];
-	uint64_t base, best;
-	double per_iteration;
+	double wanted;
 	VkFence fence;
 
 	TRY(vk_fence(kind->vk, &fence, e));
-	TRY(set_length(kind, job, 1, e));
-	TRY(best_of(job, queue, fence, &base, e));
+	TRY(shortest(kind, job, 1, fence, &length->empty_ns, e));
 	for (uint32_t iterations = 1024;; iterations *= 4) {
-		TRY(set_length(kind, job, iterations, e));
-		TRY(best_of(job, queue, fence, &best, e));
-		if (best > base + 2 * NSEC_PER_SEC / 1000 || iterations >= 1u << 28)
+		TRY(shortest(kind, job, iterations, fence, &length->job_ns, e));
+		if (length->job_ns > length->empty_ns + 2 * NSEC_PER_SEC / 1000 ||
+		    iterations >= 1u << 28)
 			break;
 	}
-	if (best <= base)
+	if (length->job_ns <= length->empty_ns)
 		return error_set(e, EDOM, "calibrate", NULL,
 				 "a job of %u iterations takes no longer than an empty one",
 				 job->iterations);
-	per_iteration = (double)(best - base) / job->iterations;
-	return set_length(
-		kind, job,
-		ns > base ? (uint32_t)MIN((double)(ns - base) / per_iteration + 1, 4e9) : 1, e);
+	wanted = ns > length->empty_ns ? (double)(ns - length->empty_ns) : 0;
+	wanted = wanted * job->iterations / (double)(length->job_ns - length->empty_ns) + 1;
+	return shortest(kind, job, (uint32_t)MIN(wanted, 4e9), fence, &length->job_ns, e);
 }

@@ -45,10 +45,15 @@ void job_prepare(struct job *job, uint32_t seed);
 int job_check(const struct job *job, uint64_t runs, struct error *e);
 /* job_run() - submit it once and wait. Returns 0 or -errno; *ns, unless NULL, is how long both took together. */
 int job_run(struct job *job, VkQueue queue, VkFence fence, uint64_t *ns, struct error *e);
+/* The shortest times seen, submitting and waiting included: of a job of one iteration, and of the calibrated one. */
+struct job_length {
+	uint64_t empty_ns, job_ns;
+};
 /*
  * job_calibrate() - how many iterations take @ns on this device, if nobody else uses it now. *job keeps that length.
  * Returns 0 or -errno.
  */
-int job_calibrate(struct job_kind *kind, struct job *job, uint64_t ns, struct error *e);
+int job_calibrate(struct job_kind *kind, struct job *job, uint64_t ns, struct job_length *length,
+		  struct error *e);
 
 #endif

@@ -43,7 +43,7 @@ class Program:
         with open(self.out, "wb") as out, open(self.err, "wb") as err:
             self.process = subprocess.Popen(command, stdin=subprocess.PIPE if lines else subprocess.DEVNULL,
                                             stdout=subprocess.PIPE if lines else out, stderr=err, env=env, cwd=TOP,
-                                            start_new_session=True)
+                                            process_group=0)
         self.lines = b""
 
     def running(self):
@@ -117,7 +117,7 @@ class Live:
         self.end_time = time.monotonic() + limit
         self.programs, self.results, self.arbiter = [], [], None
         self.socket = f"{self.folder}/arbiter"
-        self.lengths = {}
+        self.length = None
 
     # -- programs ---------------------------------------------------------------------------------
 
@@ -201,19 +201,28 @@ class Live:
 
     # -- load -------------------------------------------------------------------------------------
 
+    def calibrate(self):
+        """
+        One length is calibrated, natively, and the others follow from it, so that they are in proportion even where the machine is
+        busy with other things. (Iterations, shortest time of a job, shortest time of an empty one, in ms.)
+        """
+        if not self.length:
+            words = self.vkload("load", "--job", 10, "--jobs", 1, "--in-flight", 1)
+            said = [self.start(f"calibrate-{i}", words, lines=True).result(self.left()) for i in range(2)]
+            # Of two the one with more iterations in 10 ms: it was disturbed less.
+            best = max(said, key=lambda s: s["iterations"] / s["job_ns"])
+            self.length = (best["iterations"], best["job_ns"] / 1e6, best["empty_ns"] / 1e6)
+        return self.length
+
     def job(self, ms):
-        """Options of a job of this length, calibrated natively and alone, once a case; and its length with what it costs besides."""
-        if ms not in self.lengths:
-            first = self.start(f"calibrate-{ms}", self.vkload("load", "--job", ms, "--jobs", 30, "--in-flight", 2), lines=True)
-            said = first.result(self.left())
-            length = (said["end_ns"] - said["start_ns"]) / 30e6
-            self.lengths[ms] = (["--iterations", str(said["iterations"])], length)
-        return self.lengths[ms][0]
+        """Options of a job of about this length."""
+        iterations, length, empty = self.calibrate()
+        return ["--iterations", str(max(1, round(iterations * (ms - empty) / (length - empty))))]
 
     def job_ms(self, ms):
-        """How long such a job really takes: 30 of them alone, two in flight, by 30."""
-        self.job(ms)
-        return self.lengths[ms][1]
+        """How long such a job takes alone, submitting and waiting included."""
+        iterations, length, empty = self.calibrate()
+        return empty + (length - empty) * int(self.job(ms)[1]) / iterations
 
     def load(self, name, ms, vgpu, *words, env=None):
         """A vkload that is set up and waits for go(), with a log."""

@@ -31,6 +31,7 @@ struct load {
 		bool pending;
 	} slots[IN_FLIGHT_MAX];
 	unsigned slot_count;
+	struct job_length length; /* as calibrated */
 	struct record *records;
 	uint64_t done, room, missed, start_ns, end_ns;
 	uint32_t seed;
@@ -53,7 +54,8 @@ static int set_up(struct load *load, struct error *e)
 	TRY(job_kind_create(&load->vk, load->slot_count, &load->kind, e));
 	TRY(job_create(&load->kind, options->groups, MAX(options->iterations, 1), &first->job, e));
 	if (!options->iterations)
-		TRY(job_calibrate(&load->kind, &first->job, (uint64_t)(options->job_ms * 1e6), e));
+		TRY(job_calibrate(&load->kind, &first->job, (uint64_t)(options->job_ms * 1e6),
+				  &load->length, e));
 	for (unsigned i = 0; i < load->slot_count; i++) {
 		struct slot *slot = &load->slots[i];
 
@@ -262,14 +264,16 @@ static int measure(struct load *load, struct error *e)
 	load->end_ns = monotonic_ns();
 	cpu = cpu_seconds() - cpu;
 	TRY(write_log(load, e));
-	print_json(json_pack("{s:s, s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:f, s:o, s:o}", "mode",
-			     "load", "device", load->vk.properties.deviceName, "iterations",
-			     (json_int_t)load->slots[0].job.iterations, "groups",
-			     (json_int_t)load->options->groups, "in_flight",
-			     (json_int_t)load->slot_count, "jobs", (json_int_t)load->done, "missed",
-			     (json_int_t)load->missed, "start_ns", (json_int_t)load->start_ns,
-			     "end_ns", (json_int_t)load->end_ns, "cpu_s", cpu, "latency_ms",
-			     latency(load), "windows", windows(load)));
+	print_json(json_pack(
+		"{s:s, s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:f, s:o, s:o}", "mode",
+		"load", "device", load->vk.properties.deviceName, "iterations",
+		(json_int_t)load->slots[0].job.iterations, "empty_ns",
+		(json_int_t)load->length.empty_ns, "job_ns", (json_int_t)load->length.job_ns,
+		"groups", (json_int_t)load->options->groups, "in_flight",
+		(json_int_t)load->slot_count, "jobs", (json_int_t)load->done, "missed",
+		(json_int_t)load->missed, "start_ns", (json_int_t)load->start_ns, "end_ns",
+		(json_int_t)load->end_ns, "cpu_s", cpu, "latency_ms", latency(load), "windows",
+		windows(load)));
 	return 0;
 }
 
