@@ -101,6 +101,7 @@ static inline void world_open(struct world *w, uint64_t quota)
 
 	*w = (struct world){ 0 };
 	w->arbiter.config.slice_ns = 2 * MS;
+	w->arbiter.config.hold_max_ns = 60 * NSEC_PER_SEC; /* a neighbour may keep its turn */
 	start(&w->arbiter);
 	if (try_create(&w->arbiter,
 		       &(struct live_message){

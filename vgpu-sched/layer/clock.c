@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 /* The device's clock on the CPU's, and time that is counted once (clock.h). Arithmetic only, but for one call beneath. */
+#include <math.h>
 #include <string.h>
 
 #include "vgpu-sched/layer/clock.h"
@@ -34,13 +35,21 @@ static bool ask(struct layer_device *device, struct device_clock *clock)
 	return true;
 }
 
+/* How long an anchor serves: it drifts, and the counter must not go half round meanwhile. */
+static uint64_t good_for_ns(const struct device_clock *clock, unsigned bits)
+{
+	const double turn_ns = ldexp(clock->period_ns, (int)bits);
+
+	return turn_ns / 4 < (double)ANEW_NS ? (uint64_t)(turn_ns / 4) : ANEW_NS;
+}
+
 void clock_update(struct layer_device *device, struct device_clock *clock, uint64_t end_ticks,
 		  unsigned bits, uint64_t seen_ns)
 {
-	const bool ahead = clock->anchored && clock_ns(clock, end_ticks, bits) > seen_ns;
+	const bool fresh = clock->anchored && seen_ns - clock->at_ns < good_for_ns(clock, bits);
 
-	/* It drifts, and nothing ends after it was seen. */
-	if (clock->anchored && !ahead && seen_ns - clock->at_ns < ANEW_NS)
+	/* Nothing ends after it was seen. */
+	if (fresh && clock_ns(clock, end_ticks, bits) <= seen_ns)
 		return;
 	if (!ask(device, clock)) {
 		clock->ticks = end_ticks;
@@ -58,6 +67,12 @@ uint64_t clock_ns(const struct device_clock *clock, uint64_t ticks, unsigned bit
 	if (after <= before)
 		return clock->at_ns + (uint64_t)((double)after * clock->period_ns);
 	return clock->at_ns - MIN(clock->at_ns, (uint64_t)((double)before * clock->period_ns));
+}
+
+uint64_t clock_between_ns(const struct device_clock *clock, uint64_t begin, uint64_t end,
+			  unsigned bits)
+{
+	return (uint64_t)((double)sched_ticks(begin, end, bits) * clock->period_ns);
 }
 
 uint64_t intervals_add(struct intervals *intervals, uint64_t begin_ns, uint64_t end_ns)

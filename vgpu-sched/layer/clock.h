@@ -31,6 +31,10 @@ void clock_update(struct layer_device *device, struct device_clock *clock, uint6
 /* clock_ns() - when a timestamp was written, within half a turn of the counter of the anchor. */
 uint64_t clock_ns(const struct device_clock *clock, uint64_t ticks, unsigned bits);
 
+/* clock_between_ns() - from one timestamp to a later one, within one turn of the counter. */
+uint64_t clock_between_ns(const struct device_clock *clock, uint64_t begin, uint64_t end,
+			  unsigned bits);
+
 /*
  * Intervals that were counted already, so that the union of those of several queues is counted once. Exact while they are not more than
  * INTERVALS_MAX apart pieces; then the oldest is forgotten.

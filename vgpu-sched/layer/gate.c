@@ -251,8 +251,7 @@ static void gate_free(struct gate *gate)
 			queue->first = work->next;
 			free(work);
 		}
-		/* What never ended may still use it. */
-		if (queue->metered && queue->meter.issued == queue->meter.done)
+		if (queue->metered && !atomic_load(&gate->stuck))
 			meter_destroy(gate->device, &queue->meter);
 		free(queue->scratch);
 		pthread_mutex_destroy(&queue->lock);

@@ -53,6 +53,8 @@ struct gate {
 	pthread_cond_t reap;	 /* something is in flight, while the reaper is parked */
 	pthread_t issuer, reaper;
 	_Atomic bool lost, stop;
+	_Atomic bool
+		stuck; /* lost because what was issued did not end: it may still use what it was given */
 	_Atomic unsigned held; /* works in lists */
 	_Atomic size_t held_bytes;
 	uint64_t sequence;	  /* of the youngest work */

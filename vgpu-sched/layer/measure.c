@@ -163,7 +163,7 @@ int meter_reap(struct layer_device *device, struct meter *meter, struct device_c
 	       struct measured *out)
 {
 	const unsigned slot = meter->done % METER_SLOTS;
-	uint64_t ticks[2], value, now;
+	uint64_t ticks[2], value, now, took;
 	VkResult result;
 
 	if (meter->done == meter->issued)
@@ -186,13 +186,13 @@ int meter_reap(struct layer_device *device, struct meter *meter, struct device_c
 	if (meter->slots[slot].timestamps && timestamps_read(device, meter, slot, ticks)) {
 		clock_update(device, clock, ticks[1], meter->timestamp_bits, now);
 		/* Not before it was issued, nor after it was seen to be done, whatever the clocks say. */
-		out->begin_ns = MAX(clock_ns(clock, ticks[0], meter->timestamp_bits),
-				    meter->slots[slot].issued_ns);
 		out->end_ns = MIN(clock_ns(clock, ticks[1], meter->timestamp_bits), now);
+		took = clock_between_ns(clock, ticks[0], ticks[1], meter->timestamp_bits);
+		out->begin_ns =
+			MAX(out->end_ns - MIN(took, out->end_ns), meter->slots[slot].issued_ns);
 	}
 	if (out->runs) {
-		uint64_t took = out->end_ns - MIN(out->begin_ns, out->end_ns);
-
+		took = out->end_ns - MIN(out->begin_ns, out->end_ns);
 		meter->expected_ns =
 			meter->expected_ns ? meter->expected_ns - meter->expected_ns / 4 + took / 4
 					   : took;

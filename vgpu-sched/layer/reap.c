@@ -165,8 +165,10 @@ VkResult gate_wait_done(struct layer_queue *queue)
 			return VK_ERROR_DEVICE_LOST;
 		if (atomic_load(&gate->stop)) {
 			stop_ns = MIN(stop_ns, monotonic_ns() + END_NS);
-			if (monotonic_ns() > stop_ns)
+			if (monotonic_ns() > stop_ns) {
+				atomic_store(&gate->stuck, true);
 				gate_lose(gate, "what was issued does not end");
+			}
 		}
 	}
 }
