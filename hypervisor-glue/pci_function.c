@@ -3,7 +3,8 @@
  * One function's ties to the VM: what struct vfio_pci asks of a hypervisor, done with KVM's parts.
  *
  *   BAR decode    one dispatch region a BAR for what traps; memory slots over the parts a guest may
- *                 reach directly (a slot wins over an exit); ioeventfds for doorbells; where BARs
+ *                 reach directly (a slot wins over an exit), for good or while the device shows
+ *                 memory there (pci_function_maps.c); ioeventfds for doorbells; where BARs
  *                 are shared, banks of guest memory, which the guest's other devices can reach
  *   MSI, MSI-X    a GSI and a route a vector, had when the vector is first unmasked; masking takes
  *                 only the irqfd away, so that unmasking the same message costs one ioctl
@@ -52,6 +53,7 @@ struct pci_function {
 	bool waiting;		     /* atomic: a BAR is wanted and not decoded */
 	uint64_t traps;		     /* atomic: accesses to BARs that came to us */
 	struct function_bar bars[VFIO_PCI_PLACES];
+	struct pci_maps *maps; /* under decode_lock; NULL: the device shows nothing */
 	unsigned vector_count;
 	struct function_vector *vectors;
 };
@@ -99,6 +101,8 @@ static void decode_off(struct pci_function *function, struct function_bar *bar)
 	for (unsigned i = 0; i < facts->area_count; i++)
 		if (bar->slots & UINT32_C(1) << i)
 			vm_slot_remove(vm, bar->gpa + facts->areas[i].offset);
+	if (function->maps)
+		pci_maps_hide(function->maps, vm, bar->index, bar->gpa);
 	dispatch_remove(bar->is_io ? vm_ports(vm) : vm_mmio(vm), bar->gpa);
 	bar->doorbells = 0;
 	bar->banks = 0;
@@ -159,6 +163,8 @@ static void decode_on(struct pci_function *function, struct function_bar *bar)
 			    function->device->name, bar->index,
 			    (unsigned long long)(gpa + area->offset), strerror(-ret));
 	}
+	if (function->maps)
+		pci_maps_show(function->maps, vm, bar->index, gpa, function->device->name);
 	for (unsigned i = 0; i < facts->io_fd_count; i++) {
 		const struct vfio_io_fd *fd = &facts->io_fds[i];
 
@@ -214,6 +220,40 @@ void pci_function_retry(struct pci_function *function)
 	waiting_update(function);
 	pthread_mutex_unlock(&function->decode_lock);
 }
+
+/* ---- memory that the device shows ---------------------------------------------------------- */
+
+static int map(void *opaque, const struct vfio_region_map *asked, vfio_mapped done, void *token)
+{
+	struct pci_function *function = opaque;
+	const struct function_bar *bar;
+	int ret;
+
+	if (!vfio_pci_map_ok(function->pci, asked->index, asked->offset, asked->size))
+		return -EINVAL;
+	bar = &function->bars[asked->index];
+	pthread_mutex_lock(&function->decode_lock);
+	ret = pci_maps_add(function->maps, function->vm, asked, bar->decoded, bar->gpa);
+	pthread_mutex_unlock(&function->decode_lock);
+	return ret;
+}
+
+static int unmap(void *opaque, uint32_t index, uint64_t offset, uint64_t size, vfio_mapped done,
+		 void *token)
+{
+	struct pci_function *function = opaque;
+	int ret;
+
+	if (!vfio_pci_map_ok(function->pci, index, offset, size))
+		return -EINVAL;
+	pthread_mutex_lock(&function->decode_lock);
+	ret = pci_maps_remove(function->maps, function->vm, index, offset, size,
+			      function->bars[index].gpa);
+	pthread_mutex_unlock(&function->decode_lock);
+	return ret;
+}
+
+static const struct vfio_mapper mapper = { .map = map, .unmap = unmap };
 
 /* ---- interrupts ---------------------------------------------------------------------------- */
 
@@ -374,13 +414,25 @@ int pci_function_create(struct vm *vm, struct vfio_device *device,
 	}
 	for (unsigned i = 0; i < function->vector_count; i++)
 		function->vectors[i] = (struct function_vector){ .gsi = -1, .fd = -1 };
+	if (device->ops->set_mapper) {
+		function->maps = calloc(1, sizeof(*function->maps));
+		if (!function->maps) {
+			ret = error_set(e, ENOMEM, "no-memory", NULL, "%s: out of memory",
+					device->name);
+			goto out_vectors;
+		}
+	}
 
 	ret = vfio_pci_create(device, options, &host_ops, function, &function->pci, e);
 	if (ret)
-		goto out_vectors;
+		goto out_maps;
+	if (function->maps)
+		device->ops->set_mapper(device, &mapper, function);
 	*out = function;
 	return 0;
 
+out_maps:
+	free(function->maps);
 out_vectors:
 	free(function->vectors);
 out_function:
@@ -400,10 +452,15 @@ void pci_function_destroy(struct pci_function *function)
 {
 	if (!function)
 		return;
+	if (function->maps)
+		function->device->ops->set_mapper(function->device, NULL, NULL);
 	vfio_pci_destroy(function->pci);
 	/* No handler may still hold the BARs that went away with it. */
 	dispatch_synchronize(vm_mmio(function->vm));
 	dispatch_synchronize(vm_ports(function->vm));
+	if (function->maps)
+		pci_maps_release(function->maps);
+	free(function->maps);
 	free(function->vectors);
 	pthread_mutex_destroy(&function->decode_lock);
 	free(function);

@@ -142,6 +142,40 @@ bool pci_root_port_released(struct pci_root_port *port);
 /* pci_root_port_message() - the message of its interrupt; false when the guest has it off. */
 bool pci_root_port_message(struct pci_root_port *port, uint64_t *address, uint32_t *data);
 
+/* ---- memory that a device shows for a while (pci_function_maps.c) ------------------------------ */
+
+/* Of one function. The VM's slots (VM_SLOTS_MAX) are shared by all. */
+#define PCI_MAPS_MAX 512
+
+struct pci_map {
+	unsigned bar;
+	bool shown; /* as a memory slot */
+	uint64_t offset, size;
+	void *hva; /* ours */
+};
+
+struct pci_maps {
+	unsigned count;
+	struct pci_map items[PCI_MAPS_MAX];
+};
+
+/*
+ * All with the function's decode lock held. @gpa: where the BAR is, or was until now.
+ * pci_maps_add() - @asked fits the BAR (vfio_pci_map_ok()); seen at once when it decodes. Returns 0,
+ * -EEXIST, -ENOSPC, or what mmap(2) or KVM says; then nothing is left.
+ */
+int pci_maps_add(struct pci_maps *maps, struct vm *vm, const struct vfio_region_map *asked,
+		 bool decoded, uint64_t gpa);
+/* Exactly what was added, else -ENOENT. */
+int pci_maps_remove(struct pci_maps *maps, struct vm *vm, unsigned bar, uint64_t offset,
+		    uint64_t size, uint64_t gpa);
+/* The BAR decodes; it does no longer. @name: for the log */
+void pci_maps_show(struct pci_maps *maps, struct vm *vm, unsigned bar, uint64_t gpa,
+		   const char *name);
+void pci_maps_hide(struct pci_maps *maps, struct vm *vm, unsigned bar, uint64_t gpa);
+/* Everything, when nothing decodes any more. */
+void pci_maps_release(struct pci_maps *maps);
+
 /* ---- one function's ties to the VM (pci_function.c) -------------------------------------------- */
 
 struct pci_function;

@@ -74,6 +74,11 @@ const struct vfio_pci_bar *vfio_pci_bar(const struct vfio_pci *pci, unsigned bar
 	return &pci->bars[bar];
 }
 
+bool vfio_pci_map_ok(const struct vfio_pci *pci, uint32_t bar, uint64_t offset, uint64_t size)
+{
+	return bar < VFIO_PCI_BARS && size && offset + size <= pci->bars[bar].size;
+}
+
 void vfio_pci_set_bar(struct vfio_pci *pci, unsigned bar, uint64_t gpa)
 {
 	pci->bars[bar].gpa = gpa;
