@@ -94,4 +94,101 @@ bool mdev_server_attached(const struct mdev_server *server);
 /* mdev_server_destroy() - drop the client, remove the socket. The loop's thread, not from an event. NULL is fine. */
 void mdev_server_destroy(struct mdev_server *server);
 
+/* ---- types, parents, instances -------------------------------------------------------------- */
+
+/*
+ * Three things give shares of a device out, under one table: our own vGPUs of a GPU ("vgpu"), the kernel's
+ * mediated devices ("mdev"), and virtual functions ("sriov"). docs/mdev.md says what each can.
+ */
+#define MDEV_NAME_MAX	    64
+#define MDEV_UUID_LEN	    37 /* "aaaaaaaa-bbbb-cccc-dddd-eeeeeeeeeeee" and its NUL */
+#define MDEV_PARAMETERS_MAX 4
+#define MDEV_INSTANCES_MAX  4096 /* that a list holds; more are "too-many" */
+#define MDEV_TYPES_MAX	    1024
+
+/* A GPU that vGPUs are made of. */
+struct mdev_gpu {
+	char name[MDEV_NAME_MAX]; /* letters, digits, "-_.:", not beginning with "." */
+	uint64_t memory_mib;	  /* what its vGPUs have together */
+	unsigned instances;	  /* how many there may be */
+};
+
+struct mdev_host {
+	const char *root;	     /* prefix of /sys and /run; "" for the real ones */
+	const struct mdev_gpu *gpus; /* borrowed */
+	unsigned gpu_count;
+};
+
+struct mdev_parameter {
+	char name[32];
+	uint64_t value;
+};
+
+struct mdev_type {
+	const char *provider; /* "vgpu", "mdev", "sriov" */
+	char parent[MDEV_NAME_MAX];
+	char name[MDEV_NAME_MAX]; /* unique with its parent */
+	char description[512];
+	char device_api[32]; /* "vfio-user", "vfio-pci" */
+	unsigned available;  /* how many more can be made now */
+	unsigned parameter_count;
+	struct mdev_parameter parameters[MDEV_PARAMETERS_MAX];
+};
+
+struct mdev_types {
+	unsigned count, room;
+	struct mdev_type *items; /* by provider, parent, name */
+};
+
+struct mdev_instance {
+	const char *provider;
+	char id[MDEV_UUID_LEN]; /* a UUID; of a virtual function its address */
+	char parent[MDEV_NAME_MAX];
+	char type[MDEV_NAME_MAX];
+	char path[256]; /* "vgpu": the socket its server listens at; else its folder in sysfs */
+};
+
+struct mdev_instances {
+	unsigned count, room;
+	struct mdev_instance *items; /* by provider, ID */
+};
+
+/*
+ * mdev_types(), mdev_instances() - all there are, into a zeroed list that mdev_*_free() empties. What a host does
+ * not have (no mediated device, no virtual function) is no error. Returns 0 or -errno ("too-many",
+ * "no-memory", "sysfs-unreadable").
+ */
+int mdev_types(const struct mdev_host *host, struct mdev_types *types, struct error *e);
+void mdev_types_free(struct mdev_types *types);
+int mdev_instances(const struct mdev_host *host, struct mdev_instances *instances, struct error *e);
+void mdev_instances_free(struct mdev_instances *instances);
+/* The same as JSON, indented, with a newline; freed by the caller. NULL: out of memory. */
+char *mdev_types_json(const struct mdev_types *types);
+char *mdev_instances_json(const struct mdev_instances *instances);
+
+struct mdev_request {
+	const char *parent, *type;
+	const char *uuid; /* NULL: a random one; not for "sriov" */
+	unsigned count;	  /* "sriov": how many virtual functions there are to be; else 0 */
+};
+/*
+ * mdev_create() - make an instance. Returns 0 with *out (of "sriov" the first), or -errno:
+ * "no-such-type" (names those there are), "bad-uuid", "instance-exists", "none-available" (says what is taken),
+ * "bad-count", "sysfs-refused" (what the kernel said).
+ */
+int mdev_create(const struct mdev_host *host, const struct mdev_request *request,
+		struct mdev_instance *out, struct error *e);
+/*
+ * mdev_remove() - by UUID; for virtual functions by the address of the parent, all at once. Returns 0 or
+ * -errno: "no-such-instance", "instance-in-use", "sysfs-refused".
+ */
+int mdev_remove(const struct mdev_host *host, const char *id, struct error *e);
+/*
+ * mdev_open() - a vGPU becomes its server's, until *lock (a descriptor) is closed: it cannot be removed and
+ * no other server opens it. out->path is where to listen. Returns 0 or -errno: "bad-uuid",
+ * "no-such-instance", "instance-in-use", "bad-instance".
+ */
+int mdev_open(const struct mdev_host *host, const char *uuid, struct mdev_instance *out, int *lock,
+	      struct error *e);
+
 #endif
