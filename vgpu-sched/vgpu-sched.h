@@ -329,6 +329,19 @@ int sched_complete(struct sched_gpu *gpu, uint64_t now_ns, uint64_t grant, uint6
 		   struct sched_charge *charge);
 
 /*
+ * sched_settle() - a grant that is out while nothing waits on its engine is booked up to now and goes on, as if it were given now.
+ * @used_ns: as for sched_complete(), since the grant or the last settlement
+ * @charge: NULL: not wanted
+ *
+ * Having an engine that nobody else wanted is neither a debt nor a claim: the time used is booked, and the vGPU is where it would be had it run
+ * all the time, at the turn, whatever it did and says. Only for policies without a share or credits, which are spent alone or not.
+ * Returns 0, -ENOENT (no grant that is out), -EBUSY (something waits), -EPERM (a share, credits, or a model that knows no settling), -ENOSPC (its
+ * place has gone to another: hold_max). O(log n).
+ */
+int sched_settle(struct sched_gpu *gpu, uint64_t now_ns, uint64_t grant, uint64_t used_ns,
+		 struct sched_charge *charge);
+
+/*
  * sched_charge_forced() - work ran, or runs, without a grant: the caller had to let it go though it was nobody's turn.
  * @used_ns: GPU time that it takes. All that a vGPU was ever charged so on an engine is at most the time since it joined; what is told
  *	beyond that is not booked but counted as disputed. The least charge is overhead_ns, as for a grant.

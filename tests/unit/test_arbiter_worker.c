@@ -135,6 +135,43 @@ static void who_keeps_its_turn_hears_once_that_somebody_waits(void **state)
 	}
 }
 
+/* Kept for a long time, and given back when somebody comes: no debt, though it kept the GPU and did nothing. */
+static void a_turn_that_was_kept_alone_costs_nothing(void **state)
+{
+	struct fixture *f = *state;
+	struct live_worker workers[3];
+	struct tenant tenants[2];
+	uint64_t slice;
+
+	for (unsigned i = 0; i < 2; i++) {
+		create(f, SCHED_WEIGHTED, 100, 0, &tenants[i]);
+		open_worker(f, &tenants[i], &workers[i]);
+	}
+	open_worker(f, &tenants[0], &workers[2]);
+	/* Once somebody of another vGPU comes, once of its own. */
+	for (unsigned i = 1; i < 3; i++) {
+		assert_int_equal(live_worker_turn(&workers[0], GRAPHICS, 10 * NSEC_PER_SEC, &slice),
+				 0);
+		work_for(400 * MS);
+		assert_int_equal(live_worker_want(&workers[i], GRAPHICS), 0);
+		for (unsigned n = 0; n < 1000 && live_worker_alone(&workers[0], GRAPHICS); n++)
+			work_for(MS / 10);
+		assert_true(live_worker_has_turn(&workers[0], GRAPHICS, &slice));
+		assert_int_equal(live_worker_release(&workers[0], GRAPHICS, false), 0);
+		assert_int_equal(live_worker_turn(&workers[i], GRAPHICS, 10 * NSEC_PER_SEC, &slice),
+				 0);
+		assert_int_equal(live_worker_release(&workers[i], GRAPHICS, false), 0);
+		json_decref(status(f));
+		/* Only what passed between the other's wish and its answer to it. */
+		assert_true(status_value(f, "surcharge_ns") < 100 * (json_int_t)MS);
+		assert_int_equal(status_value(f, "used_ns"), 0);
+	}
+	for (unsigned i = 0; i < 3; i++)
+		live_worker_close(&workers[i]);
+	close(tenants[0].owner);
+	close(tenants[1].owner);
+}
+
 static void what_is_wanted_twice_is_wanted_once_and_can_be_taken_back(void **state)
 {
 	struct fixture *f = *state;
@@ -485,6 +522,7 @@ int main(void)
 		LIVE(a_worker_learns_its_gpu_its_name_and_its_quota),
 		LIVE(an_owner_learns_how_many_ever_registered),
 		LIVE(who_keeps_its_turn_hears_once_that_somebody_waits),
+		LIVE(a_turn_that_was_kept_alone_costs_nothing),
 		LIVE(what_is_wanted_twice_is_wanted_once_and_can_be_taken_back),
 		LIVE(its_own_threads_and_the_end_of_its_vgpu_wake_a_sleeper),
 		LIVE(memory_beyond_the_quota_is_refused_and_not_counted),

@@ -225,6 +225,31 @@ static void complete(struct book *b, unsigned index)
 	assert_int_equal(sched_complete(b->gpu, b->now_ns, b->ended, 0, NULL), -ENOENT);
 }
 
+/* A grant goes on, under the same handle, if and only if nothing waits and it spends no share. */
+static void settle(struct book *b, unsigned index)
+{
+	const unsigned v = b->grants[index].vgpu, k = b->grants[index].engine;
+	const uint64_t told_ns = random_in(&b->random, 0, 9) ? random_in(&b->random, 0, 5 * MS)
+							     : random_next(&b->random);
+	struct sched_charge charge;
+	uint64_t waiting = 0;
+	int rc;
+
+	something_happens(b);
+	for (unsigned i = 0; i < VGPUS; i++)
+		waiting += b->pending[i][k];
+	rc = sched_settle(b->gpu, b->now_ns, b->grants[index].handle, told_ns, &charge);
+	if (waiting)
+		assert_int_equal(rc, -EBUSY);
+	assert_true(!rc || rc == -EBUSY || rc == -EPERM || rc == -ENOSPC);
+	if (rc)
+		return;
+	assert_int_equal(charge.used_ns, MIN(told_ns, b->now_ns - b->grants[index].at_ns));
+	assert_int_equal(charge.surcharge_ns, 0);
+	b->used_ns[v][k] += charge.used_ns;
+	b->grants[index].at_ns = b->now_ns;
+}
+
 /* Nobody is believed to have run for longer than it has been there. */
 static void force(struct book *b)
 {
@@ -280,7 +305,7 @@ static void step(struct book *b)
 {
 	struct world_random *r = &b->random;
 
-	switch (random_in(r, 0, 16)) {
+	switch (random_in(r, 0, 17)) {
 	case 0:
 		join_or_leave(b);
 		break;
@@ -305,6 +330,11 @@ static void step(struct book *b)
 		break;
 	case 14:
 		force(b);
+		break;
+	case 15:
+		if (b->grants_count)
+			settle(b, (unsigned)random_in(r, 0, b->grants_count - 1));
+		assert_int_equal(sched_settle(b->gpu, b->now_ns, random_next(r), 1, NULL), -ENOENT);
 		break;
 	default:
 		b->now_ns +=

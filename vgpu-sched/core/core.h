@@ -242,6 +242,8 @@ struct model {
 			 uint64_t *slice_ns);
 	/* It gets a grant, which does not count yet; pending is one less already. */
 	void (*granted)(struct sched_gpu *gpu, struct engine *engine, struct grant *grant);
+	/* The grant is settled at now: it had the engine since granted_ns. False: this vGPU's never are. NULL: nobody's. */
+	bool (*settled)(struct sched_gpu *gpu, struct engine *engine, struct grant *grant);
 	/* @ns of service were had without a grant. */
 	void (*forced)(struct sched_gpu *gpu, struct engine *engine, uint32_t vgpu, uint64_t ns);
 	/* The grant ended; the seat no longer counts it. */

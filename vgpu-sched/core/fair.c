@@ -395,6 +395,26 @@ static void fair_charge(struct sched_gpu *gpu, struct engine *engine, struct gra
 	place(gpu, engine, grant->vgpu, terms);
 }
 
+/* The tag goes on by all the time there was, used or not, and the turn with it: nobody saves up what he let lie. */
+static bool fair_settled(struct sched_gpu *gpu, struct engine *engine, struct grant *grant)
+{
+	struct fair_seat *mine = &engine->seats[grant->vgpu].fair;
+	const struct terms *terms = &gpu->clients[grant->vgpu].terms;
+	const enum rank rank = grant->rank;
+
+	if (terms->limited || terms->guaranteed)
+		return false;
+	mine->tags[rank] -= grant->expected;
+	tag_advance(&mine->tags[rank], &mine->remainders[rank], terms->weights[rank],
+		    gpu->now_ns - grant->granted_ns);
+	if (mine->tags[rank] > engine->fair.turn[rank])
+		engine->fair.turn[rank] = mine->tags[rank];
+	mine->tags[rank] += grant->expected;
+	if (rank < RANK_BEST_EFFORT)
+		engine->fair.above_ns = gpu->now_ns;
+	return true;
+}
+
 /*
  * As a grant given and ended now would be: the class is the one in which the seat would run, throttled or not. Its tag there is first put where
  * a newcomer's is, or the service would go onto a tag that is left behind when the seat comes again.
@@ -579,6 +599,7 @@ const struct model model_fair = {
 	.update = fair_update,
 	.pick = fair_pick,
 	.granted = fair_granted,
+	.settled = fair_settled,
 	.forced = fair_forced,
 	.charge = fair_charge,
 };

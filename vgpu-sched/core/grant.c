@@ -317,6 +317,46 @@ int sched_complete(struct sched_gpu *gpu, uint64_t now_ns, uint64_t handle, uint
 	return 0;
 }
 
+int sched_settle(struct sched_gpu *gpu, uint64_t now_ns, uint64_t handle, uint64_t used_ns,
+		 struct sched_charge *charge)
+{
+	struct engine *engine;
+	struct grant *grant;
+
+	gpu_advance(gpu, now_ns);
+	grant = find_grant(gpu, handle, &engine);
+	if (!grant)
+		return -ENOENT;
+	if (engine->waiting)
+		return -EBUSY;
+	if (grant->overdue && engine->counted.count >= gpu->config.depth)
+		return -ENOSPC;
+	struct seat *seat = &engine->seats[grant->vgpu];
+	struct sched_charge came_to = {
+		.vgpu = grant->vgpu,
+		.engine = engine->name,
+		.granted_ns = grant->granted_ns,
+		.used_ns = MIN(used_ns, gpu->now_ns - grant->granted_ns),
+	};
+
+	if (!gpu->model->settled || !gpu->model->settled(gpu, engine, grant))
+		return -EPERM;
+	if (used_ns != SCHED_USED_UNKNOWN)
+		dispute(seat, used_ns - came_to.used_ns);
+	seat->used_ns += came_to.used_ns;
+	grant->granted_ns = gpu->now_ns;
+	list_remove(engine, grant->overdue ? &engine->overdue : &engine->counted, grant);
+	list_insert(engine, &engine->counted, grant, true);
+	if (grant->overdue)
+		set_overdue(gpu, engine, grant, false);
+	if (charge) {
+		if (gpu->model->debt)
+			came_to.debt_ns = gpu->model->debt(gpu, engine, came_to.vgpu);
+		*charge = came_to;
+	}
+	return 0;
+}
+
 int sched_charge_forced(struct sched_gpu *gpu, uint64_t now_ns, unsigned vgpu,
 			enum sched_engine name, uint64_t used_ns, struct sched_charge *charge)
 {

@@ -75,22 +75,25 @@ static void trace(const struct client *client, enum sched_engine engine, uint64_
 			waited_ns, slice_ns, charge->used_ns, charge->overrun_ns, charge->debt_ns);
 }
 
-static void complete(struct client *client, enum sched_engine engine, uint64_t used_ns)
+static uint64_t waited_ns(const struct client *client, enum sched_engine engine)
 {
-	struct live_gpu *gpu = client->vgpu->gpu;
+	return client->engines[engine].granted_ns - client->engines[engine].since_ns;
+}
+
+/* @told: this is a turn's line in the trace; a turn that was booked already has one. */
+static void end(struct client *client, enum sched_engine engine, uint64_t used_ns, bool told)
+{
 	struct sched_charge charge;
 
-	if (!sched_complete(gpu->sched, monotonic_ns(), client->engines[engine].grant, used_ns,
-			    &charge))
-		trace(client, engine,
-		      client->engines[engine].granted_ns - client->engines[engine].since_ns,
-		      client->engines[engine].slice_ns, &charge);
+	if (!sched_complete(client->vgpu->gpu->sched, monotonic_ns(), client->engines[engine].grant,
+			    used_ns, &charge) &&
+	    told)
+		trace(client, engine, waited_ns(client, engine), client->engines[engine].slice_ns,
+		      &charge);
 	client->engines[engine].grant = 0;
 	client->engines[engine].alone = false;
-	if (client->page) {
-		atomic_store(&client->page->grants[engine].id, 0);
-		atomic_store(&client->page->grants[engine].alone, 0);
-	}
+	atomic_store(&client->page->grants[engine].id, 0);
+	atomic_store(&client->page->grants[engine].alone, 0);
 }
 
 /* Whose turn it is within a vGPU: who has waited longest. */
@@ -192,41 +195,38 @@ int turns_on_timer(sd_event_source *source, uint64_t usec, void *gpu)
 	return 0;
 }
 
-/* Before somebody else is heard: who went on alone pays up to here, and goes on under a new grant. */
-static void settle(struct live_gpu *gpu, enum sched_engine engine, const struct live_vgpu *newcomer)
+/*
+ * One that goes on alone is booked up to now. @used_ns is taken out of what the client tells. False: it has no turn any more (its place
+ * had gone to another while it did not end).
+ */
+static bool book(struct client *client, enum sched_engine engine, uint64_t used_ns)
+{
+	struct sched_charge charge;
+
+	if (sched_settle(client->vgpu->gpu->sched, monotonic_ns(), client->engines[engine].grant,
+			 used_ns, &charge)) {
+		end(client, engine, used_ns, true);
+		turns_wake(client);
+		return false;
+	}
+	trace(client, engine, waited_ns(client, engine), client->engines[engine].slice_ns, &charge);
+	client->engines[engine].granted_ns = client->engines[engine].since_ns = monotonic_ns();
+	return true;
+}
+
+/* Before somebody else is heard: who went on alone is where it would be had it only begun now. */
+static void settle(struct live_gpu *gpu, enum sched_engine engine)
 {
 	struct arbiter *arbiter = gpu->arbiter;
 
 	for (unsigned i = 0; i < arbiter->client_count; i++) {
 		struct client *client = arbiter->clients[i];
-		uint64_t used, now = monotonic_ns();
-		struct sched_decision decision;
 
-		if (!client->page || !client->vgpu || client->vgpu->gpu != gpu ||
-		    client->vgpu == newcomer || !client->engines[engine].grant ||
-		    !client->engines[engine].alone ||
-		    now - client->engines[engine].granted_ns <= client->engines[engine].slice_ns)
-			continue;
-		used = atomic_exchange(&client->page->used_ns[engine], 0);
-		sched_submit(gpu->sched, now, client->vgpu->index, engine, 1);
-		complete(client, engine, used);
-		decision = sched_pick(gpu->sched, now, engine);
-		if (!decision.granted || gpu->vgpus[decision.vgpu] != client->vgpu) {
-			/* Not its turn after all: it has none until it asks again. */
-			if (decision.granted)
-				sched_complete(gpu->sched, now, decision.grant, 0, NULL);
-			else
-				sched_withdraw(gpu->sched, now, client->vgpu->index, engine, 1);
-			turns_wake(client);
-			continue;
-		}
-		client->engines[engine].grant = decision.grant;
-		client->engines[engine].granted_ns = now;
-		client->engines[engine].slice_ns = decision.slice_ns;
-		/* Until alone_update() says otherwise, and it hears of it. */
-		client->engines[engine].alone = true;
-		atomic_store(&client->page->grants[engine].slice_ns, decision.slice_ns);
-		atomic_store(&client->page->grants[engine].id, decision.grant);
+		if (client->page && client->vgpu && client->vgpu->gpu == gpu &&
+		    client->engines[engine].alone &&
+		    monotonic_ns() - client->engines[engine].granted_ns >
+			    client->engines[engine].slice_ns)
+			book(client, engine, atomic_exchange(&client->page->used_ns[engine], 0));
 	}
 }
 
@@ -254,16 +254,25 @@ void turns_want(struct client *client, enum sched_engine engine)
 {
 	if (client->engines[engine].wants || client->engines[engine].grant)
 		return;
-	settle(client->vgpu->gpu, engine, client->vgpu);
+	settle(client->vgpu->gpu, engine);
 	want(client, engine);
 	turns_changed(client->vgpu->gpu);
+}
+
+/* Its turn is over. What it had alone is no debt, used or not: it is booked, and then has just begun. */
+static void give_back(struct client *client, enum sched_engine engine, uint64_t used_ns)
+{
+	const bool booked = client->engines[engine].alone && book(client, engine, used_ns);
+
+	if (client->engines[engine].grant)
+		end(client, engine, booked ? 0 : used_ns, !booked);
 }
 
 void turns_release(struct client *client, enum sched_engine engine, uint64_t used_ns, bool again)
 {
 	/* None, when it was settled away meanwhile. */
 	if (client->engines[engine].grant)
-		complete(client, engine, used_ns);
+		give_back(client, engine, used_ns);
 	else if (client->engines[engine].wants && !again)
 		unwant(client, engine);
 	/* Not after the next was picked: who always has work would be taken for one who has none. */
@@ -278,7 +287,7 @@ void turns_forced(struct client *client, enum sched_engine engine, uint64_t used
 	struct live_vgpu *vgpu = client->vgpu;
 	struct sched_charge charge;
 
-	settle(vgpu->gpu, engine, vgpu);
+	settle(vgpu->gpu, engine);
 	if (!sched_charge_forced(vgpu->gpu->sched, monotonic_ns(), vgpu->index, engine, used_ns,
 				 &charge))
 		trace(client, engine, 0, 0, &charge);
@@ -288,9 +297,13 @@ void turns_forced(struct client *client, enum sched_engine engine, uint64_t used
 void turns_drop(struct client *client)
 {
 	for (unsigned e = 0; e < SCHED_ENGINES; e++) {
-		/* Nobody will say what it used: the time it had. */
+		const bool alone = client->engines[e].alone;
+
+		/* Nobody will say what it used: the time it had; while it was alone, what it had told. */
 		if (client->engines[e].grant)
-			complete(client, (enum sched_engine)e, SCHED_USED_UNKNOWN);
+			give_back(client, (enum sched_engine)e,
+				  alone ? atomic_exchange(&client->page->used_ns[e], 0)
+					: SCHED_USED_UNKNOWN);
 		if (client->engines[e].wants)
 			unwant(client, (enum sched_engine)e);
 	}
