@@ -174,7 +174,6 @@ void gate_lose(struct gate *gate, const char *why)
 		return;
 	log_error(LAYER_NAME ": %s: the device is lost to this program", why);
 	pthread_cond_broadcast(&gate->progress);
-	pthread_cond_broadcast(&gate->reap);
 	live_worker_wake(&gate->device->worker);
 }
 
@@ -251,37 +250,23 @@ static void gate_free(struct gate *gate)
 			queue->first = work->next;
 			free(work);
 		}
-		if (queue->metered && !atomic_load(&gate->stuck))
-			meter_destroy(gate->device, &queue->meter);
 		free(queue->scratch);
 		pthread_mutex_destroy(&queue->lock);
 	}
-	gate->device->next.DestroySemaphore(gate->device->handle, gate->kick, NULL);
 	tdestroy(gate->semaphores, free);
-	pthread_cond_destroy(&gate->reap);
 	pthread_cond_destroy(&gate->progress);
 	pthread_mutex_destroy(&gate->lock);
 	free(gate);
 }
 
-static void clock_monotonic(pthread_cond_t *cond)
+static void condition_create(pthread_cond_t *condition)
 {
 	pthread_condattr_t attributes;
 
 	pthread_condattr_init(&attributes);
 	pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
-	pthread_cond_init(cond, &attributes);
+	pthread_cond_init(condition, &attributes);
 	pthread_condattr_destroy(&attributes);
-}
-
-static void stop(struct gate *gate, pthread_t thread)
-{
-	pthread_mutex_lock(&gate->lock);
-	atomic_store(&gate->stop, true);
-	gate_kick(gate);
-	pthread_mutex_unlock(&gate->lock);
-	live_worker_wake(&gate->device->worker);
-	pthread_join(thread, NULL);
 }
 
 VkResult gate_create(struct layer_device *device, const struct device_chain *chain,
@@ -296,18 +281,11 @@ VkResult gate_create(struct layer_device *device, const struct device_chain *cha
 	gate->device = device;
 	gate->timestamps = chain->host_query_reset;
 	pthread_mutex_init(&gate->lock, NULL);
-	clock_monotonic(&gate->progress);
-	clock_monotonic(&gate->reap);
+	condition_create(&gate->progress);
 	clock_create(device, chain->calibrated, &gate->clock);
-	result = meter_timeline_create(device, &gate->kick);
-	if (!result)
-		result = queues_add(gate, &chain->info);
+	result = queues_add(gate, &chain->info);
 	if (!result && thread_create(&gate->issuer, "divvy-issuer", gate_issuer, gate))
 		result = VK_ERROR_OUT_OF_HOST_MEMORY;
-	else if (!result && thread_create(&gate->reaper, "divvy-reaper", gate_reaper, gate)) {
-		stop(gate, gate->issuer);
-		result = VK_ERROR_OUT_OF_HOST_MEMORY;
-	}
 	if (result) {
 		gate_free(gate);
 		return result;
@@ -320,11 +298,18 @@ void gate_destroy(struct gate *gate)
 {
 	if (!gate)
 		return;
-	stop(gate, gate->issuer);
-	/* What was issued still uses what is to be destroyed. */
-	for (unsigned i = 0; i < gate->queue_count; i++)
-		gate_wait_done(&gate->queues[i]);
-	stop(gate, gate->reaper);
+	atomic_store(&gate->stop, true);
+	live_worker_wake(&gate->device->worker);
+	pthread_join(gate->issuer, NULL);
+	for (unsigned i = 0; i < gate->queue_count; i++) {
+		struct layer_queue *queue = &gate->queues[i];
+
+		if (!queue->metered)
+			continue;
+		/* What was issued still uses what is to be destroyed. */
+		gate_wait_done(queue);
+		gate_reaper_stop(queue);
+	}
 	gate_free(gate);
 }
 

@@ -5,7 +5,8 @@
  *
  * A submit whose queue holds nothing back, and that may run now, is issued at once by its caller (no copy that is kept, no system
  * call to the arbiter). Everything else is copied into its queue's list, and the gate's issuer issues it when its turn has come. A
- * second thread, the reaper, sees what was issued complete, and books what it took.
+ * reaper for each queue that is used sees what was issued complete, and books what it took. (One thread for all would have to
+ * wait for any of several semaphores, and where timelines are emulated Mesa does that by looking again and again.)
  *
  * Locks, in order: a queue's (who has it may call what is beneath with that queue), then the gate's (everything else; nobody who
  * has it waits for anything).
@@ -31,8 +32,11 @@ struct layer_queue {
 	struct work *scratch; /* under the queue's lock: where a work is made */
 	size_t scratch_size;
 	/* Under the gate's lock: */
-	bool metered; /* from its first submit on */
+	bool metered; /* from its first submit on: there is a meter and a reaper */
 	struct meter meter;
+	pthread_t reaper;
+	pthread_cond_t reap; /* something is in flight, while the reaper is parked */
+	bool parked;
 	struct work *first, **last; /* held, in the order of submission */
 };
 
@@ -50,8 +54,7 @@ struct gate {
 	bool timestamps;
 	pthread_mutex_t lock;
 	pthread_cond_t progress; /* something was issued, or the device is lost */
-	pthread_cond_t reap;	 /* something is in flight, while the reaper is parked */
-	pthread_t issuer, reaper;
+	pthread_t issuer;
 	_Atomic bool lost, stop;
 	_Atomic bool
 		stuck; /* lost because what was issued did not end: it may still use what it was given */
@@ -61,9 +64,6 @@ struct gate {
 	uint64_t forced_sequence; /* up to here without a turn: a caller was held long enough */
 	struct turn turns[SCHED_ENGINES];
 	struct device_clock clock;
-	bool parked;	  /* the reaper sleeps until something is issued */
-	VkSemaphore kick; /* timeline, among those that the reaper waits for: it has to look */
-	uint64_t kicks;
 	void *semaphores; /* struct layer_semaphore, by handle */
 	unsigned queue_count;
 	struct layer_queue queues[LAYER_QUEUES_MAX];
@@ -137,10 +137,13 @@ void *gate_issuer(void *gate);
 
 /* ---- reap.c --------------------------------------------------------------------------------------- */
 
-/* gate_kick() - the reaper has to look at what it waits for. The gate's lock is held. */
-void gate_kick(struct gate *gate);
+/*
+ * gate_reaper_start() - from the first submit on a queue is measured. Its lock is held. Nothing is left when it fails.
+ * gate_reaper_stop() - all that was issued is done, or the device is lost. No lock is held.
+ */
+VkResult gate_reaper_start(struct layer_queue *queue);
+void gate_reaper_stop(struct layer_queue *queue);
 /* gate_wait_done() - until all that was issued on @queue is done. VK_SUCCESS or VK_ERROR_DEVICE_LOST. No lock is held. */
 VkResult gate_wait_done(struct layer_queue *queue);
-void *gate_reaper(void *gate);
 
 #endif

@@ -33,8 +33,8 @@ static void book(struct gate *gate, struct layer_queue *queue, struct work *work
 		gate->turns[queue->engine].predicted_ns += queue->meter.expected_ns;
 	}
 	meter_add(&queue->meter, work, forced);
-	if (gate->parked)
-		pthread_cond_signal(&gate->reap);
+	if (queue->parked)
+		pthread_cond_signal(&queue->reap);
 }
 
 static VkResult call(struct layer_queue *queue, const struct work *work)

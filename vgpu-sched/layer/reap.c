@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
- * What came of it (gate.h): the reaper waits for batches to complete and books what they took: under the turn, or, where they had
- * none, as forced.
+ * What came of it (gate.h): a queue's reaper waits for its batches to complete and books what they took: under the turn, or,
+ * where they had none, as forced.
  */
 #include "vgpu-sched/layer/gate.h"
 
@@ -36,109 +36,112 @@ static bool account(struct gate *gate, struct layer_queue *queue, const struct m
  * Whose turn is over gives it back from here: the GPU stands idle until the next one has it, and waking the issuer for it would make
  * that longer. False: what is beneath has lost the device.
  */
-static bool reap(struct gate *gate)
+static bool reap(struct layer_queue *queue)
 {
-	bool look = false, alive = true, forced;
+	struct gate *gate = queue->device->gate;
+	bool look = false, forced;
+	struct measured done;
+	int found;
 
 	pthread_mutex_lock(&gate->lock);
-	for (unsigned i = 0; i < gate->queue_count; i++) {
-		struct layer_queue *queue = &gate->queues[i];
-		struct measured done;
-		int found = 0;
-
-		while (queue->metered &&
-		       (found = meter_reap(gate->device, &queue->meter, &gate->clock, &done)) > 0)
-			look |= account(gate, queue, &done);
-		alive &= found >= 0;
-	}
+	while ((found = meter_reap(queue->device, &queue->meter, &gate->clock, &done)) > 0)
+		look |= account(gate, queue, &done);
 	look |= atomic_load(&gate->held);
-	if (look && !gate_next(gate, &forced)) {
+	if (look && !atomic_load(&gate->lost) && !gate_next(gate, &forced)) {
 		gate_turns(gate);
 		look = false;
 	}
 	pthread_mutex_unlock(&gate->lock);
 	if (look)
 		live_worker_wake(&gate->device->worker);
-	return alive;
+	return found >= 0;
 }
 
-void gate_kick(struct gate *gate)
+/*
+ * The value that the queue reaches next, waited for even while nothing is in flight, so that a submit need not wake anybody; after
+ * a while of nothing the reaper sleeps. 0: that was all.
+ */
+static uint64_t next_end(struct layer_queue *queue, uint64_t *busy_ns)
 {
-	const VkSemaphoreSignalInfo signal = { .sType = VK_STRUCTURE_TYPE_SEMAPHORE_SIGNAL_INFO,
-					       .semaphore = gate->kick,
-					       .value = ++gate->kicks };
-
-	gate->device->next.SignalSemaphore(gate->device->handle, &signal);
-	pthread_cond_signal(&gate->reap);
-}
-
-struct ends {
-	uint32_t count;
-	bool in_flight;
-	VkSemaphore semaphores[LAYER_QUEUES_MAX + 1];
-	uint64_t values[LAYER_QUEUES_MAX + 1]; /* that they reach next */
-};
-
-/* The gate's lock is held. */
-static void ends_look(const struct gate *gate, struct ends *ends)
-{
-	ends->semaphores[0] = gate->kick;
-	ends->values[0] = gate->kicks + 1;
-	ends->count = 1;
-	ends->in_flight = false;
-	for (unsigned i = 0; i < gate->queue_count; i++) {
-		const struct meter *meter = &gate->queues[i].meter;
-
-		if (!gate->queues[i].metered)
-			continue;
-		ends->semaphores[ends->count] = meter->timeline;
-		ends->values[ends->count++] = meter->done + 1;
-		ends->in_flight |= meter->issued != meter->done;
-	}
-}
-
-/* What to wait for; sleeps while nothing was in flight for a while. False: that was all. */
-static bool next_ends(struct gate *gate, struct ends *ends, uint64_t *busy_ns)
-{
-	bool more;
+	struct gate *gate = queue->device->gate;
+	const struct meter *meter = &queue->meter;
+	uint64_t value;
 
 	pthread_mutex_lock(&gate->lock);
-	ends_look(gate, ends);
-	while (!ends->in_flight && !atomic_load(&gate->stop) &&
+	while (meter->issued == meter->done && !atomic_load(&gate->stop) &&
 	       monotonic_ns() - *busy_ns > PARK_NS) {
-		gate->parked = true;
-		pthread_cond_wait(&gate->reap, &gate->lock);
-		gate->parked = false;
-		ends_look(gate, ends);
+		queue->parked = true;
+		pthread_cond_wait(&queue->reap, &gate->lock);
+		queue->parked = false;
 	}
-	if (ends->in_flight)
+	if (meter->issued != meter->done)
 		*busy_ns = monotonic_ns();
-	more = !atomic_load(&gate->stop) || (ends->in_flight && !atomic_load(&gate->lost));
+	value = meter->done + 1;
+	if (atomic_load(&gate->stop) && (meter->issued == meter->done || atomic_load(&gate->lost)))
+		value = 0;
 	pthread_mutex_unlock(&gate->lock);
-	return more;
+	return value;
 }
 
-void *gate_reaper(void *opaque)
+static void *reaper_main(void *opaque)
 {
-	struct gate *gate = opaque;
-	struct layer_device *device = gate->device;
-	uint64_t busy_ns = 0;
-	struct ends ends;
+	struct layer_queue *queue = opaque;
+	struct layer_device *device = queue->device;
+	uint64_t busy_ns = monotonic_ns(), value;
 
-	while (next_ends(gate, &ends, &busy_ns)) {
+	while ((value = next_end(queue, &busy_ns))) {
 		const VkSemaphoreWaitInfo wait = { .sType = VK_STRUCTURE_TYPE_SEMAPHORE_WAIT_INFO,
-						   .flags = VK_SEMAPHORE_WAIT_ANY_BIT,
-						   .semaphoreCount = ends.count,
-						   .pSemaphores = ends.semaphores,
-						   .pValues = ends.values };
+						   .semaphoreCount = 1,
+						   .pSemaphores = &queue->meter.timeline,
+						   .pValues = &value };
 
 		if (device->next.WaitSemaphores(device->handle, &wait, SLICE_NS) < 0 ||
-		    !reap(gate)) {
-			gate_lose(gate, "the GPU is lost");
+		    !reap(queue)) {
+			gate_lose(device->gate, "the GPU is lost");
 			break;
 		}
 	}
 	return NULL;
+}
+
+VkResult gate_reaper_start(struct layer_queue *queue)
+{
+	struct layer_device *device = queue->device;
+	struct meter meter;
+	VkResult result = meter_create(device, device->gate->timestamps, queue->family, &meter);
+
+	if (result)
+		return result;
+	pthread_mutex_lock(&device->gate->lock);
+	queue->meter = meter;
+	pthread_mutex_unlock(&device->gate->lock);
+	pthread_cond_init(&queue->reap, NULL);
+	if (thread_create(&queue->reaper, "divvy-reaper", reaper_main, queue)) {
+		pthread_cond_destroy(&queue->reap);
+		meter_destroy(device, &queue->meter);
+		return VK_ERROR_OUT_OF_HOST_MEMORY;
+	}
+	queue->metered = true;
+	return VK_SUCCESS;
+}
+
+void gate_reaper_stop(struct layer_queue *queue)
+{
+	struct layer_device *device = queue->device;
+	/* One more than it will reach: it waits for that, unless it sleeps. */
+	const VkSemaphoreSignalInfo signal = { .sType = VK_STRUCTURE_TYPE_SEMAPHORE_SIGNAL_INFO,
+					       .semaphore = queue->meter.timeline,
+					       .value = queue->meter.issued + 1 };
+
+	if (!atomic_load(&device->gate->lost))
+		device->next.SignalSemaphore(device->handle, &signal);
+	pthread_mutex_lock(&device->gate->lock);
+	pthread_cond_signal(&queue->reap);
+	pthread_mutex_unlock(&device->gate->lock);
+	pthread_join(queue->reaper, NULL);
+	pthread_cond_destroy(&queue->reap);
+	if (!atomic_load(&device->gate->stuck))
+		meter_destroy(device, &queue->meter);
 }
 
 VkResult gate_wait_done(struct layer_queue *queue)

@@ -21,26 +21,6 @@ static struct layer_queue *queue_of(VkQueue handle)
 	return device ? gate_queue(device->gate, handle) : NULL;
 }
 
-/* From its first submit on a queue is measured. Its lock is held. */
-static VkResult meter_queue(struct layer_queue *queue)
-{
-	struct gate *gate = queue->device->gate;
-	struct meter meter;
-	VkResult result;
-
-	if (queue->metered)
-		return VK_SUCCESS;
-	result = meter_create(queue->device, gate->timestamps, queue->family, &meter);
-	if (result)
-		return result;
-	pthread_mutex_lock(&gate->lock);
-	queue->meter = meter;
-	queue->metered = true;
-	gate_kick(gate);
-	pthread_mutex_unlock(&gate->lock);
-	return VK_SUCCESS;
-}
-
 static VkResult scratch_of(struct layer_queue *queue, size_t size)
 {
 	/* It may become a held work, so it is not kept much too large. */
@@ -90,7 +70,7 @@ static VkResult through(struct layer_queue *queue, make_work *make, const void *
 	if (result)
 		return result;
 	pthread_mutex_lock(&queue->lock);
-	result = meter_queue(queue);
+	result = queue->metered ? VK_SUCCESS : gate_reaper_start(queue);
 	if (!result)
 		result = scratch_of(queue, size);
 	if (!result) {
