@@ -101,6 +101,22 @@ static void vulkan_1_3_is_asked_for_whatever_the_program_wants(void **state)
 	assert_int_equal(asked_version, VK_API_VERSION_1_3);
 }
 
+/* The loader asks its topmost layer for vkCreateInstance with a handle of its own that no layer knows. */
+static void what_makes_instances_is_found_before_there_is_one(void **state)
+{
+	static const void *const half_made[] = { &w };
+	const VkInstance unknown = (VkInstance)(uintptr_t)half_made;
+
+	assert_int_equal(world_instance(&w), VK_SUCCESS);
+	assert_ptr_equal(w.get_instance_proc(unknown, "vkCreateInstance"),
+			 (PFN_vkVoidFunction)layer_CreateInstance);
+	assert_ptr_equal(w.get_instance_proc(NULL, "vkCreateInstance"),
+			 (PFN_vkVoidFunction)layer_CreateInstance);
+	assert_null(w.get_instance_proc(unknown, "vkDestroyInstance"));
+	assert_null(w.get_instance_proc(NULL, "vkDestroyInstance"));
+	assert_null(w.get_instance_proc(w.instance, "vkNoSuchThing"));
+}
+
 /* ---- which ------------------------------------------------------------------------------------------- */
 
 /* Ours is the second of four, and its twin the last. */
@@ -299,6 +315,7 @@ int main(void)
 		WORLD(a_vgpu_that_is_gone_makes_no_device),
 		WORLD(an_instance_that_fails_beneath_leaves_nothing),
 		WORLD(vulkan_1_3_is_asked_for_whatever_the_program_wants),
+		WORLD(what_makes_instances_is_found_before_there_is_one),
 		WORLD(only_the_vgpus_gpu_is_shown),
 		WORLD(a_gpu_that_is_not_there_is_none),
 		WORLD(groups_have_no_gpu_but_ours),

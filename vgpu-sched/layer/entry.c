@@ -84,8 +84,9 @@ struct hook {
 #define HOOK(function_, alias_) \
 	{ "vk" #function_, "vk" #alias_, (PFN_vkVoidFunction)layer_##function_ },
 static const struct hook physical_hooks[] = { LAYER_PHYSICAL_HOOKS(HOOK) };
-static const struct hook instance_hooks[] = { LAYER_INSTANCE_HOOKS(HOOK) HOOK(
-	GetInstanceProcAddr, GetInstanceProcAddr) };
+static const struct hook global_hooks[] = { LAYER_GLOBAL_HOOKS(HOOK) HOOK(GetInstanceProcAddr,
+									  GetInstanceProcAddr) };
+static const struct hook instance_hooks[] = { LAYER_INSTANCE_HOOKS(HOOK) };
 static const struct hook device_hooks[] = { LAYER_DEVICE_HOOKS(HOOK)
 						    HOOK(GetDeviceProcAddr, GetDeviceProcAddr) };
 
@@ -109,11 +110,13 @@ static PFN_vkVoidFunction find_any(const char *name)
 /* What is beneath decides whether there is such a function; ours comes before it. */
 PFN_vkVoidFunction layer_GetInstanceProcAddr(VkInstance instance, const char *name)
 {
-	PFN_vkVoidFunction hook = find_any(name), next;
+	PFN_vkVoidFunction hook = find(global_hooks, ARRAY_SIZE(global_hooks), name), next;
 	struct layer_instance *found;
 
-	if (!instance)
-		return find(instance_hooks, ARRAY_SIZE(instance_hooks), name);
+	/* The loader asks for vkCreateInstance with an instance that it has not made yet. */
+	if (hook || !instance)
+		return hook;
+	hook = find_any(name);
 	found = layer_instance_of(instance);
 	if (!found)
 		return NULL;

@@ -130,12 +130,15 @@ struct layer_device *layer_device_of(const void *handle);
 	X(EnumerateDeviceLayerProperties, EnumerateDeviceLayerProperties)                      \
 	X(CreateDevice, CreateDevice)
 
-#define LAYER_INSTANCE_HOOKS(X)                                                       \
+/* Without an instance. */
+#define LAYER_GLOBAL_HOOKS(X)                                                         \
 	X(EnumerateInstanceExtensionProperties, EnumerateInstanceExtensionProperties) \
 	X(EnumerateInstanceLayerProperties, EnumerateInstanceLayerProperties)         \
-	X(CreateInstance, CreateInstance)                                             \
-	X(DestroyInstance, DestroyInstance)                                           \
-	X(EnumeratePhysicalDevices, EnumeratePhysicalDevices)                         \
+	X(CreateInstance, CreateInstance)
+
+#define LAYER_INSTANCE_HOOKS(X)                               \
+	X(DestroyInstance, DestroyInstance)                   \
+	X(EnumeratePhysicalDevices, EnumeratePhysicalDevices) \
 	X(EnumeratePhysicalDeviceGroups, EnumeratePhysicalDeviceGroupsKHR)
 
 #define LAYER_DEVICE_HOOKS(X)                                                           \
@@ -169,6 +172,7 @@ struct layer_device *layer_device_of(const void *handle);
 
 #define LAYER_PROTOTYPE(name, alias) __typeof__(*(PFN_vk##name)NULL) layer_##name;
 LAYER_PHYSICAL_HOOKS(LAYER_PROTOTYPE)
+LAYER_GLOBAL_HOOKS(LAYER_PROTOTYPE)
 LAYER_INSTANCE_HOOKS(LAYER_PROTOTYPE)
 LAYER_DEVICE_HOOKS(LAYER_PROTOTYPE)
 #undef LAYER_PROTOTYPE
