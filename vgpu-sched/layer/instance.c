@@ -37,7 +37,9 @@ static int token_read(const char *text, uint8_t token[LIVE_TOKEN_SIZE])
 
 int layer_register(struct live_worker *worker)
 {
-	const char *path = getenv(LAYER_ENV_SOCKET), *text = getenv(LAYER_ENV_TOKEN);
+	/* A program with more rights than its caller takes no vGPU from the caller's environment. */
+	const char *path = secure_getenv(LAYER_ENV_SOCKET);
+	const char *text = secure_getenv(LAYER_ENV_TOKEN);
 	uint8_t token[LIVE_TOKEN_SIZE];
 	struct error e = { 0 };
 	int err;
