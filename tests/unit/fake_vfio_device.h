@@ -265,7 +265,7 @@ static inline void fake_bar(struct fake_device *fake, unsigned index, uint64_t s
 		region->area_count = 1;
 		region->areas[0] = (struct vfio_area){ 0, size };
 	}
-	fake->memory[index] = memfd_create(FAKE_BAR_NAME, MFD_CLOEXEC);
+	fake->memory[index] = memfd_create(FAKE_BAR_NAME, MFD_CLOEXEC | MFD_ALLOW_SEALING);
 	if (fake->memory[index] < 0 || ftruncate(fake->memory[index], (off_t)size))
 		fake->memory[index] = 0;
 }

@@ -116,9 +116,6 @@ static inline void bench_device_init(struct bench_device *bench)
 	fake->device.ops = &bench_ops;
 	snprintf(fake->device.name, sizeof(fake->device.name), "made-up");
 	fake_bar(fake, 0, 64 * KIB, 0);
-	close(fake->memory[0]);
-	fake->memory[0] = memfd_create(FAKE_BAR_NAME, MFD_CLOEXEC | MFD_ALLOW_SEALING);
-	assert_int_equal(ftruncate(fake->memory[0], 64 * KIB), 0);
 	assert_int_equal(fcntl(fake->memory[0], F_ADD_SEALS, F_SEAL_SHRINK), 0);
 	fake->regions[0].area_count = 2;
 	fake->regions[0].areas[0] = (struct vfio_area){ 0x1000, 0x1000 };

@@ -167,14 +167,14 @@ static void memory_that_is_taken_back_is_unmapped_by_the_server(void **state)
 	const uint64_t half = GUEST_SIZE / 2;
 
 	assert_int_equal(client->ops->dma_unmap(client, GUEST_BASE, half), 0);
-	assert_int_equal(server.dma.count, 1);
+	assert_int_equal(server.range_count, 1);
 	assert_int_equal(client->ops->dma_unmap(client, GUEST_BASE, half), -ENOENT);
 	/* The server refuses what overlaps; then we have not got it either. */
 	assert_int_equal(
 		client->ops->dma_map(client, GUEST_BASE + half - 4096, 8192, guest.memory, -1, 0),
 		-EEXIST);
 	assert_int_equal(client->ops->dma_unmap(client, GUEST_BASE + half, half), 0);
-	assert_int_equal(server.dma.count, 0);
+	assert_int_equal(server.range_count, 0);
 }
 
 /* ---- a made-up device ---------------------------------------------------------------------- */
@@ -382,13 +382,35 @@ static void what_is_outside_the_areas_is_not_mapped(void **state)
 	munmap(at, 0x2000);
 }
 
+/* A server that hands out any file for the region. */
+static int any_file;
+
+static bool hand_out_any_file(struct server *s, struct user_message *message)
+{
+	struct vfio_region_info info;
+
+	if (message->header.command != USER_DEVICE_GET_REGION_INFO)
+		return false;
+	memcpy(&info, message->payload, sizeof(info));
+	if (info.index)
+		return false;
+	info = (struct vfio_region_info){ .argsz = sizeof(info),
+					  .flags = VFIO_REGION_INFO_FLAG_READ |
+						   VFIO_REGION_INFO_FLAG_WRITE |
+						   VFIO_REGION_INFO_FLAG_MMAP,
+					  .size = 64 * KIB };
+	server_reply(s, message, &info, sizeof(info), NULL, 0, &any_file, 1);
+	return true;
+}
+
 /* Connect with @fd for the region; it must work by messages, and not be mappable. */
 static void expect_unmapped(int fd)
 {
 	struct vfio_region region;
 	uint32_t got;
 
-	server.region_fds[0] = fd;
+	any_file = fd;
+	server.hook = hand_out_any_file;
 	fake_connect();
 	assert_int_equal(client->ops->get_region(client, 0, &region), 0);
 	assert_int_equal(region.flags, VFIO_REGION_INFO_FLAG_READ | VFIO_REGION_INFO_FLAG_WRITE);
@@ -586,7 +608,7 @@ static uint8_t *ask_memory;
 /* Two pages of guest memory in two ranges that touch. */
 static void ask_connect(void)
 {
-	int fd = memfd_create("guest", MFD_CLOEXEC);
+	int fd = memfd_create("guest", MFD_CLOEXEC | MFD_ALLOW_SEALING);
 
 	server.hook = ask_hook;
 	memset(&ask, 0, sizeof(ask));

@@ -29,7 +29,7 @@ static int setup(void **state)
 		VFIO_REGION_INFO_FLAG_READ | VFIO_REGION_INFO_FLAG_WRITE;
 	fake.irqs[VFIO_PCI_MSIX_IRQ_INDEX] =
 		(struct vfio_irq){ .count = 20, .flags = VFIO_IRQ_INFO_EVENTFD };
-	guest_fd = memfd_create("guest", MFD_CLOEXEC);
+	guest_fd = memfd_create("guest", MFD_CLOEXEC | MFD_ALLOW_SEALING);
 	assert_int_equal(ftruncate(guest_fd, 4096), 0);
 	guest_memory = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED, guest_fd, 0);
 	fds_before = count_fds();
@@ -357,6 +357,14 @@ static void malformed_requests_of_the_server_kill_the_device(void **state)
 		{ "a write with less", USER_DEVICE_RESET, lie_dma_write_short, -EPROTO },
 		{ "DMA with a descriptor", USER_DEVICE_RESET, lie_dma_fd, -EPROTO },
 		{ "DMA without address", USER_DEVICE_RESET, lie_dma_short, -EPROTO },
+		{ "half a map", USER_DEVICE_RESET, lie_map_short, -EPROTO },
+		{ "a map of nothing", USER_DEVICE_RESET, lie_map_no_fd, -EPROTO },
+		{ "a map of two files", USER_DEVICE_RESET, lie_map_two_fds, -EPROTO },
+		{ "an unmap with a file", USER_DEVICE_RESET, lie_unmap_fd, -EPROTO },
+		{ "a map of another size", USER_DEVICE_RESET, lie_map_argsz, -EPROTO },
+		{ "a map with flags", USER_DEVICE_RESET, lie_map_flags, -EPROTO },
+		{ "an unmap with what is reserved", USER_DEVICE_RESET, lie_map_reserved, -EPROTO },
+		{ "an unmap with a file's offset", USER_DEVICE_RESET, lie_unmap_offset, -EPROTO },
 	};
 
 	for (unsigned i = 0; i < ARRAY_SIZE(lies); i++)

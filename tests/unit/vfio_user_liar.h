@@ -50,9 +50,11 @@ static inline struct user_header lie_header(const struct user_message *message, 
 /* Swallow what comes until the client hangs up. */
 static inline void lie_wait(struct server *server)
 {
+	struct pollfd poller = { .fd = server->fd, .events = POLLIN };
 	char bytes[4096];
 
-	while (recv(server->fd, bytes, sizeof(bytes), 0) > 0)
+	while (poll(&poller, 1, SERVER_WAIT_MS) > 0 &&
+	       recv(server->fd, bytes, sizeof(bytes), 0) > 0)
 		;
 }
 
@@ -303,6 +305,71 @@ static inline void lie_dma_short(struct server *server, const struct user_messag
 
 	server_send(server, &header, "1234", 4, NULL, 0, NULL, 0);
 	lie_wait(server);
+}
+
+/* A request for a map of @size bytes of payload, with @fds descriptors. */
+static inline void lie_map(struct server *server, uint16_t command, struct user_region_map map,
+			   size_t size, unsigned count)
+{
+	const struct user_header header = { .id = 7, .command = command };
+	const int fds[2] = { server->fd, server->fd };
+
+	server_send(server, &header, &map, size, NULL, 0, fds, count);
+	lie_wait(server);
+}
+
+#define LIE_MAP { .argsz = sizeof(struct user_region_map), .size = 4096 }
+
+static inline void lie_map_short(struct server *server, const struct user_message *message)
+{
+	lie_map(server, USER_DIVVY_REGION_MAP, (struct user_region_map)LIE_MAP, 39, 1);
+}
+
+static inline void lie_map_no_fd(struct server *server, const struct user_message *message)
+{
+	lie_map(server, USER_DIVVY_REGION_MAP, (struct user_region_map)LIE_MAP, 40, 0);
+}
+
+static inline void lie_map_two_fds(struct server *server, const struct user_message *message)
+{
+	lie_map(server, USER_DIVVY_REGION_MAP, (struct user_region_map)LIE_MAP, 40, 2);
+}
+
+static inline void lie_unmap_fd(struct server *server, const struct user_message *message)
+{
+	lie_map(server, USER_DIVVY_REGION_UNMAP, (struct user_region_map)LIE_MAP, 40, 1);
+}
+
+static inline void lie_map_argsz(struct server *server, const struct user_message *message)
+{
+	struct user_region_map map = LIE_MAP;
+
+	map.argsz++;
+	lie_map(server, USER_DIVVY_REGION_MAP, map, 40, 1);
+}
+
+static inline void lie_map_flags(struct server *server, const struct user_message *message)
+{
+	struct user_region_map map = LIE_MAP;
+
+	map.flags = 1;
+	lie_map(server, USER_DIVVY_REGION_MAP, map, 40, 1);
+}
+
+static inline void lie_map_reserved(struct server *server, const struct user_message *message)
+{
+	struct user_region_map map = LIE_MAP;
+
+	map.reserved = 1;
+	lie_map(server, USER_DIVVY_REGION_UNMAP, map, 40, 0);
+}
+
+static inline void lie_unmap_offset(struct server *server, const struct user_message *message)
+{
+	struct user_region_map map = LIE_MAP;
+
+	map.file_offset = 4096;
+	lie_map(server, USER_DIVVY_REGION_UNMAP, map, 40, 0);
 }
 
 /* ---- answers that are of something else ---------------------------------------------------- */
