@@ -78,7 +78,8 @@ static void send_bytes(const struct input *in, const void *bytes, size_t size, u
 /* What a good server would answer to @request, behind its header. Returns how long it is. */
 static size_t good_payload(const uint8_t *request, uint16_t command, uint8_t *out, unsigned *fds)
 {
-	static const char version[] = "\0\0\0\0{\"capabilities\":{\"max_msg_fds\":3}}";
+	static const char version[] =
+		"\0\0\0\0{\"capabilities\":{\"max_msg_fds\":3,\"divvy_region_map\":1}}";
 	struct user_region_access access;
 	uint32_t index;
 
@@ -149,6 +150,26 @@ static size_t good_payload(const uint8_t *request, uint16_t command, uint8_t *ou
 	}
 }
 
+/* The extension of ours: a map or an unmap, well-formed but for what the input changes. */
+static void ask_map(struct input *in, bool to_map)
+{
+	struct {
+		struct user_header header;
+		struct user_region_map map;
+	} bytes = { .header = { .command = to_map ? USER_DIVVY_REGION_MAP : USER_DIVVY_REGION_UNMAP,
+				.size = sizeof(bytes) },
+		    .map = { .argsz = sizeof(bytes.map) } };
+	const uint8_t how = take(in);
+
+	bytes.map.region = how & 3;
+	bytes.map.offset = take(in) * UINT64_C(0x1000);
+	bytes.map.size = take(in) * UINT64_C(0x1000);
+	bytes.map.file_offset = to_map ? (how >> 4) * UINT64_C(0x1000) : 0;
+	if (how & 4)
+		take_bytes(in, (uint8_t *)&bytes.map, sizeof(bytes.map));
+	send_bytes(in, &bytes, sizeof(bytes), to_map ? 1 : how >> 3 & 1);
+}
+
 static void ask(struct input *in)
 {
 	static const uint64_t bases[] = { DMA_BASE, DMA_BASE + DMA_SIZE - 4, 0, UINT64_MAX };
@@ -160,7 +181,12 @@ static void ask(struct input *in)
 	size_t size;
 
 	bytes.header.id = take(in);
-	bytes.header.command = take(in) % 16;
+	bytes.header.command = take(in);
+	if (bytes.header.command >= 0xf0) {
+		ask_map(in, bytes.header.command & 1);
+		return;
+	}
+	bytes.header.command %= 16;
 	bytes.header.flags = take(in) & USER_FLAG_NO_REPLY;
 	bytes.access.address = bases[take(in) % 4] + take(in);
 	bytes.access.count = take(in);
@@ -236,6 +262,31 @@ static void *server_main(void *arg)
 
 /* ---- the client ---------------------------------------------------------------------------- */
 
+/* What is passed on lies in the region and is in the file: the last byte can be touched. */
+static int on_map(void *opaque, const struct vfio_region_map *map, vfio_mapped done, void *token)
+{
+	struct vfio_device *device = opaque;
+	struct vfio_region region;
+	volatile uint8_t *at;
+
+	check(!device->ops->get_region(device, map->index, &region));
+	check(map->size && map->offset < region.size && map->size <= region.size - map->offset);
+	at = mmap(NULL, map->size, PROT_READ, MAP_SHARED, map->fd, (off_t)map->fd_offset);
+	if (at == MAP_FAILED)
+		return -errno;
+	(void)at[map->size - 1];
+	munmap((void *)(uintptr_t)at, map->size);
+	return 0;
+}
+
+static int on_unmap(void *opaque, uint32_t index, uint64_t offset, uint64_t size, vfio_mapped done,
+		    void *token)
+{
+	return -ENOENT;
+}
+
+static const struct vfio_mapper mapper = { .map = on_map, .unmap = on_unmap };
+
 static void use(struct vfio_device *device)
 {
 	const struct vfio_device_ops *ops = device->ops;
@@ -245,6 +296,7 @@ static void use(struct vfio_device *device)
 	struct vfio_irq irq;
 
 	check(device->region_count <= USER_REGIONS_MAX && device->irq_count <= USER_IRQS_MAX);
+	ops->set_mapper(device, &mapper, device);
 	for (uint32_t i = 0; i < device->region_count; i++) {
 		struct vfio_region region;
 		int count;
