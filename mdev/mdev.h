@@ -191,4 +191,94 @@ int mdev_remove(const struct mdev_host *host, const char *id, struct error *e);
 int mdev_open(const struct mdev_host *host, const char *uuid, struct mdev_instance *out, int *lock,
 	      struct error *e);
 
+/* ---- the vGPU (docs/vgpu.md) -------------------------------------------------------------- */
+
+#define VIRTIO_GPU_HEADS_MAX	4
+#define VIRTIO_GPU_WIDTH_MAX	4096 /* of a mode that is offered */
+#define VIRTIO_GPU_HEIGHT_MAX	2160
+#define VIRTIO_GPU_WIDTH_MIN	640
+#define VIRTIO_GPU_HEIGHT_MIN	480
+#define VIRTIO_GPU_DISPLAYS_MAX 4
+#define VIRTIO_GPU_CURSOR_SIZE	64
+
+struct virtio_gpu_mode {
+	uint32_t width, height; /* both 0: nothing is plugged in */
+};
+
+struct virtio_gpu_config {
+	const char *name; /* for messages and monitors, up to 12 bytes; NULL: "vgpu" */
+	unsigned head_count;
+	struct virtio_gpu_mode heads[VIRTIO_GPU_HEADS_MAX];
+	/* The window in which the guest sees memory of the host: a power of two from 1 MiB to 1 TiB; 0: none. */
+	uint64_t window_size;
+};
+
+/*
+ * virtio_gpu_create() - a virtio-gpu device (VIRTIO 1.2, 5.7): heads, cursor, 2D.
+ * @config: copied
+ *
+ * Returns 0 or -errno: "bad-config".
+ */
+int virtio_gpu_create(const struct virtio_gpu_config *config, struct vfio_device **out,
+		      struct error *e);
+
+/* virtio_gpu_head_set() - plug a monitor of another mode, or none, into a head. Any thread but the worker. */
+int virtio_gpu_head_set(struct vfio_device *device, unsigned head,
+			const struct virtio_gpu_mode *mode);
+
+union pixman_image; /* pixman.h */
+
+struct virtio_gpu_rectangle {
+	uint32_t x, y, width, height;
+};
+
+struct virtio_gpu_cursor_image {
+	bool visible;
+	int32_t x, y; /* of the hot spot, on the head; may lie outside of it */
+	uint32_t hot_x, hot_y;
+	/* VIRTIO_GPU_CURSOR_SIZE squared, PIXMAN_a8r8g8b8, premultiplied; good during the call. */
+	const uint32_t *pixels;
+};
+
+/*
+ * Somebody who looks at the heads (a viewer's server). Called on the device's worker, which waits: take
+ * what is needed and return; do not call the device. Any of them may be NULL.
+ */
+struct virtio_gpu_display_ops {
+	/* The head shows @width x @height pixels from now on; 0 x 0: it is off. */
+	void (*size)(void *opaque, unsigned head, uint32_t width, uint32_t height);
+	/* Of @image, which is the whole head and good during the call, this part is new. */
+	void (*damage)(void *opaque, unsigned head, union pixman_image *image,
+		       const struct virtio_gpu_rectangle *damage);
+	/* @moved: only the position differs from the last call. */
+	void (*cursor)(void *opaque, unsigned head, const struct virtio_gpu_cursor_image *cursor,
+		       bool moved);
+};
+/*
+ * virtio_gpu_display_add() - begins with a size() and a damage() of each head that is on, before it
+ * returns. virtio_gpu_display_remove(): no call is under way when it returns. Any thread but the worker.
+ * @ops, @opaque: borrowed until removed; the pair names the observer
+ * Returns 0 or -ENOSPC (VIRTIO_GPU_DISPLAYS_MAX).
+ */
+int virtio_gpu_display_add(struct vfio_device *device, const struct virtio_gpu_display_ops *ops,
+			   void *opaque);
+void virtio_gpu_display_remove(struct vfio_device *device, const struct virtio_gpu_display_ops *ops,
+			       void *opaque);
+
+/*
+ * virtio_gpu_head_look() - run @look with what the head shows now, where possible without a copy, on the
+ * device's worker; any thread but that one waits. The image is good during the call, its pixels may
+ * change meanwhile as the guest draws.
+ * Returns 0, -ENOENT (no such head), -ENODATA (it is off), or what @look returned.
+ */
+int virtio_gpu_head_look(struct vfio_device *device, unsigned head,
+			 int (*look)(void *opaque, union pixman_image *image), void *opaque);
+
+/*
+ * virtio_gpu_screenshot() - what the head shows, with its cursor, as a PNG file (8 bits, RGB).
+ * @fd: written from where it is, stays the caller's
+ * Returns 0 or -errno as virtio_gpu_head_look(), -ENOMEM, or what the writes failed with.
+ */
+int virtio_gpu_screenshot(struct vfio_device *device, unsigned head, int fd);
+
 #endif

@@ -149,6 +149,11 @@ struct virtio_device_ops {
 	void (*config_read)(struct virtio_device *dev, void *config);
 	void (*config_write)(struct virtio_device *dev, uint32_t offset, const void *data,
 			     size_t count);
+	/*
+	 * Threads of the device type's own, on the caller's thread, just before the worker begins. Returns 0
+	 * or -errno. What it started ends in destroy(), which also runs without it. NULL: it has none.
+	 */
+	int (*begin)(struct virtio_device *dev, struct error *e);
 	/* All below on the worker. DRIVER_OK was written; queues run; dev->driver_features is final. */
 	void (*start)(struct virtio_device *dev);
 	/* The driver notified queue @index, or may have: also called once after start. */
@@ -180,6 +185,12 @@ struct virtio_device {
 	struct vfio_device vfio; /* first: a virtio device is a VFIO device */
 	const struct virtio_device_ops *ops;
 	uint64_t device_features; /* offered */
+	/*
+	 * A window of shared memory (4.1.4.7), a BAR of its own: set before virtio_device_init(). What
+	 * is in it is the business of whoever owns the device; an access that is trapped finds nothing.
+	 */
+	uint64_t window_size; /* power of two; 0: none */
+	uint8_t window_id;
 
 	/* Register state, under lock. */
 	pthread_mutex_t lock;
@@ -254,6 +265,9 @@ struct virtio_chain *virtio_queue_pop(struct virtio_device *dev, unsigned index)
 bool virtio_queue_pop_into(struct virtio_device *dev, unsigned index, struct virtio_chain *chain);
 void virtio_queue_push(struct virtio_device *dev, unsigned index, struct virtio_chain *chain,
 		       uint32_t length);
+/* virtio_queue_push_head() - the same for a chain of which only @head was kept. */
+void virtio_queue_push_head(struct virtio_device *dev, unsigned index, uint16_t head,
+			    uint32_t length);
 void virtio_queue_rewind(struct virtio_device *dev, unsigned index);
 /* virtio_queue_again() - come back to this queue after other events had their turn. */
 void virtio_queue_again(struct virtio_device *dev, unsigned index);
@@ -290,6 +304,8 @@ static inline bool virtio_device_has(const struct virtio_device *dev, unsigned f
 #define VIRTIO_BAR_MSIX_TABLE	 0x4000 /* emulated by whoever made a PCI function of this */
 #define VIRTIO_BAR_MSIX_PBA	 0x5000
 #define VIRTIO_NOTIFY_MULTIPLIER 4
+/* The window of shared memory, where a device has one: 64-bit, prefetchable. */
+#define VIRTIO_BAR_WINDOW 2
 
 /* virtio_pci_init() - config space, capabilities and the operations table of @dev. */
 void virtio_pci_init(struct virtio_device *dev);

@@ -178,19 +178,25 @@ struct virtio_chain *virtio_queue_pop(struct virtio_device *dev, unsigned index)
 	return virtio_queue_pop_into(dev, index, dev->chain) ? dev->chain : NULL;
 }
 
-void virtio_queue_push(struct virtio_device *dev, unsigned index, struct virtio_chain *chain,
-		       uint32_t length)
+void virtio_queue_push_head(struct virtio_device *dev, unsigned index, uint16_t head,
+			    uint32_t length)
 {
 	struct virtqueue *queue = &dev->queues[index];
 	int ret;
 
 	if (!dev->running || !queue->running)
 		return;
-	ret = virtqueue_push(queue, chain->head, length);
+	ret = virtqueue_push(queue, head, length);
 	if (ret < 0)
 		virtio_device_broken(dev, index, queue->fault);
 	else if (ret > 0)
 		interrupt(dev, __atomic_load_n(&dev->queue_vector[index], __ATOMIC_RELAXED), 1);
+}
+
+void virtio_queue_push(struct virtio_device *dev, unsigned index, struct virtio_chain *chain,
+		       uint32_t length)
+{
+	virtio_queue_push_head(dev, index, chain->head, length);
 }
 
 void virtio_queue_rewind(struct virtio_device *dev, unsigned index)
@@ -423,6 +429,11 @@ int virtio_device_start(struct vfio_device *device, struct error *e)
 	struct virtio_device *dev = container_of(device, struct virtio_device, vfio);
 	int ret;
 
+	if (dev->ops->begin) {
+		ret = dev->ops->begin(dev, e);
+		if (ret)
+			return ret;
+	}
 	dev->has_worker = true;
 	ret = thread_create(&dev->thread, dev->ops->thread_kind, worker_main, dev);
 	if (ret) {

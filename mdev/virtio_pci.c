@@ -338,6 +338,8 @@ static int get_region(struct vfio_device *vfio, uint32_t index, struct vfio_regi
 		region->size = sizeof(((struct virtio_device *)0)->config_space);
 	else if (index == VIRTIO_BAR)
 		region->size = VIRTIO_BAR_SIZE;
+	else if (index == VIRTIO_BAR_WINDOW)
+		region->size = device_of(vfio)->window_size;
 	if (region->size)
 		region->flags = VFIO_REGION_INFO_FLAG_READ | VFIO_REGION_INFO_FLAG_WRITE;
 	return 0;
@@ -352,6 +354,8 @@ static ssize_t clip(const struct virtio_device *dev, uint32_t index, uint64_t of
 		size = sizeof(dev->config_space);
 	else if (index == VIRTIO_BAR)
 		size = VIRTIO_BAR_SIZE;
+	else if (index == VIRTIO_BAR_WINDOW)
+		size = dev->window_size;
 	return offset < size ? (ssize_t)MIN(count, size - offset) : -EINVAL;
 }
 
@@ -363,6 +367,11 @@ static ssize_t region_read(struct vfio_device *vfio, uint32_t index, uint64_t of
 
 	if (ret <= 0)
 		return ret;
+	if (index == VIRTIO_BAR_WINDOW) {
+		/* What is mapped there does not come here; the rest is no memory. */
+		memset(buf, 0xff, (size_t)ret);
+		return ret;
+	}
 	pthread_mutex_lock(&dev->lock);
 	if (index == VIRTIO_BAR)
 		bar_read(dev, offset, buf, (size_t)ret);
@@ -378,7 +387,7 @@ static ssize_t region_write(struct vfio_device *vfio, uint32_t index, uint64_t o
 	struct virtio_device *dev = device_of(vfio);
 	ssize_t ret = clip(dev, index, offset, count);
 
-	if (ret <= 0)
+	if (ret <= 0 || index == VIRTIO_BAR_WINDOW)
 		return ret;
 	pthread_mutex_lock(&dev->lock);
 	if (index == VIRTIO_BAR)
@@ -587,6 +596,25 @@ static uint8_t add_virtio_capability(struct virtio_device *dev, uint8_t *last, u
 	return at;
 }
 
+/* 4.1.4.7: where the window of shared memory is, with 64-bit numbers. */
+static void add_window(struct virtio_device *dev, uint8_t *last)
+{
+	uint8_t *config = dev->config_space, *mask = dev->config_mask, *cap;
+	uint8_t at = add_virtio_capability(dev, last, VIRTIO_PCI_CAP_SHARED_MEMORY_CFG,
+					   sizeof(struct virtio_pci_cap64), 0,
+					   (uint32_t)dev->window_size);
+
+	cap = config + at;
+	cap[offsetof(struct virtio_pci_cap, bar)] = VIRTIO_BAR_WINDOW;
+	cap[offsetof(struct virtio_pci_cap, id)] = dev->window_id;
+	put32(cap + offsetof(struct virtio_pci_cap64, length_hi),
+	      (uint32_t)(dev->window_size >> 32));
+	put32(config + PCI_BASE_ADDRESS_2,
+	      PCI_BASE_ADDRESS_MEM_TYPE_64 | PCI_BASE_ADDRESS_MEM_PREFETCH);
+	put32(mask + PCI_BASE_ADDRESS_2, (uint32_t)~(dev->window_size - 1) & 0xfffffff0);
+	put32(mask + PCI_BASE_ADDRESS_3, (uint32_t)(~(dev->window_size - 1) >> 32));
+}
+
 void virtio_pci_init(struct virtio_device *dev)
 {
 	uint8_t *config = dev->config_space, *mask = dev->config_mask;
@@ -632,6 +660,8 @@ void virtio_pci_init(struct virtio_device *dev)
 	put32(mask + at + offsetof(struct virtio_pci_cap, length), 0xffffffff);
 	put32(mask + at + offsetof(struct virtio_pci_cfg_cap, pci_cfg_data), 0xffffffff);
 
+	if (dev->window_size)
+		add_window(dev, &last);
 	at = add_capability(dev, &last, PCI_CAP_ID_MSIX, 0);
 	put16(config + at + PCI_MSIX_FLAGS, (uint16_t)dev->ops->queue_count); /* N - 1 vectors */
 	put32(config + at + PCI_MSIX_TABLE, VIRTIO_BAR_MSIX_TABLE | VIRTIO_BAR);

@@ -52,7 +52,9 @@ struct guest {
 	uint8_t *memory;
 	uint64_t allocated;
 	uint64_t features;
-	uint64_t cap[6]; /* BAR offset by cfg_type */
+	uint64_t cap[6];	       /* BAR offset by cfg_type */
+	uint8_t window_id, window_bar; /* of shared memory; 0: none */
+	uint64_t window_size;
 	uint32_t multiplier;
 	int vectors[GUEST_QUEUES + 1]; /* 0: config, i + 1: queue i */
 	struct guest_queue queues[GUEST_QUEUES];
@@ -159,7 +161,7 @@ static inline uint64_t guest_device_features(struct guest *guest)
 	return features | common_read(guest, VIRTIO_PCI_COMMON_DF, 4) << 32;
 }
 
-/* Find the structures (VIRTIO 1.2, 4.1.4), all in BAR 0. */
+/* Find the structures (VIRTIO 1.2, 4.1.4), all in BAR 0 but for a window of shared memory. */
 static inline void guest_find_capabilities(struct guest *guest)
 {
 	uint8_t at = (uint8_t)config_read(guest, PCI_CAPABILITY_LIST, 1);
@@ -168,6 +170,16 @@ static inline void guest_find_capabilities(struct guest *guest)
 		if (config_read(guest, at, 1) == PCI_CAP_ID_VNDR) {
 			unsigned type = config_read(guest, at + 3u, 1);
 
+			if (type == VIRTIO_PCI_CAP_SHARED_MEMORY_CFG) {
+				assert_int_equal(config_read(guest, at + 2u, 1), 24);
+				guest->window_bar = (uint8_t)config_read(guest, at + 4u, 1);
+				guest->window_id = (uint8_t)config_read(guest, at + 5u, 1);
+				guest->window_size = config_read(guest, at + 12u, 4) |
+						     (uint64_t)config_read(guest, at + 20u, 4)
+							     << 32;
+				at = (uint8_t)config_read(guest, at + 1u, 1);
+				continue;
+			}
 			assert_in_range(type, 1, 5);
 			guest->cap[type] = type == VIRTIO_PCI_CAP_PCI_CFG
 						   ? at
