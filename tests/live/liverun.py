@@ -19,7 +19,6 @@ TOP = os.path.realpath(os.path.join(os.path.dirname(os.path.realpath(__file__)),
 BUILD = os.environ.get("LIVE_BUILD", "build/gcc")
 OUT = "build/live"
 LAVAPIPE = "/usr/share/vulkan/icd.d/lvp_icd.json"
-VALIDATION = "VK_LAYER_KHRONOS_validation"
 
 
 class Failure(Exception):

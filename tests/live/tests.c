@@ -23,14 +23,14 @@ enum outcome {
 	OUTCOMES
 };
 
-static bool chosen(const struct load_options *options, const char *name)
+static bool chosen(const struct load_options *options, const struct live_test *test)
 {
 	char **names = options->names;
 
 	if (!names[0])
-		return true;
+		return !test->only_by_name;
 	for (; *names; names++)
-		if (!strcmp(*names, name))
+		if (!strcmp(*names, test->name))
 			return true;
 	return false;
 }
@@ -101,7 +101,7 @@ int tests_run(const struct load_options *options, struct error *e)
 
 	for (size_t g = 0; g < ARRAY_SIZE(groups); g++)
 		for (const struct live_test *test = groups[g]; test->name; test++) {
-			if (!chosen(options, test->name))
+			if (!chosen(options, test))
 				continue;
 			if (options->list)
 				puts(test->name);

@@ -204,6 +204,18 @@ static int high_priority_is_granted_or_refused(struct vk *vk, struct error *e)
 	return 0;
 }
 
+/* Wrong, and harmless to drivers: who judges must complain, or it judges nothing. */
+static int fault_for_a_judge(struct vk *vk, struct error *e)
+{
+	const VkBufferCreateInfo info = { .sType = VK_STRUCTURE_TYPE_BUFFER_CREATE_INFO,
+					  .size = 64 }; /* for no use at all */
+	VkBuffer buffer;
+
+	VK_TRY(vkCreateBuffer(vk->device, &info, NULL, &buffer), e);
+	vkDestroyBuffer(vk->device, buffer, NULL);
+	return 0;
+}
+
 const struct live_test device_tests[] = {
 	{ "device-ends-behind-much-work", device_ends_behind_much_work },
 	{ "process-ends-before-its-work", process_ends_before_its_work },
@@ -211,5 +223,6 @@ const struct live_test device_tests[] = {
 	{ "devices-side-by-side", devices_side_by_side },
 	{ "chained-structures-are-passed-on", chained_structures_are_passed_on },
 	{ "high-priority-is-granted-or-refused", high_priority_is_granted_or_refused },
+	{ "fault-for-a-judge", fault_for_a_judge, .only_by_name = true },
 	{ 0 },
 };

@@ -47,6 +47,7 @@ void print_json(json_t *object);
 struct live_test {
 	const char *name;
 	int (*run)(struct vk *vk, struct error *e);
+	bool only_by_name; /* not one of "all" */
 };
 /* NULL-terminated by name; tests_*.c */
 extern const struct live_test order_tests[], wait_tests[], fence_tests[], share_tests[],

@@ -3,7 +3,10 @@
 
 import re
 
-from liverun import VALIDATION, Failure, case
+from liverun import Failure, case
+
+VGPU = {"policy": "equal_share"}
+LAYER, VALIDATION = "VK_LAYER_DIVVY_vgpu", "VK_LAYER_KHRONOS_validation"
 
 
 def verdicts(program):
@@ -11,9 +14,9 @@ def verdicts(program):
     return {m[2]: m[1] for m in re.finditer(r"^(PASS|FAIL|SKIP) ([a-z0-9-]+)", program.text(), re.M)}
 
 
-def compare(live, name, vgpu, native, env=None, limit=90):
+def compare(live, name, vgpu, native, env=None, wrapper=()):
     """Run all tests; a failure where one does not do what it does natively."""
-    program = live.run(name, live.vkload("test", "--limit", limit), vgpu, env, status=None)
+    program = live.run(name, [*wrapper, *live.vkload("test")], vgpu, env, status=None)
     found = verdicts(program)
     lines = {m[1]: m[0] for m in re.finditer(r"^FAIL ([a-z0-9-]+).*$", program.text(), re.M)}
     for test, verdict in native.items():
@@ -32,7 +35,7 @@ def natively(live):
 def semantics(live):
     """submissions, fences, semaphores, presents do under the layer what they do without it"""
     live.start_arbiter()
-    compare(live, "alone", {"policy": "equal_share"}, natively(live))
+    compare(live, "alone", VGPU, natively(live))
 
 
 @case("semantics-beside-a-hog", limit=150)
@@ -63,13 +66,16 @@ def messages(program):
 @case("validation", limit=240)
 def validation(live):
     """the validation layer, above ours and below it, says nothing that it does not say without ours"""
-    settings = {"VK_LAYER_ENABLES": "VK_VALIDATION_FEATURE_ENABLE_SYNCHRONIZATION_VALIDATION_EXT"}
-    above = dict(settings, VK_LOADER_LAYERS_ENABLE="*validation", LIVE_VALIDATION="above")
-    native = natively(live)
-    alone = live.run("validation-alone", live.vkload("test"), env=dict(settings, VK_INSTANCE_LAYERS=VALIDATION))
+    checks = {"VK_LAYER_ENABLES": "VK_VALIDATION_FEATURE_ENABLE_SYNCHRONIZATION_VALIDATION_EXT"}
+    alone = live.run("without", live.vkload("test"), env=dict(checks, VK_INSTANCE_LAYERS=VALIDATION), status=None)
+    native, known = verdicts(alone), messages(alone)
+    live.check(len(native) > 20 and "FAIL" not in native.values(), "tests fail under the validation layer alone")
     live.start_arbiter()
-    known = messages(alone)
-    programs = {"below": compare(live, "validation-below", {"policy": "equal_share"}, native, above)}
-    for where, program in programs.items():
+    # What stands first is nearest to the program.
+    for where, layers in (("above", f"{VALIDATION}:{LAYER}"), ("below", f"{LAYER}:{VALIDATION}")):
+        program = compare(live, where, VGPU, native, checks, ["env", f"VK_INSTANCE_LAYERS={layers}"])
         new = [m for m in messages(program) if m not in known]
         live.check(not new, f"{where}: {len(new)} messages, the first: {new[0] if new else ''}")
+    # That it would say something: a fault that it must find.
+    broken = live.run("broken", live.vkload("test", "fault-for-a-judge"), VGPU, dict(checks, VK_INSTANCE_LAYERS=VALIDATION), status=None)
+    live.check(messages(broken), "the validation layer says nothing about a fault either")
