@@ -363,21 +363,21 @@ static VkResult VKAPI_CALL QueueBindSparse(VkQueue handle, uint32_t count,
 		while (values && values->sType != VK_STRUCTURE_TYPE_TIMELINE_SEMAPHORE_SUBMIT_INFO)
 			values = values->pNext;
 		batch = batch_add(queue, FAKE_SPARSE, "vkQueueBindSparse", binds[i].pNext);
-		for (uint32_t j = 0; j < binds[i].waitSemaphoreCount; j++)
-			batch_wait(batch,
-				   &(VkSemaphoreSubmitInfo){
-					   .semaphore = binds[i].pWaitSemaphores[j],
-					   .value = values && j < values->waitSemaphoreValueCount
-							    ? values->pWaitSemaphoreValues[j]
-							    : 0 });
-		for (uint32_t j = 0; j < binds[i].signalSemaphoreCount; j++)
-			batch_signal(
-				batch,
-				&(VkSemaphoreSubmitInfo){
-					.semaphore = binds[i].pSignalSemaphores[j],
-					.value = values && j < values->signalSemaphoreValueCount
-							 ? values->pSignalSemaphoreValues[j]
-							 : 0 });
+		for (uint32_t j = 0; j < binds[i].waitSemaphoreCount; j++) {
+			VkSemaphoreSubmitInfo wait = { .semaphore = binds[i].pWaitSemaphores[j] };
+
+			if (values && j < values->waitSemaphoreValueCount)
+				wait.value = values->pWaitSemaphoreValues[j];
+			batch_wait(batch, &wait);
+		}
+		for (uint32_t j = 0; j < binds[i].signalSemaphoreCount; j++) {
+			VkSemaphoreSubmitInfo signal = { .semaphore =
+								 binds[i].pSignalSemaphores[j] };
+
+			if (values && j < values->signalSemaphoreValueCount)
+				signal.value = values->pSignalSemaphoreValues[j];
+			batch_signal(batch, &signal);
+		}
 	}
 	if (!result)
 		submit_end(queue, batch, "vkQueueBindSparse", fence);
@@ -398,9 +398,12 @@ static VkResult VKAPI_CALL QueuePresentKHR(VkQueue handle, const VkPresentInfoKH
 		struct fake_batch *batch =
 			batch_add(queue, FAKE_PRESENT, "vkQueuePresentKHR", info->pNext);
 
-		for (uint32_t i = 0; i < info->waitSemaphoreCount; i++)
-			batch_wait(batch, &(VkSemaphoreSubmitInfo){
-						  .semaphore = info->pWaitSemaphores[i] });
+		for (uint32_t i = 0; i < info->waitSemaphoreCount; i++) {
+			const VkSemaphoreSubmitInfo wait = { .semaphore =
+								     info->pWaitSemaphores[i] };
+
+			batch_wait(batch, &wait);
+		}
 		pthread_cond_broadcast(&fake_changed);
 	}
 	return queue_end(queue, result);

@@ -383,7 +383,7 @@ static void clocks_are_compared_where_the_device_can(void **state)
 static VkResult build_queues(const void *const *heads, uint32_t count, struct device_chain *chain)
 {
 	static const float priority = 1;
-	VkDeviceQueueCreateInfo queues[4];
+	VkDeviceQueueCreateInfo queues[4] = { 0 };
 
 	for (uint32_t i = 0; i < count; i++)
 		queues[i] = (VkDeviceQueueCreateInfo){

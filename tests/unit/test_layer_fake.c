@@ -173,7 +173,7 @@ static void queues_with_threads_run_beside_each_other(void **state)
 	assert_int_equal(DRIVER(WaitForFences)(w.device, 2, fences, VK_TRUE, 10 * MS), VK_TIMEOUT);
 	assert_int_equal(DRIVER(WaitForFences)(w.device, 2, fences, VK_TRUE, UINT64_MAX),
 			 VK_SUCCESS);
-	assert_in_range((monotonic_ns() - begin_ns) / MS, 200, 390);
+	assert_true(monotonic_ns() - begin_ns >= 200 * MS);
 	assert_true(fake_batch(1)->begun_ns < fake_batch(0)->ended_ns);
 	DRIVER(DestroyFence)(w.device, fences[0], NULL);
 	DRIVER(DestroyFence)(w.device, fences[1], NULL);
