@@ -95,6 +95,7 @@ $(BUILD)/tests/unit/%: $(BUILD)/tests/unit/%.o $(LINK)
 # A driver that is made up.
 $(filter $(BUILD)/tests/unit/test_layer_%,$(UNIT_TESTS)): $(call objs,$(wildcard tests/unit/fake_*.c))
 $(BUILD)/tests/unit/test_layer_chain: WRAP := calloc
+$(BUILD)/tests/unit/test_layer_library: $(LAYER) $(LAYER_MANIFESTS)
 # It runs the programs.
 $(BUILD)/tests/unit/test_chaos: $(BUILD)/divvy-vmm $(BUILD)/tests/rig/vfio_user_server
 # The scheduler allocates at creation only.
