@@ -227,7 +227,7 @@ static int region_io_fds(struct mdev_server *server, const struct user_message *
 		(void *)((char *)server_payload(server) + sizeof(struct user_region_io_fds));
 	struct vfio_io_fd fds[VFIO_IO_FDS_MAX];
 	struct user_region_io_fds head;
-	int out[SERVER_FDS_MAX], count;
+	int out[SERVER_FDS_MAX] = { -1 }, count;
 	size_t size;
 
 	memcpy(&head, message->payload, sizeof(head));

@@ -53,17 +53,16 @@ static int teardown(void **state)
 static int set_irqs(uint32_t flags, uint32_t index, uint32_t start, uint32_t count, size_t bytes,
 		    unsigned fd_count)
 {
-	struct {
-		struct vfio_irq_set set;
-		uint8_t data[64];
-	} message = { .set = { .argsz = (uint32_t)(sizeof(message.set) + bytes),
-			       .flags = flags,
-			       .index = index,
-			       .start = start,
-			       .count = count } };
+	const struct vfio_irq_set set = { .argsz = (uint32_t)(sizeof(set) + bytes),
+					  .flags = flags,
+					  .index = index,
+					  .start = start,
+					  .count = count };
+	uint8_t message[sizeof(set) + 64];
 
-	memset(message.data, 1, sizeof(message.data));
-	return raw_call(&raw, USER_DEVICE_SET_IRQS, &message, sizeof(message.set) + bytes, vectors,
+	memset(message, 1, sizeof(message));
+	memcpy(message, &set, sizeof(set));
+	return raw_call(&raw, USER_DEVICE_SET_IRQS, message, sizeof(set) + bytes, vectors,
 			fd_count);
 }
 

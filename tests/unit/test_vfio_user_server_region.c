@@ -153,7 +153,7 @@ static int io_fds(uint32_t index, uint32_t argsz, uint32_t flags)
 
 static void io_fds_have_their_size_and_index(void **state)
 {
-	struct user_region_io_fds head;
+	struct user_region_io_fds head = { .argsz = 4096 };
 	struct user_io_fd sub;
 
 	start();
