@@ -134,14 +134,21 @@ class Live:
         env.setdefault("XDG_RUNTIME_DIR", self.folder)
         return env
 
-    def start(self, name, command, vgpu=None, lines=False, env=None):
-        """Start a command; with @vgpu, a dictionary of run-native's options, as a vGPU called @name."""
+    def start(self, name, command, vgpu=None, lines=False, env=None, pinned=False):
+        """
+        Start a command; with @vgpu, a dictionary of run-native's options, as a vGPU called @name. @pinned: where the GPU is made of
+        processors, it is made of one, the same for all (see load()).
+        """
         if vgpu is not None:
             words = [f"{BUILD}/divvy", "run-native", "--socket", self.socket, "--name", name]
             for option, value in vgpu.items():
                 words += [f"--{option}", str(value)]
             command = words + ["--"] + command
-        program = Program(name, command, self.env(**(env or {})), self.folder, lines)
+        env = env or {}
+        if pinned and not self.device:
+            command = ["taskset", "-c", str(max(os.sched_getaffinity(0)))] + command
+            env = dict(env, LP_NUM_THREADS="1")
+        program = Program(name, command, self.env(**env), self.folder, lines)
         with open(f"{self.folder}/commands", "a", encoding="utf-8") as f:
             f.write(f"{name}: {shlex.join(command)}\n")
         self.programs.append(program)
@@ -207,7 +214,7 @@ class Live:
         """
         if not self.length:
             words = self.vkload("load", "--job", 10, "--jobs", 1, "--in-flight", 1)
-            said = [self.start(f"calibrate-{i}", words, lines=True).result(self.left()) for i in range(2)]
+            said = [self.start(f"calibrate-{i}", words, lines=True, pinned=True).result(self.left()) for i in range(2)]
             # Of two the one with more iterations in 10 ms: it was disturbed less.
             best = max(said, key=lambda s: s["iterations"] / s["job_ns"])
             self.length = (best["iterations"], best["job_ns"] / 1e6, best["empty_ns"] / 1e6)
@@ -224,9 +231,12 @@ class Live:
         return empty + (length - empty) * int(self.job(ms)[1]) / iterations
 
     def load(self, name, ms, vgpu, *words, env=None):
-        """A vkload that is set up and waits for go(), with a log."""
+        """
+        A vkload that is set up and waits for go(), with a log. With several processors lavapipe's jobs would take the longer the fewer
+        of them it finds free, and what is measured would be Linux's scheduler.
+        """
         command = self.vkload("load", *self.job(ms), "--wait-line", "--log", f"{self.folder}/{name}.csv", *words)
-        return self.start(name, command, vgpu, lines=True, env=env)
+        return self.start(name, command, vgpu, lines=True, env=env, pinned=True)
 
     def go(self, programs):
         """Start them all at once. Returns when that was."""
