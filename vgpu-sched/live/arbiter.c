@@ -1,157 +1,27 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
- * The arbiter's connections (arbiter.h): who may say what, and what of it is believed.
- *
- * A connection becomes a launcher's by CREATE or a worker's by REGISTER, once. Messages are copied out of the kernel and
- * judged there; what is no message, out of turn or out of range ends that connection, and whatever it had is over. A
- * launcher must be root or of the arbiter's own user. A worker shows a token.
+ * The arbiter's socket and its connections (arbiter.h). A connection becomes a launcher's by CREATE or a worker's by REGISTER, once (messages.c). What
+ * it costs the arbiter is bounded, whoever it is: places, descriptors, time.
  */
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/un.h>
 #include <unistd.h>
 
 #include "vgpu-sched/live/arbiter_private.h"
 
-#define MESSAGES_A_TURN 16 /* of one connection before the others are heard */
+#define SILENT_OF_USER_MAX 32
+#define SILENT_MAX	   128
+#define RESUME_US	   5000
+#ifndef SO_PEERPIDFD
+#define SO_PEERPIDFD 77
+#endif
 
-/* ---- answers --------------------------------------------------------------------------------- */
-
-int client_answer(const struct client *client, const struct live_message *message, const int *fds,
-		  unsigned count)
-{
-	struct iovec iov = { .iov_base = (void *)(uintptr_t)message, .iov_len = sizeof(*message) };
-	union {
-		struct cmsghdr head;
-		char room[CMSG_SPACE(DESCRIPTORS_MAX * sizeof(int))];
-	} control = { 0 };
-	struct msghdr header = { .msg_iov = &iov, .msg_iovlen = 1 };
-
-	if (count) {
-		header.msg_control = &control;
-		header.msg_controllen = CMSG_SPACE(count * sizeof(int));
-		control.head.cmsg_level = SOL_SOCKET;
-		control.head.cmsg_type = SCM_RIGHTS;
-		control.head.cmsg_len = CMSG_LEN(count * sizeof(int));
-		memcpy(CMSG_DATA(&control.head), fds, count * sizeof(int));
-	}
-	return sendmsg(client->fd, &header, MSG_DONTWAIT | MSG_NOSIGNAL) < 0 ? -errno : 0;
-}
-
-static int refuse(const struct client *client, uint32_t type, const struct error *e)
-{
-	struct live_message message = { .type = type, .version = LIVE_VERSION, .error = e->err };
-
-	snprintf(message.text, sizeof(message.text), "%.159s", e->text);
-	snprintf(message.code, sizeof(message.code), "%.31s", e->code ? e->code : "");
-	return client_answer(client, &message, NULL, 0);
-}
-
-/* ---- messages -------------------------------------------------------------------------------- */
-
-static bool is_text(const char text[LIVE_NAME_SIZE])
-{
-	const size_t length = strnlen(text, LIVE_NAME_SIZE);
-
-	for (size_t i = 0; i < length; i++)
-		if ((unsigned char)text[i] <= ' ' || (unsigned char)text[i] > '~' ||
-		    strchr("\"\\,", text[i]))
-			return false;
-	return length && length < LIVE_NAME_SIZE;
-}
-
-/* Returns why the connection is to end, or NULL. */
-static const char *handle(struct client *client, const struct live_message *message)
-{
-	const bool launcher = client->uid == 0 || client->uid == geteuid();
-	const bool owns = client->vgpu && !client->page, works = client->page;
-	const enum sched_engine engine = (enum sched_engine)message->engine;
-	struct error e = { 0 };
-	int err = 0;
-
-	if (message->version != LIVE_VERSION)
-		return "another version";
-	if (message->engine >= SCHED_ENGINES)
-		return "no such engine";
-	switch (message->type) {
-	case LIVE_CREATE:
-		if (!launcher || owns || works)
-			return "may not create a vGPU";
-		if (!is_text(message->gpu) || !is_text(message->name))
-			return "a name that is none";
-		err = vgpu_create(client, message, &e);
-		if (err && e.err)
-			err = refuse(client, LIVE_CREATED, &e);
-		break;
-	case LIVE_CHANGE:
-		if (!launcher || !owns)
-			return "may not change a vGPU";
-		err = vgpu_change(client, message, &e);
-		if (err && e.err)
-			err = refuse(client, LIVE_CREATED, &e);
-		break;
-	case LIVE_STATUS:
-		if (!launcher || works)
-			return "may not ask for the status";
-		err = status_answer(client, &e);
-		if (err && e.err)
-			err = refuse(client, LIVE_STATUS, &e);
-		break;
-	case LIVE_REGISTER:
-		if (owns || works)
-			return "registers twice";
-		err = worker_register(client, message, &e);
-		if (err && e.err)
-			err = refuse(client, LIVE_REGISTERED, &e);
-		break;
-	case LIVE_WANT:
-		if (!works)
-			return "wants a turn without a vGPU";
-		turns_want(client, engine);
-		break;
-	case LIVE_RELEASE:
-		if (!works)
-			return "gives back what it has not";
-		turns_release(client, engine, message->used_ns, message->again);
-		break;
-	case LIVE_FORCED:
-		if (!works)
-			return "forces work without a vGPU";
-		turns_forced(client, engine, message->used_ns);
-		break;
-	default:
-		return "an unknown message";
-	}
-	return err ? "an answer that it does not take" : NULL;
-}
-
-static int on_client(sd_event_source *source, int fd, uint32_t events, void *opaque)
-{
-	struct client *client = opaque;
-
-	for (unsigned i = 0; i < MESSAGES_A_TURN; i++) {
-		struct live_message message;
-		const char *why;
-		/* No room for descriptors: the kernel drops what is sent along. */
-		ssize_t size = recv(fd, &message, sizeof(message), MSG_DONTWAIT | MSG_TRUNC);
-
-		if (size < 0 && (errno == EAGAIN || errno == EINTR))
-			return 0;
-		if (size != sizeof(message)) {
-			client_end(client, size > 0 ? "a message of another size" : NULL);
-			return 0;
-		}
-		why = handle(client, &message);
-		if (why) {
-			client_end(client, why);
-			return 0;
-		}
-	}
-	return 0;
-}
+/* ---- connections ----------------------------------------------------------------------------- */
 
 void client_end(struct client *client, const char *why)
 {
@@ -175,8 +45,50 @@ void client_end(struct client *client, const char *why)
 		vgpu_end(vgpu);
 	else if (vgpu)
 		turns_changed(vgpu->gpu);
+	fd_close(&client->pidfd);
 	fd_close(&client->fd);
 	free(client);
+}
+
+/*
+ * Connections that have not said yet what they are cost nothing to make. Beyond a few of one user, or many of all, the one that has been silent for
+ * longest ends: who registers does so at once.
+ */
+static void make_room(struct arbiter *arbiter, uid_t uid)
+{
+	struct client *oldest = NULL, *oldest_of_uid = NULL;
+	unsigned all = 0, of_uid = 0;
+
+	for (unsigned i = 0; i < arbiter->client_count; i++) {
+		struct client *client = arbiter->clients[i];
+
+		if (client->vgpu)
+			continue;
+		all++;
+		if (!oldest || client->since < oldest->since)
+			oldest = client;
+		if (client->uid != uid)
+			continue;
+		of_uid++;
+		if (!oldest_of_uid || client->since < oldest_of_uid->since)
+			oldest_of_uid = client;
+	}
+	if (of_uid >= SILENT_OF_USER_MAX)
+		client_end(oldest_of_uid, "too many connections that say nothing");
+	else if (all >= SILENT_MAX)
+		client_end(oldest, "too many connections that say nothing");
+}
+
+/* The process that connected, by a descriptor that stays its own when its number is given to another. */
+static int process_of(int connection, pid_t pid)
+{
+	int pidfd = -1;
+	socklen_t size = sizeof(pidfd);
+
+	if (!getsockopt(connection, SOL_SOCKET, SO_PEERPIDFD, &pidfd, &size))
+		return pidfd;
+	/* Before Linux 6.5. */
+	return pid > 0 ? (int)syscall(SYS_pidfd_open, pid, 0) : -1;
 }
 
 static int on_connection(sd_event_source *source, int fd, uint32_t events, void *opaque)
@@ -184,15 +96,25 @@ static int on_connection(sd_event_source *source, int fd, uint32_t events, void 
 	struct arbiter *arbiter = opaque;
 	struct ucred peer = { 0 };
 	socklen_t size = sizeof(peer);
-	struct client *client;
+	struct client *client = NULL;
 	int connection = accept4(fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
 
-	if (connection < 0)
+	if (connection < 0) {
+		/* Out of descriptors or memory: not asked again before something may have changed. */
+		if (errno == EMFILE || errno == ENFILE || errno == ENOMEM || errno == ENOBUFS) {
+			log_limited(LOG_LEVEL_WARN, "arbiter: accept: %s", strerror(errno));
+			sd_event_source_set_enabled(source, SD_EVENT_OFF);
+			arbiter_resume_later(arbiter);
+		}
 		return 0;
-	client = arbiter->client_count < ARBITER_CLIENTS_MAX ? calloc(1, sizeof(*client)) : NULL;
-	if (!client || getsockopt(connection, SOL_SOCKET, SO_PEERCRED, &peer, &size) < 0 ||
-	    sd_event_add_io(arbiter->event, &client->source, connection, EPOLLIN, on_client,
-			    client) < 0) {
+	}
+	if (!getsockopt(connection, SOL_SOCKET, SO_PEERCRED, &peer, &size)) {
+		make_room(arbiter, peer.uid);
+		if (arbiter->client_count < ARBITER_CLIENTS_MAX)
+			client = calloc(1, sizeof(*client));
+	}
+	if (!client || sd_event_add_io(arbiter->event, &client->source, connection, EPOLLIN,
+				       client_on_message, client) < 0) {
 		log_limited(LOG_LEVEL_WARN, "arbiter: no more connections are taken");
 		free(client);
 		close(connection);
@@ -202,8 +124,33 @@ static int on_connection(sd_event_source *source, int fd, uint32_t events, void 
 	client->fd = connection;
 	client->pid = peer.pid;
 	client->uid = peer.uid;
+	client->pidfd = process_of(connection, peer.pid);
+	client->since = arbiter->connections++;
 	arbiter->clients[arbiter->client_count++] = client;
 	return 0;
+}
+
+static int on_resume(sd_event_source *source, uint64_t usec, void *opaque)
+{
+	struct arbiter *arbiter = opaque;
+
+	for (unsigned i = 0; i < arbiter->client_count; i++)
+		if (arbiter->clients[i]->paused) {
+			arbiter->clients[i]->paused = false;
+			sd_event_source_set_enabled(arbiter->clients[i]->source, SD_EVENT_ON);
+		}
+	sd_event_source_set_enabled(arbiter->source, SD_EVENT_ON);
+	return 0;
+}
+
+void arbiter_resume_later(struct arbiter *arbiter)
+{
+	int enabled;
+
+	if (sd_event_source_get_enabled(arbiter->resume, &enabled) > 0)
+		return;
+	sd_event_source_set_time(arbiter->resume, monotonic_ns() / 1000 + RESUME_US);
+	sd_event_source_set_enabled(arbiter->resume, SD_EVENT_ONESHOT);
 }
 
 /* ---- the socket ------------------------------------------------------------------------------ */
@@ -266,8 +213,13 @@ int arbiter_create(sd_event *event, const char *path, const struct sched_gpu_con
 	if (!err) {
 		err = sd_event_add_io(event, &arbiter->source, arbiter->fd, EPOLLIN, on_connection,
 				      arbiter);
+		if (err >= 0)
+			err = sd_event_add_time(event, &arbiter->resume, CLOCK_MONOTONIC,
+						UINT64_MAX, 1, on_resume, arbiter);
 		if (err < 0)
 			error_set(e, -err, "event-loop", NULL, "event loop: %s", strerror(-err));
+		else
+			sd_event_source_set_enabled(arbiter->resume, SD_EVENT_OFF);
 	}
 	if (err < 0) {
 		arbiter_destroy(arbiter);
@@ -285,11 +237,9 @@ void arbiter_destroy(struct arbiter *arbiter)
 		return;
 	while (arbiter->client_count)
 		client_end(arbiter->clients[arbiter->client_count - 1], NULL);
-	for (unsigned i = 0; i < arbiter->gpu_count; i++) {
-		sd_event_source_disable_unref(arbiter->gpus[i]->timer);
-		sched_gpu_destroy(arbiter->gpus[i]->sched);
-		free(arbiter->gpus[i]);
-	}
+	for (unsigned i = 0; i < arbiter->gpu_count; i++)
+		gpu_free(arbiter->gpus[i]);
+	sd_event_source_disable_unref(arbiter->resume);
 	sd_event_source_disable_unref(arbiter->source);
 	fd_close(&arbiter->fd);
 	if (arbiter->path[0])

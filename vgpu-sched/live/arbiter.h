@@ -13,6 +13,7 @@
 #define ARBITER_CLIENTS_MAX 512
 #define ARBITER_VGPUS_MAX   256
 #define ARBITER_GPUS_MAX    16
+#define ARBITER_WORKERS_MAX 64 /* of one vGPU */
 
 struct arbiter;
 

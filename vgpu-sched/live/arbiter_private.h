@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What arbiter.c (connections and messages) and turns.c (grants) share. */
+/* What the files of the arbiter share: arbiter.c (the socket, connections), messages.c, vgpus.c, turns.c (grants), status.c. */
 #ifndef VGPU_SCHED_LIVE_ARBITER_PRIVATE_H
 #define VGPU_SCHED_LIVE_ARBITER_PRIVATE_H
 
@@ -25,6 +25,7 @@ struct live_vgpu {
 	unsigned waiting[SCHED_ENGINES];
 	unsigned workers;
 	uint64_t workers_ever;
+	uint64_t words, words_ns; /* messages that it may still send, as of when */
 	uint64_t memory_quota;
 	int page_fd;
 	struct live_vgpu_page *page;
@@ -34,8 +35,11 @@ struct client {
 	struct arbiter *arbiter;
 	sd_event_source *source;
 	int fd;
+	int pidfd; /* who connected, even once its pid is another's; -1: not known */
 	pid_t pid;
 	uid_t uid;
+	uint64_t since;		/* how-manieth connection */
+	bool paused;		/* its vGPU has said too much: it is heard again by the timer */
 	struct live_vgpu *vgpu; /* a worker's, or the one that a launcher owns */
 	struct live_page *page; /* worker */
 	struct {
@@ -53,8 +57,10 @@ struct arbiter {
 	struct sched_gpu_config config;
 	uint64_t hog_ns;
 	FILE *trace;
-	uint64_t next_identity;
+	uint64_t next_identity, connections;
 	unsigned client_count, gpu_count;
+	sd_event_source
+		*resume; /* for those who are paused, and a listener that ran out of descriptors */
 	struct client *clients[ARBITER_CLIENTS_MAX]; /* the first client_count */
 	struct live_gpu *gpus[ARBITER_GPUS_MAX];
 };
@@ -83,19 +89,26 @@ int vgpu_change(struct client *client, const struct live_message *message, struc
 /* Every worker of it is ended first. */
 void vgpu_end(struct live_vgpu *vgpu);
 int worker_register(struct client *client, const struct live_message *message, struct error *e);
+/* gpu_free() - with no vGPU on it. NULL is fine. */
+void gpu_free(struct live_gpu *gpu);
 /* What the worker had of the vGPU's memory is given back; its page goes. */
 void worker_end(struct client *client);
 
 /* status.c: the answer to STATUS. */
 int status_answer(struct client *client, struct error *e);
 
+/* messages.c: what @client says, up to MESSAGES_A_TURN of it. */
+int client_on_message(sd_event_source *source, int fd, uint32_t events, void *client);
+
 /*
- * arbiter.c: @message and @count descriptors, at most DESCRIPTORS_MAX, which stay the caller's. Who does not read its answers is not
+ * messages.c: @message and @count descriptors, at most DESCRIPTORS_MAX, which stay the caller's. Who does not read its answers is not
  * waited for. Returns 0 or -errno.
  */
 #define DESCRIPTORS_MAX 2
 int client_answer(const struct client *client, const struct live_message *message, const int *fds,
 		  unsigned count);
+/* arbiter.c: call arbiter's timer soon. */
+void arbiter_resume_later(struct arbiter *arbiter);
 /* arbiter.c: ends a connection and, if it owns one, its vGPU. Not from within a loop over clients. */
 void client_end(struct client *client, const char *why);
 

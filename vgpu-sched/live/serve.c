@@ -5,11 +5,14 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include "vgpu-sched/live/arbiter.h"
 #include "vgpu-sched/live/client.h"
+
+#define DESCRIPTORS (2 * ARBITER_CLIENTS_MAX + ARBITER_GPUS_MAX * ARBITER_VGPUS_MAX + 64)
 
 static int on_signal(sd_event_source *source, const struct signalfd_siginfo *info, void *opaque)
 {
@@ -24,6 +27,18 @@ static int trace_open(const char *path, FILE **file, struct error *e)
 		return error_set(e, errno, "output", NULL, "%s: %s", path, strerror(errno));
 	setvbuf(*file, NULL, _IOLBF, 0);
 	return 0;
+}
+
+/* Two for each connection, and a vGPU's page: more than the usual limit of 1024. */
+static void descriptors_raise(void)
+{
+	struct rlimit limit;
+
+	if (getrlimit(RLIMIT_NOFILE, &limit) || limit.rlim_cur >= DESCRIPTORS)
+		return;
+	limit.rlim_cur = MIN(limit.rlim_max, (rlim_t)DESCRIPTORS);
+	if (setrlimit(RLIMIT_NOFILE, &limit) < 0)
+		log_warn("arbiter: RLIMIT_NOFILE stays as it is: %s", strerror(errno));
 }
 
 static int loop(sd_event *event, struct error *e)
@@ -52,6 +67,7 @@ int arbiter_serve(const struct arbiter_options *options, struct error *e)
 	if (!options->socket && mkdir("/run/divvy", 0700) < 0 && errno != EEXIST)
 		return error_set(e, errno, "arbiter-socket", NULL, "/run/divvy: %s",
 				 strerror(errno));
+	descriptors_raise();
 	err = options->trace ? trace_open(options->trace, &trace, e) : 0;
 	if (!err) {
 		err = sd_event_new(&event);

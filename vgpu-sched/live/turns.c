@@ -11,10 +11,14 @@
 #include <inttypes.h>
 #include <linux/futex.h>
 #include <signal.h>
+#include <sys/socket.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
 #include "vgpu-sched/live/arbiter_private.h"
+
+/* Of a process that has more threads asleep than this one sleeps on: they would be woken at the others' expense. */
+#define SLEEPERS_MAX 32
 
 /* Only those who take what is left may go on: a share or credits end when they end. */
 static bool may_go_on(const struct live_vgpu *vgpu)
@@ -25,7 +29,7 @@ static bool may_go_on(const struct live_vgpu *vgpu)
 void turns_wake(struct client *client)
 {
 	atomic_fetch_add(&client->page->wake, 1);
-	syscall(SYS_futex, &client->page->wake, FUTEX_WAKE, INT32_MAX, NULL, NULL, 0);
+	syscall(SYS_futex, &client->page->wake, FUTEX_WAKE, SLEEPERS_MAX, NULL, NULL, 0);
 }
 
 /* Who keeps its grant though it does nothing, for its next submission, hears that others have come. */
@@ -166,8 +170,10 @@ static void hogs_end(struct live_gpu *gpu, uint64_t *next_ns)
 				client->vgpu->name, client->pid,
 				sched_engine_name((enum sched_engine)e),
 				(double)(now - client->engines[e].granted_ns) / 1e9);
-			if (client->pid > 1)
-				kill(client->pid, SIGKILL); /* its connection ends with it */
+			if (client->pidfd >= 0)
+				syscall(SYS_pidfd_send_signal, client->pidfd, SIGKILL, NULL, 0);
+			/* Whoever else holds it: this is its end, which the loop will see. */
+			shutdown(client->fd, SHUT_RDWR);
 			client->engines[e].granted_ns =
 				now; /* once more only after as long again */
 		}

@@ -41,6 +41,32 @@ static void *page_map(int fd, size_t size)
 
 /* ---- GPUs and vGPUs -------------------------------------------------------------------------- */
 
+void gpu_free(struct live_gpu *gpu)
+{
+	if (!gpu)
+		return;
+	sd_event_source_disable_unref(gpu->timer);
+	sched_gpu_destroy(gpu->sched);
+	free(gpu);
+}
+
+/* One on which nobody is gives its place up: names that were said once do not stay for ever. */
+static bool gpu_unused_end(struct arbiter *arbiter)
+{
+	for (unsigned i = 0; i < arbiter->gpu_count; i++) {
+		unsigned vgpus = 0;
+
+		for (unsigned v = 0; v < ARBITER_VGPUS_MAX; v++)
+			vgpus += arbiter->gpus[i]->vgpus[v] != NULL;
+		if (vgpus)
+			continue;
+		gpu_free(arbiter->gpus[i]);
+		arbiter->gpus[i] = arbiter->gpus[--arbiter->gpu_count];
+		return true;
+	}
+	return false;
+}
+
 static struct live_gpu *gpu_find(struct arbiter *arbiter, const char *name, struct error *e)
 {
 	struct sched_gpu_config config = arbiter->config;
@@ -50,7 +76,7 @@ static struct live_gpu *gpu_find(struct arbiter *arbiter, const char *name, stru
 	for (unsigned i = 0; i < arbiter->gpu_count; i++)
 		if (!strcmp(arbiter->gpus[i]->name, name))
 			return arbiter->gpus[i];
-	if (arbiter->gpu_count == ARBITER_GPUS_MAX) {
+	if (arbiter->gpu_count == ARBITER_GPUS_MAX && !gpu_unused_end(arbiter)) {
 		error_set(e, ENOSPC, "too-many-gpus", NULL, "%u GPUs are the most",
 			  ARBITER_GPUS_MAX);
 		return NULL;
@@ -71,8 +97,7 @@ static struct live_gpu *gpu_find(struct arbiter *arbiter, const char *name, stru
 			error_set(e, -err, "event-loop", NULL, "timer: %s", strerror(-err));
 	}
 	if (err < 0) {
-		sched_gpu_destroy(gpu->sched);
-		free(gpu);
+		gpu_free(gpu);
 		return NULL;
 	}
 	sd_event_source_set_enabled(gpu->timer, SD_EVENT_OFF);
@@ -205,6 +230,10 @@ int worker_register(struct client *client, const struct live_message *message, s
 
 	if (!vgpu)
 		return error_set(e, EACCES, "no-such-vgpu", NULL, "no vGPU has that token");
+	if (vgpu->workers >= ARBITER_WORKERS_MAX)
+		return error_set(e, EUSERS, "too-many-workers", NULL,
+				 "%s has %u Vulkan instances and devices, and may have no more",
+				 vgpu->name, ARBITER_WORKERS_MAX);
 	fds[0] = page_file("divvy-turns", sizeof(*client->page));
 	fds[1] = vgpu->page_fd;
 	client->page = page_map(fds[0], sizeof(*client->page));
