@@ -572,6 +572,54 @@ static void idle_is_only_what_was_issued_and_done(void **state)
 	}
 }
 
+/* ---- meanwhile ------------------------------------------------------------------------------------------ */
+
+static struct meanwhile {
+	pthread_t thread;
+	unsigned batches, after_ms;
+} meanwhile;
+
+/* The made-up GPU does so many batches while the test is held in a call. */
+static void *run_main(void *opaque)
+{
+	unsigned left = meanwhile.batches;
+
+	for (int i = 0; i < 5000 && left; i++) {
+		left -= fake_run(1);
+		usleep(1000);
+	}
+	return NULL;
+}
+
+static void fake_run_soon(unsigned batches)
+{
+	meanwhile.batches = batches;
+	pthread_create(&meanwhile.thread, NULL, run_main, NULL);
+}
+
+static void fake_run_done(void)
+{
+	pthread_join(meanwhile.thread, NULL);
+}
+
+static void *end_main(void *opaque)
+{
+	usleep(meanwhile.after_ms * 1000);
+	live_worker_release(&worker, SCHED_ENGINE_GRAPHICS, false);
+	return NULL;
+}
+
+static void neighbour_ends_soon(unsigned after_ms)
+{
+	meanwhile.after_ms = after_ms;
+	pthread_create(&meanwhile.thread, NULL, end_main, NULL);
+}
+
+static void neighbour_ends_done(void)
+{
+	pthread_join(meanwhile.thread, NULL);
+}
+
 /* ---- where callers are held ------------------------------------------------------------------------- */
 
 static void assert_held_for_250_ms(uint64_t since)
@@ -658,35 +706,123 @@ static void an_exported_semaphore_is_signalled_by_what_is_issued(void **state)
 	w.d.DestroySemaphore(w.device, binary, NULL);
 }
 
-static void too_much_held_makes_room_within_250_ms(void **state)
+/* A program that submits without end is slowed down, and what it has submitted keeps its place. */
+static void who_has_much_held_is_slowed_down(void **state)
 {
-	enum {
-		MANY = GATE_HELD_MAX + 3
-	};
 	VkCommandBuffer commands[8];
 	uint64_t before;
 
 	for (unsigned i = 0; i < ARRAY_SIZE(commands); i++)
 		commands[i] = world_commands(&w, 0);
 	neighbour_runs();
-	for (unsigned i = 0; i < GATE_HELD_MAX; i++)
-		assert_int_equal(submit(w.queue, &(struct batch){ .commands = commands[i % 8] },
-					VK_NULL_HANDLE),
-				 VK_SUCCESS);
-	assert_int_equal(fake_batch_count(), 0);
+	before = monotonic_ns();
+	for (unsigned i = 0; i < GATE_HELD_SOFT; i++)
+		assert_int_equal(run(w.queue, commands[i % 8], VK_NULL_HANDLE), VK_SUCCESS);
 	before = monotonic_ns();
 	assert_int_equal(run(w.queue, commands[0], VK_NULL_HANDLE), VK_SUCCESS);
 	assert_held_for_250_ms(before);
-	assert_true(fake_batch_count() > 0);
+	assert_int_equal(fake_batch_count(), 0);
 	neighbour_ends();
-	for (int i = 0; i < 5000 && fake_batch_count() < GATE_HELD_MAX + 1; i++) {
+	for (int i = 0; i < 5000 && fake_batch_count() < GATE_HELD_SOFT + 1; i++) {
 		fake_run(100);
 		usleep(1000);
 	}
-	assert_int_equal(fake_batch_count(), GATE_HELD_MAX + 1);
-	fake_run(GATE_HELD_MAX);
+	assert_int_equal(fake_batch_count(), GATE_HELD_SOFT + 1);
+	fake_run(GATE_HELD_SOFT);
 	/* Command buffers pended more than once, which no valid program does. */
 	fake_forgive();
+}
+
+static void more_than_there_is_room_for_is_refused_whole(void **state)
+{
+	VkCommandBuffer commands = world_commands(&w, 0);
+	const VkCommandBufferSubmitInfo info = {
+		.sType = VK_STRUCTURE_TYPE_COMMAND_BUFFER_SUBMIT_INFO, .commandBuffer = commands
+	};
+	VkSubmitInfo2 *batches = calloc(GATE_HELD_MAX + 1, sizeof(*batches));
+
+	assert_non_null(batches);
+	for (unsigned i = 0; i <= GATE_HELD_MAX; i++)
+		batches[i] = (VkSubmitInfo2){ .sType = VK_STRUCTURE_TYPE_SUBMIT_INFO_2,
+					      .commandBufferInfoCount = 1,
+					      .pCommandBufferInfos = &info };
+	assert_int_equal(w.d.QueueSubmit2(w.queue, GATE_HELD_MAX + 1, batches, VK_NULL_HANDLE),
+			 VK_ERROR_OUT_OF_HOST_MEMORY);
+	assert_int_equal(fake_batch_count(), 0);
+	free(batches);
+}
+
+/* What others depend on goes with it; what nobody needs stays. */
+static void only_what_is_needed_goes_without_a_turn(void **state)
+{
+	VkSemaphore line = semaphore(VK_SEMAPHORE_TYPE_TIMELINE);
+	VkSemaphore binary = semaphore(VK_SEMAPHORE_TYPE_BINARY);
+	const VkPresentInfoKHR present = { .sType = VK_STRUCTURE_TYPE_PRESENT_INFO_KHR,
+					   .waitSemaphoreCount = 1,
+					   .pWaitSemaphores = &binary };
+	VkCommandBuffer unrelated = world_commands(&w, 0), first = world_commands(&w, 0);
+	VkCommandBuffer second = world_commands(&w, 0);
+	VkFence last = fence();
+
+	neighbour_runs();
+	/* Presented is what the second queue draws when the first has computed, submitted the other way round. */
+	assert_int_equal(submit(w.second,
+				&(struct batch){ .commands = second,
+						 .wait = line,
+						 .wait_value = 1,
+						 .signal = binary },
+				VK_NULL_HANDLE),
+			 VK_SUCCESS);
+	assert_int_equal(
+		submit(w.queue,
+		       &(struct batch){ .commands = first, .signal = line, .signal_value = 1 },
+		       VK_NULL_HANDLE),
+		VK_SUCCESS);
+	assert_int_equal(run(w.queue, unrelated, last), VK_SUCCESS);
+	fake_run_soon(2);
+	assert_int_equal(w.d.QueuePresentKHR(w.queue, &present), VK_SUCCESS);
+	assert_batch_is(0, first);
+	assert_batch_is(1, second);
+	assert_int_equal(fake_batch(2)->kind, FAKE_PRESENT);
+	usleep(300000);
+	assert_int_equal(fake_batch_count(), 3);
+	fake_run_done();
+	neighbour_ends();
+	run_until(last);
+	destroy_fences(&last, 1);
+	w.d.DestroySemaphore(w.device, binary, NULL);
+	w.d.DestroySemaphore(w.device, line, NULL);
+}
+
+/* Who presents all the time does not get the GPU that way: 5 % of it, half a second saved up. */
+static void the_allowance_without_a_turn_ends(void **state)
+{
+	const VkBaseInStructure unknown = { .sType = (VkStructureType)0x7ffffff0 };
+	VkCommandBuffer commands = world_commands(&w, 600 * MS);
+	VkFence done[2] = { fence(), fence() };
+	uint64_t before;
+
+	neighbour_runs();
+	fake_run_soon(1);
+	assert_int_equal(submit(w.queue, &(struct batch){ .commands = commands, .chain = &unknown },
+				done[0]),
+			 VK_SUCCESS);
+	fake_run_done();
+	for (int i = 0; i < 500 && charged("forced_ns") < 600 * MS; i++)
+		usleep(10000);
+	assert_true(charged("forced_ns") >= 600 * MS);
+	/* The next one waits for its turn. */
+	before = monotonic_ns();
+	neighbour_ends_soon(1500);
+	assert_int_equal(
+		submit(w.queue,
+		       &(struct batch){ .commands = world_commands(&w, 0), .chain = &unknown },
+		       done[1]),
+		VK_SUCCESS);
+	assert_true(monotonic_ns() - before > 1200 * MS);
+	neighbour_ends_done();
+	run_until(done[1]);
+	destroy_fences(done, 2);
 }
 
 /* ---- loss ---------------------------------------------------------------------------------------- */
@@ -775,6 +911,48 @@ static void a_device_that_goes_drops_what_it_holds(void **state)
 	neighbour_ends();
 }
 
+/* One queue waits for the host, which waits for the other queue. */
+static void an_idle_queue_is_idle_whatever_another_waits_for(void **state)
+{
+	VkSemaphore line = semaphore(VK_SEMAPHORE_TYPE_TIMELINE);
+	const VkSemaphoreSignalInfo signal = { .sType = VK_STRUCTURE_TYPE_SEMAPHORE_SIGNAL_INFO,
+					       .semaphore = line,
+					       .value = 1 };
+	VkFence waits = fence(), runs = fence();
+
+	assert_int_equal(submit(w.second,
+				&(struct batch){ .commands = world_commands(&w, 0),
+						 .wait = line,
+						 .wait_value = 1 },
+				waits),
+			 VK_SUCCESS);
+	assert_int_equal(run(w.queue, world_commands(&w, 0), runs), VK_SUCCESS);
+	fake_run_soon(1);
+	assert_int_equal(w.d.QueueWaitIdle(w.queue), VK_SUCCESS);
+	fake_run_done();
+	assert_int_equal(w.d.GetFenceStatus(w.device, runs), VK_SUCCESS);
+	assert_int_equal(w.d.SignalSemaphore(w.device, &signal), VK_SUCCESS);
+	run_until(waits);
+	destroy_fences((VkFence[]){ waits, runs }, 2);
+	w.d.DestroySemaphore(w.device, line, NULL);
+}
+
+/* Only then may it destroy what that uses. */
+static void what_is_in_flight_has_ended_when_the_program_hears_of_the_loss(void **state)
+{
+	VkFence done = fence();
+
+	assert_int_equal(run(w.queue, world_commands(&w, 0), done), VK_SUCCESS);
+	assert_true(fake_wait_batches(1));
+	close(w.tenant.owner);
+	w.tenant.owner = -1;
+	usleep(300000);
+	assert_int_equal(w.d.GetFenceStatus(w.device, done), VK_NOT_READY);
+	assert_int_equal(fake_run(1), 1);
+	assert_lost(done);
+	destroy_fences(&done, 1);
+}
+
 /* ---- what is charged ---------------------------------------------------------------------------------- */
 
 static void run_each_and_give_back(VkQueue queue, unsigned count, uint64_t ns)
@@ -796,6 +974,21 @@ static void what_ran_is_charged(void **state)
 {
 	run_each_and_give_back(w.queue, 10, 5 * MS);
 	assert_in_range(charged("used_ns") / MS, 50, 90);
+}
+
+/* A program that was alone for a while and ends has not used that while. */
+static void what_was_used_is_charged_not_what_was_had(void **state)
+{
+	VkFence done = fence();
+
+	assert_int_equal(run(w.queue, world_commands(&w, 10 * MS), done), VK_SUCCESS);
+	run_until(done);
+	usleep(700000);
+	destroy_fences(&done, 1);
+	world_device_close(&w);
+	for (int i = 0; i < 100 && charged("used_ns") < 10 * MS; i++)
+		usleep(10000);
+	assert_in_range(charged("used_ns") / MS, 10, 200);
 }
 
 static void begin_with_bits(unsigned bits)
@@ -942,7 +1135,14 @@ int main(void)
 		     begin_with_device),
 		TEST(an_unknown_structure_holds_its_caller, begin_with_device),
 		TEST(an_exported_semaphore_is_signalled_by_what_is_issued, begin_with_device),
-		TEST(too_much_held_makes_room_within_250_ms, begin_with_device),
+		TEST(who_has_much_held_is_slowed_down, begin_with_device),
+		TEST(more_than_there_is_room_for_is_refused_whole, begin_with_device),
+		TEST(only_what_is_needed_goes_without_a_turn, begin_with_device),
+		TEST(the_allowance_without_a_turn_ends, begin_with_device),
+		TEST(an_idle_queue_is_idle_whatever_another_waits_for, begin_with_device),
+		TEST(what_is_in_flight_has_ended_when_the_program_hears_of_the_loss,
+		     begin_with_device),
+		TEST(what_was_used_is_charged_not_what_was_had, begin_automatic),
 		TEST(a_late_failure_is_the_device_lost, begin_with_device),
 		TEST(a_failure_at_once_is_only_that_submits, begin_with_device),
 		TEST(a_lost_gpu_ends_waits_that_are_under_way, begin_with_device),

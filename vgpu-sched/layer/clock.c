@@ -83,6 +83,12 @@ uint64_t intervals_add(struct intervals *intervals, uint64_t begin_ns, uint64_t 
 	if (end_ns <= begin_ns)
 		return 0;
 	fresh = end_ns - begin_ns;
+	if (intervals->count == INTERVALS_MAX) { /* the oldest gap is taken for covered */
+		intervals->items[1].begin_ns = intervals->items[0].begin_ns;
+		intervals->count--;
+		memmove(&intervals->items[0], &intervals->items[1],
+			intervals->count * sizeof(intervals->items[0]));
+	}
 	/* What it touches, items first to last - 1, becomes one with it. */
 	while (first < intervals->count && intervals->items[first].end_ns < begin_ns)
 		first++;
@@ -96,15 +102,6 @@ uint64_t intervals_add(struct intervals *intervals, uint64_t begin_ns, uint64_t 
 	if (last > first) {
 		begin_ns = MIN(begin_ns, intervals->items[first].begin_ns);
 		end_ns = MAX(end_ns, intervals->items[last - 1].end_ns);
-	} else if (intervals->count == INTERVALS_MAX) {
-		/* Older than all that is known: taken for counted, rather than counted twice later. */
-		if (!first)
-			return fresh;
-		memmove(&intervals->items[0], &intervals->items[1],
-			(INTERVALS_MAX - 1) * sizeof(intervals->items[0]));
-		intervals->count--;
-		first--;
-		last--;
 	}
 	memmove(&intervals->items[first + 1], &intervals->items[last],
 		(intervals->count - last) * sizeof(intervals->items[0]));

@@ -37,7 +37,7 @@ uint64_t clock_between_ns(const struct device_clock *clock, uint64_t begin, uint
 
 /*
  * Intervals that were counted already, so that the union of those of several queues is counted once. Exact while they are not more than
- * INTERVALS_MAX apart pieces; then the oldest is forgotten.
+ * INTERVALS_MAX apart pieces; then the oldest gap counts as covered.
  */
 #define INTERVALS_MAX 64
 struct intervals {

@@ -7,87 +7,34 @@
  * stays within the slice; one that is expected to go beyond is issued only when it is the turn's first, and what it takes too long
  * is debt. While nobody else waits, two are in flight whatever they take, so that the GPU does not stand still between them.
  */
-#include <search.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "vgpu-sched/layer/gate.h"
+#include "vgpu-sched/layer/held.h"
 
-#define IN_FLIGHT_ALONE 2
-#define IN_FLIGHT_MAX	16 /* of one engine */
-
-/* ---- semaphores ---------------------------------------------------------------------------------- */
-
-static int by_handle(const void *a, const void *b)
-{
-	const struct layer_semaphore *left = a, *right = b;
-
-	return left->handle == right->handle ? 0 : left->handle < right->handle ? -1 : 1;
-}
-
-struct layer_semaphore *gate_semaphore(struct gate *gate, VkSemaphore handle, bool add)
-{
-	const struct layer_semaphore key = { .handle = handle };
-	struct layer_semaphore *fresh, **found = tfind(&key, &gate->semaphores, by_handle);
-
-	if (found)
-		return *found;
-	fresh = add ? calloc(1, sizeof(*fresh)) : NULL;
-	if (!fresh)
-		return NULL;
-	fresh->handle = handle;
-	if (tsearch(fresh, &gate->semaphores, by_handle))
-		return fresh;
-	free(fresh);
-	return NULL;
-}
-
-void gate_semaphore_forget(struct gate *gate, VkSemaphore handle)
-{
-	const struct layer_semaphore key = { .handle = handle };
-	struct layer_semaphore **found = tfind(&key, &gate->semaphores, by_handle), *known;
-
-	if (!found)
-		return;
-	known = *found;
-	tdelete(&key, &gate->semaphores, by_handle);
-	free(known);
-}
+#define IN_FLIGHT_ALONE	 2
+#define IN_FLIGHT_OTHERS 4  /* while others wait: what was expected to be short may not be */
+#define IN_FLIGHT_MAX	 16 /* of one engine */
+/* Nothing ends for so long: what is in flight may wait for what is held, by an event or in the program's own thread. */
+#define STANDSTILL_NS (250 * UINT64_C(1000000))
 
 /* ---- who is ready ---------------------------------------------------------------------------------- */
 
 struct readiness {
 	struct gate *gate;
 	uint64_t sequence;
-	VkSemaphore searched;
 };
-
-static bool is_other(void *opaque, VkSemaphore semaphore, uint64_t value)
-{
-	return semaphore != ((struct readiness *)opaque)->searched;
-}
-
-/* Whether a held work before @sequence signals it. */
-static bool signal_is_held(struct readiness *r, VkSemaphore semaphore)
-{
-	r->searched = semaphore;
-	for (unsigned i = 0; i < r->gate->queue_count; i++)
-		for (const struct work *work = r->gate->queues[i].first; work; work = work->next)
-			if (work->sequence < r->sequence && !work_signals(work, is_other, r))
-				return true;
-	return false;
-}
 
 static bool is_issued(void *opaque, VkSemaphore semaphore, uint64_t value)
 {
 	struct readiness *r = opaque;
 	struct layer_device *device = r->gate->device;
-	struct layer_semaphore *known = gate_semaphore(r->gate, semaphore, false);
+	struct layer_semaphore *known = held_semaphore(r->gate, semaphore, false);
 	uint64_t now;
 
 	/* A binary one's signal is submitted before its wait (Vulkan 1.4, 7.4.1), so it is here or was issued. */
 	if (!known || !known->timeline)
-		return !atomic_load(&r->gate->held) || !signal_is_held(r, semaphore);
+		return !held_signals(r->gate, semaphore, r->sequence);
 	if (value <= known->issued)
 		return true;
 	if (device->next.GetSemaphoreCounterValue(device->handle, semaphore, &now))
@@ -119,28 +66,69 @@ static uint64_t turn_look(struct gate *gate, enum sched_engine engine)
 	return grant ? MAX(atomic_load(&page->grants[engine].slice_ns), UINT64_C(1)) : 0;
 }
 
-bool gate_may_run(struct gate *gate, enum sched_engine engine, uint64_t expected_ns)
+/* The vGPU has the turn on @engine, and room in it for one more batch that takes @expected_ns. */
+static bool may_run(struct gate *gate, enum sched_engine engine, uint64_t expected_ns)
 {
 	const struct turn *turn = &gate->turns[engine];
 	const uint64_t slice_ns = turn_look(gate, engine);
+	const bool alone = live_worker_alone(&gate->device->worker, engine);
 
 	if (!slice_ns || turn->in_flight >= IN_FLIGHT_MAX)
 		return false;
-	if (live_worker_alone(&gate->device->worker, engine))
+	if (!turn->in_flight)
+		return alone || !turn->used_ns || turn->used_ns + expected_ns <= slice_ns;
+	if (monotonic_ns() - turn->progress_ns > STANDSTILL_NS)
+		return true;
+	if (alone)
 		return turn->in_flight < IN_FLIGHT_ALONE ||
 		       (turn->predicted_ns && turn->predicted_ns + expected_ns <= slice_ns);
-	if (!turn->in_flight)
-		return !turn->used_ns || turn->used_ns + expected_ns <= slice_ns;
-	return turn->predicted_ns && turn->used_ns + turn->predicted_ns + expected_ns <= slice_ns;
+	return turn->in_flight < IN_FLIGHT_OTHERS && turn->predicted_ns &&
+	       turn->used_ns + turn->predicted_ns + expected_ns <= slice_ns;
+}
+
+bool gate_may_go(struct gate *gate, const struct layer_queue *queue, const struct work *work,
+		 uint64_t sequence, bool *forced)
+{
+	*forced = false;
+	if (!gate_ready(gate, work, sequence))
+		return false;
+	if (!work_runs(work))
+		return true;
+	if (meter_full(&queue->meter))
+		return false;
+	if (may_run(gate, queue->engine, queue->meter.expected_ns))
+		return true;
+	*forced = work->needed && !gate->turns[queue->engine].forced &&
+		  live_worker_may_force(&gate->device->worker);
+	return *forced;
+}
+
+struct layer_queue *gate_next(struct gate *gate, bool *forced)
+{
+	struct layer_queue *found = NULL;
+
+	for (unsigned i = 0; i < gate->queue_count; i++) {
+		struct layer_queue *queue = &gate->queues[i];
+		bool without;
+
+		if (queue->first && !queue->first->issuing &&
+		    (!found || queue->first->sequence < found->first->sequence) &&
+		    gate_may_go(gate, queue, queue->first, queue->first->sequence, &without)) {
+			found = queue;
+			*forced = without;
+		}
+	}
+	return found;
 }
 
 static bool engine_waits(struct gate *gate, enum sched_engine engine)
 {
 	for (unsigned i = 0; i < gate->queue_count; i++) {
-		const struct work *head = gate->queues[i].first;
+		const struct layer_queue *queue = &gate->queues[i];
+		const struct work *head = queue->first;
 
-		if (head && gate->queues[i].engine == engine && work_runs(head) &&
-		    gate_ready(gate, head, head->sequence))
+		if (head && !head->issuing && queue->engine == engine && work_runs(head) &&
+		    !meter_full(&queue->meter) && gate_ready(gate, head, head->sequence))
 			return true;
 	}
 	return false;
@@ -159,22 +147,20 @@ void gate_turns(struct gate *gate)
 		if (!turn_look(gate, engine)) {
 			if (waits)
 				err = live_worker_want(worker, engine);
-		} else if (!turn->in_flight && !live_worker_alone(&gate->device->worker, engine)) {
+		} else if (!turn->in_flight && !live_worker_alone(worker, engine)) {
 			/* What could have been issued under it was, before this was asked. */
 			err = live_worker_release(worker, engine, waits);
 		}
 		if (err)
-			gate_lose(gate, "the arbiter is gone");
+			gate_lose(gate, "the arbiter is gone", false);
 	}
 }
 
-void gate_lose(struct gate *gate, const char *why)
+void gate_turns_end(struct gate *gate)
 {
-	if (atomic_exchange(&gate->lost, true))
-		return;
-	log_error(LAYER_NAME ": %s: the device is lost to this program", why);
-	pthread_cond_broadcast(&gate->progress);
-	live_worker_wake(&gate->device->worker);
+	for (unsigned i = 0; i < SCHED_ENGINES; i++)
+		if (gate->turns[i].grant || gate->turns[i].in_flight)
+			live_worker_release(&gate->device->worker, (enum sched_engine)i, false);
 }
 
 /* ---- it comes and goes --------------------------------------------------------------------------- */
@@ -241,19 +227,11 @@ static VkResult queues_add(struct gate *gate, const VkDeviceCreateInfo *info)
 
 static void gate_free(struct gate *gate)
 {
+	held_destroy(gate);
 	for (unsigned i = 0; i < gate->queue_count; i++) {
-		struct layer_queue *queue = &gate->queues[i];
-
-		while (queue->first) {
-			struct work *work = queue->first;
-
-			queue->first = work->next;
-			free(work);
-		}
-		free(queue->scratch);
-		pthread_mutex_destroy(&queue->lock);
+		free(gate->queues[i].scratch);
+		pthread_mutex_destroy(&gate->queues[i].lock);
 	}
-	tdestroy(gate->semaphores, free);
 	pthread_cond_destroy(&gate->progress);
 	pthread_mutex_destroy(&gate->lock);
 	free(gate);
@@ -310,6 +288,8 @@ void gate_destroy(struct gate *gate)
 		gate_wait_done(queue);
 		gate_reaper_stop(queue);
 	}
+	/* What was used is told; a turn that is only dropped would be taken for used to its end. */
+	gate_turns_end(gate);
 	gate_free(gate);
 }
 

@@ -68,6 +68,7 @@
 	X(WaitSemaphores, WaitSemaphoresKHR)                                            \
 	X(SignalSemaphore, SignalSemaphoreKHR)                                          \
 	X(GetSemaphoreFdKHR, GetSemaphoreFdKHR)                                         \
+	X(ImportSemaphoreFdKHR, ImportSemaphoreFdKHR)                                   \
 	X(CreateQueryPool, CreateQueryPool)                                             \
 	X(DestroyQueryPool, DestroyQueryPool)                                           \
 	X(ResetQueryPool, ResetQueryPoolEXT)                                            \
@@ -166,6 +167,8 @@ struct layer_device *layer_device_of(const void *handle);
 	X(WaitSemaphores, WaitSemaphoresKHR)                                            \
 	X(SignalSemaphore, SignalSemaphoreKHR)                                          \
 	X(GetSemaphoreFdKHR, GetSemaphoreFdKHR)                                         \
+	X(ImportSemaphoreFdKHR, ImportSemaphoreFdKHR)                                   \
+	X(GetQueryPoolResults, GetQueryPoolResults)                                     \
 	/* memory.c */                                                                  \
 	X(AllocateMemory, AllocateMemory)                                               \
 	X(FreeMemory, FreeMemory)

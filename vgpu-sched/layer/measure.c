@@ -118,15 +118,12 @@ void meter_add(struct meter *meter, struct work *work, bool forced)
 {
 	const unsigned slot = meter->issued++ % METER_SLOTS;
 	VkSubmitInfo2 *submit = &work->submit;
-	const bool runs = work_runs(work);
 	/* Ours are not protected, and may not be among those that are. */
-	const bool timestamps =
-		runs && meter->queries && !(submit->flags & VK_SUBMIT_PROTECTED_BIT);
+	const bool timestamps = meter->queries && !(submit->flags & VK_SUBMIT_PROTECTED_BIT);
 
 	meter->slots[slot].issued_ns = monotonic_ns();
-	meter->slots[slot].expected_ns = runs ? meter->expected_ns : 0;
+	meter->slots[slot].expected_ns = meter->expected_ns;
 	meter->slots[slot].timestamps = timestamps;
-	meter->slots[slot].runs = runs;
 	meter->slots[slot].forced = forced;
 	work->signals[submit->signalSemaphoreInfoCount++] = (VkSemaphoreSubmitInfo){
 		.sType = VK_STRUCTURE_TYPE_SEMAPHORE_SUBMIT_INFO,
@@ -178,25 +175,22 @@ int meter_reap(struct layer_device *device, struct meter *meter, struct device_c
 			return 0;
 	}
 	now = monotonic_ns();
-	*out = (struct measured){ .runs = meter->slots[slot].runs,
-				  .forced = meter->slots[slot].forced,
+	*out = (struct measured){ .forced = meter->slots[slot].forced,
 				  .expected_ns = meter->slots[slot].expected_ns,
 				  .begin_ns = MAX(meter->slots[slot].issued_ns, meter->done_ns),
 				  .end_ns = now };
 	if (meter->slots[slot].timestamps && timestamps_read(device, meter, slot, ticks)) {
 		clock_update(device, clock, ticks[1], meter->timestamp_bits, now);
-		/* Not before it was issued, nor after it was seen to be done, whatever the clocks say. */
-		out->end_ns = MIN(clock_ns(clock, ticks[1], meter->timestamp_bits), now);
+		/* Not before it was issued, nor after it was seen to be done, whatever the clocks say; as long as it took. */
 		took = clock_between_ns(clock, ticks[0], ticks[1], meter->timestamp_bits);
+		out->end_ns = clock_ns(clock, ticks[1], meter->timestamp_bits);
+		out->end_ns = MIN(MAX(out->end_ns, meter->slots[slot].issued_ns + took), now);
 		out->begin_ns =
 			MAX(out->end_ns - MIN(took, out->end_ns), meter->slots[slot].issued_ns);
 	}
-	if (out->runs) {
-		took = out->end_ns - MIN(out->begin_ns, out->end_ns);
-		meter->expected_ns =
-			meter->expected_ns ? meter->expected_ns - meter->expected_ns / 4 + took / 4
-					   : took;
-	}
+	took = out->end_ns - MIN(out->begin_ns, out->end_ns);
+	/* The longest of the last ones: one who mixes long ones with many short ones is known by the long ones. */
+	meter->expected_ns = MAX(took, meter->expected_ns - meter->expected_ns / 8);
 	meter->done_ns = now;
 	meter->done++;
 	return 1;

@@ -2,7 +2,7 @@
 /*
  * How long what was issued really ran. Private to vgpu-sched/layer/.
  *
- * Each batch with command buffers gets two of the layer's own around them, which write timestamps, and signals a timeline semaphore
+ * Each batch with command buffers (others do not run) gets two of the layer's own around them, which write timestamps, and signals a timeline semaphore
  * of its queue. Both timestamps are written once all before them is done (ALL_COMMANDS), so that waiting for semaphores
  * or for the queue's earlier work is not counted. A queue family that has no timestamps, a device that cannot reset queries from
  * the host, and protected batches are measured by the CPU's clock: from the issue, or the end of what was before, to when
@@ -29,13 +29,13 @@ struct meter {
 	uint64_t expected_ns; /* how long the next one will take: the last ones' mean */
 	struct {
 		uint64_t issued_ns, expected_ns;
-		bool timestamps, runs, forced;
+		bool timestamps, forced;
 	} slots[METER_SLOTS];
 };
 
 /* A batch that is done. */
 struct measured {
-	bool runs, forced; /* as it was issued */
+	bool forced; /* as it was issued */
 	uint64_t expected_ns;
 	uint64_t begin_ns, end_ns; /* CLOCK_MONOTONIC */
 };
@@ -57,7 +57,7 @@ VkResult meter_timeline_create(struct layer_device *device, VkSemaphore *timelin
 bool meter_full(const struct meter *meter);
 
 /*
- * meter_add() - take a slot for @work, which is about to be issued, and add to it what measures it.
+ * meter_add() - take a slot for @work, which runs and is about to be issued, and add to it what measures it.
  * Not when meter_full(). If issuing it fails, meter_remove() takes the youngest back.
  * Under the gate's lock: meter_add(), meter_remove(), meter_reap().
  */

@@ -11,20 +11,20 @@
 #define PARK_NS NSEC_PER_SEC /* nothing in flight for so long: sleep until something is */
 #define END_NS	(5 * NSEC_PER_SEC) /* a device that is destroyed does not wait longer */
 
-/* Returns whether the issuer has to look; the gate's lock is held. */
+/* Returns whether somebody has to look; the gate's lock is held. */
 static bool account(struct gate *gate, struct layer_queue *queue, const struct measured *done)
 {
 	struct live_worker *worker = &gate->device->worker;
 	struct turn *turn = &gate->turns[queue->engine];
-	uint64_t used_ns;
+	const uint64_t used_ns = intervals_add(&turn->busy, done->begin_ns, done->end_ns);
 
-	if (!done->runs)
-		return false;
-	used_ns = intervals_add(&turn->busy, done->begin_ns, done->end_ns);
 	if (done->forced) {
-		live_worker_forced(worker, queue->engine, used_ns);
-		return false;
+		live_worker_spend(worker, used_ns);
+		turn->forced_ns += used_ns;
+		turn->forced--;
+		return true;
 	}
+	turn->progress_ns = monotonic_ns();
 	turn->in_flight--;
 	turn->predicted_ns -= done->expected_ns;
 	turn->used_ns += used_ns;
@@ -39,15 +39,17 @@ static bool account(struct gate *gate, struct layer_queue *queue, const struct m
 static bool reap(struct layer_queue *queue)
 {
 	struct gate *gate = queue->device->gate;
-	bool look = false, forced;
+	bool look = false, tell = false, forced;
 	struct measured done;
 	int found;
 
 	pthread_mutex_lock(&gate->lock);
-	while ((found = meter_reap(queue->device, &queue->meter, &gate->clock, &done)) > 0)
+	while ((found = meter_reap(queue->device, &queue->meter, &gate->clock, &done)) > 0) {
 		look |= account(gate, queue, &done);
+		tell |= done.forced;
+	}
 	look |= atomic_load(&gate->held);
-	if (look && !atomic_load(&gate->lost) && !gate_next(gate, &forced)) {
+	if (look && !tell && !atomic_load(&gate->lost) && !gate_next(gate, &forced)) {
 		gate_turns(gate);
 		look = false;
 	}
@@ -77,7 +79,7 @@ static uint64_t next_end(struct layer_queue *queue, uint64_t *busy_ns)
 	if (meter->issued != meter->done)
 		*busy_ns = monotonic_ns();
 	value = meter->done + 1;
-	if (atomic_load(&gate->stop) && (meter->issued == meter->done || atomic_load(&gate->lost)))
+	if (atomic_load(&gate->stop) && (meter->issued == meter->done || atomic_load(&gate->stuck)))
 		value = 0;
 	pthread_mutex_unlock(&gate->lock);
 	return value;
@@ -97,7 +99,7 @@ static void *reaper_main(void *opaque)
 
 		if (device->next.WaitSemaphores(device->handle, &wait, SLICE_NS) < 0 ||
 		    !reap(queue)) {
-			gate_lose(device->gate, "the GPU is lost");
+			gate_lose(device->gate, "the GPU is lost", true);
 			break;
 		}
 	}
@@ -133,7 +135,7 @@ void gate_reaper_stop(struct layer_queue *queue)
 					       .semaphore = queue->meter.timeline,
 					       .value = queue->meter.issued + 1 };
 
-	if (!atomic_load(&device->gate->lost))
+	if (!atomic_load(&device->gate->driver_lost) && !atomic_load(&device->gate->stuck))
 		device->next.SignalSemaphore(device->handle, &signal);
 	pthread_mutex_lock(&device->gate->lock);
 	pthread_cond_signal(&queue->reap);
@@ -164,14 +166,16 @@ VkResult gate_wait_done(struct layer_queue *queue)
 
 		if (result != VK_TIMEOUT)
 			return result;
-		if (atomic_load(&gate->lost))
+		if (!atomic_load(&gate->stop)) {
+			if (gate_is_dead(gate))
+				return VK_ERROR_DEVICE_LOST;
+			continue;
+		}
+		stop_ns = MIN(stop_ns, monotonic_ns() + END_NS);
+		if (monotonic_ns() >= stop_ns) {
+			atomic_store(&gate->stuck, true);
+			gate_lose(gate, "what was issued does not end", false);
 			return VK_ERROR_DEVICE_LOST;
-		if (atomic_load(&gate->stop)) {
-			stop_ns = MIN(stop_ns, monotonic_ns() + END_NS);
-			if (monotonic_ns() > stop_ns) {
-				atomic_store(&gate->stuck, true);
-				gate_lose(gate, "what was issued does not end");
-			}
 		}
 	}
 }

@@ -63,12 +63,12 @@ static size_t make_fence(void *memory, size_t room, const void *from)
 static VkResult through(struct layer_queue *queue, make_work *make, const void *from, VkFence fence)
 {
 	struct gate *gate = queue->device->gate;
-	size_t size = make(NULL, 0, from);
-	VkResult result = gate_make_room(gate);
+	const size_t size = make(NULL, 0, from);
 	uint64_t stay = 0;
+	VkResult result;
 
-	if (result)
-		return result;
+	if (size > GATE_WORK_BYTES_MAX)
+		return VK_ERROR_OUT_OF_HOST_MEMORY;
 	pthread_mutex_lock(&queue->lock);
 	result = queue->metered ? VK_SUCCESS : gate_reaper_start(queue);
 	if (!result)
@@ -81,28 +81,35 @@ static VkResult through(struct layer_queue *queue, make_work *make, const void *
 	}
 	pthread_mutex_unlock(&queue->lock);
 	if (result == VK_ERROR_DEVICE_LOST)
-		gate_lose(gate, "the GPU is lost");
-	return result || !stay ? result : gate_wait_issued(gate, stay, true, UINT64_MAX);
+		gate_lose(gate, "the GPU is lost", true);
+	else if (stay)
+		gate_wait_issued(queue, stay, true, UINT64_MAX);
+	return result;
 }
 
 static VkResult all_through(VkQueue handle, make_work *make, const void *items, size_t size,
 			    uint32_t count, VkFence fence)
 {
 	struct layer_queue *queue = queue_of(handle);
-	VkResult result = VK_SUCCESS;
+	VkResult result;
 
 	if (!queue)
 		return VK_ERROR_DEVICE_LOST;
+	result = gate_make_room(queue->device->gate, MAX(count, 1u));
+	if (result)
+		return result;
 	if (!count)
-		return through(queue, make_fence, NULL, fence);
+		result = through(queue, make_fence, NULL, fence);
 	for (uint32_t i = 0; i < count && !result; i++) {
 		result = through(queue, make, (const char *)items + i * size,
 				 i + 1 == count ? fence : VK_NULL_HANDLE);
-		/* The program will believe that nothing of it happened. */
-		if (result && i)
-			gate_lose(queue->device->gate, "a submit failed when half of it was done");
+		if (result && i) {
+			gate_lose(queue->device->gate, "a submit failed when half of it was done",
+				  false);
+			result = VK_ERROR_DEVICE_LOST;
+		}
 	}
-	return result;
+	return result == VK_ERROR_DEVICE_LOST ? gate_wait_dead(queue->device->gate) : result;
 }
 
 VkResult layer_QueueSubmit(VkQueue queue, uint32_t count, const VkSubmitInfo *batches,
@@ -124,8 +131,8 @@ VkResult layer_QueueBindSparse(VkQueue queue, uint32_t count, const VkBindSparse
 }
 
 /*
- * A present waits for binary semaphores whose signals must have been submitted (Vulkan 1.4, 7.4.1): everything before it is
- * issued first, and after LAYER_HOLD_MAX_NS without a turn.
+ * A present waits for binary semaphores whose signals must have been submitted (Vulkan 1.4, 7.4.1): these are issued first, after
+ * LAYER_HOLD_MAX_NS without a turn where the vGPU's allowance has room.
  */
 VkResult layer_QueuePresentKHR(VkQueue handle, const VkPresentInfoKHR *info)
 {
@@ -134,10 +141,9 @@ VkResult layer_QueuePresentKHR(VkQueue handle, const VkPresentInfoKHR *info)
 
 	if (!queue)
 		return VK_ERROR_DEVICE_LOST;
-	result = gate_wait_issued(queue->device->gate, gate_sequence(queue->device->gate, NULL),
-				  true, UINT64_MAX);
-	if (result)
-		return result;
+	gate_wait_signals(queue->device->gate, info->waitSemaphoreCount, info->pWaitSemaphores);
+	if (atomic_load(&queue->device->gate->lost))
+		return gate_wait_dead(queue->device->gate);
 	pthread_mutex_lock(&queue->lock);
 	result = queue->device->next.QueuePresentKHR(handle, info);
 	pthread_mutex_unlock(&queue->lock);

@@ -144,10 +144,16 @@ static size_t submit2_fill(void *memory, const VkSubmitInfo2 *batch)
 	if (!work)
 		return arena.used;
 	commands++;
-	for (uint32_t i = 0; i < batch->commandBufferInfoCount; i++)
+	for (uint32_t i = 0; i < batch->commandBufferInfoCount; i++) {
 		commands[i] = batch->pCommandBufferInfos[i];
-	for (uint32_t i = 0; i < batch->signalSemaphoreInfoCount; i++)
+		uncopied |= commands[i].pNext != NULL;
+	}
+	for (uint32_t i = 0; i < batch->signalSemaphoreInfoCount; i++) {
 		signals[i] = batch->pSignalSemaphoreInfos[i];
+		uncopied |= signals[i].pNext != NULL;
+	}
+	for (uint32_t i = 0; i < batch->waitSemaphoreInfoCount; i++)
+		uncopied |= batch->pWaitSemaphoreInfos[i].pNext != NULL;
 	work->size = arena.used;
 	work->uncopied = uncopied;
 	work->commands = commands;
@@ -335,6 +341,13 @@ size_t work_of_bind(void *memory, size_t room, const VkBindSparseInfo *bind)
 bool work_runs(const struct work *work)
 {
 	return work->kind == WORK_SUBMIT && work->submit.commandBufferInfoCount;
+}
+
+uint32_t work_signal_count(const struct work *work)
+{
+	return work->kind == WORK_SUBMIT   ? work->submit.signalSemaphoreInfoCount
+	       : work->kind == WORK_SPARSE ? work->bind.signalSemaphoreCount
+					   : 0;
 }
 
 typedef bool each_semaphore(void *opaque, VkSemaphore semaphore, uint64_t value);

@@ -16,10 +16,16 @@ enum work_kind {
 	WORK_FENCE,  /* neither: @fence alone, which covers all before it */
 };
 
+struct held_signal;
+
 struct work {
 	struct work *next;
-	uint64_t sequence; /* order of arrival in the device */
-	size_t size;	   /* bytes, with what it points to */
+	uint64_t sequence;		  /* order of arrival in the device */
+	size_t size;			  /* bytes, with what it points to */
+	struct held_signal *held_signals; /* held.c: one for each signal */
+	bool needed;			  /* held.c: may go without a turn */
+	bool followed;			  /* held.c: and so may what it depends on */
+	bool issuing;			  /* what is beneath is being called with it */
 	enum work_kind kind;
 	bool uncopied; /* a structure in its pNext chain is unknown and still the caller's */
 	VkFence fence; /* or VK_NULL_HANDLE */
@@ -44,6 +50,9 @@ struct work {
 size_t work_of_submit(void *memory, size_t room, const VkSubmitInfo *batch);
 size_t work_of_submit2(void *memory, size_t room, const VkSubmitInfo2 *batch);
 size_t work_of_bind(void *memory, size_t room, const VkBindSparseInfo *bind);
+
+/* work_signal_count() - how many semaphores it signals. */
+uint32_t work_signal_count(const struct work *work);
 
 /* work_runs() - whether it uses the GPU's engines, so that it needs a turn. */
 bool work_runs(const struct work *work);

@@ -271,6 +271,25 @@ int live_worker_release(struct live_worker *worker, enum sched_engine engine, bo
 	return say(worker, &release);
 }
 
+#define FORCED_COST	20 /* 1 / 5 % */
+#define FORCED_SAVED_NS (500 * UINT64_C(1000000))
+
+bool live_worker_may_force(const struct live_worker *worker)
+{
+	return atomic_load(&worker->vgpu->forced_until_ns) <=
+	       monotonic_ns() + FORCED_COST * FORCED_SAVED_NS;
+}
+
+void live_worker_spend(struct live_worker *worker, uint64_t ns)
+{
+	const uint64_t cost = MIN(ns, NSEC_PER_SEC * 3600) * FORCED_COST, now = monotonic_ns();
+	uint64_t until = atomic_load(&worker->vgpu->forced_until_ns);
+
+	while (!atomic_compare_exchange_weak(&worker->vgpu->forced_until_ns, &until,
+					     MAX(until, now) + cost))
+		;
+}
+
 int live_worker_forced(struct live_worker *worker, enum sched_engine engine, uint64_t ns)
 {
 	const struct live_message forced = {

@@ -87,6 +87,13 @@ int live_worker_release(struct live_worker *worker, enum sched_engine engine, bo
  */
 int live_worker_forced(struct live_worker *worker, enum sched_engine engine, uint64_t ns);
 
+/*
+ * live_worker_may_force() - whether the vGPU, with all its processes, has something left of its allowance for work without a turn: 5 % of
+ * the time, of which up to 500 ms are saved up. live_worker_spend() takes @ns from it. Any thread.
+ */
+bool live_worker_may_force(const struct live_worker *worker);
+void live_worker_spend(struct live_worker *worker, uint64_t ns);
+
 /* live_worker_wake_count() - to be read before looking whether there is anything to do. Any thread. */
 uint32_t live_worker_wake_count(const struct live_worker *worker);
 /*

@@ -75,6 +75,8 @@ struct live_page {
 /* One for each vGPU, shared by its processes and by nobody else's. */
 struct live_vgpu_page {
 	_Atomic uint64_t memory_used; /* bytes of device memory */
+	/* Its allowance of work without a turn (client.h): when it will be whole again. */
+	_Atomic uint64_t forced_until_ns;
 };
 
 #endif
