@@ -109,7 +109,9 @@ $(addprefix $(BUILD)/tests/unit/,test_faults test_reset test_vfio_open): WRAP :=
 $(addprefix $(BUILD)/tests/unit/,test_faults test_machine_user test_vfio_user test_vfio_user_lies): WRAP += server_handle
 $(BUILD)/tests/fuzz/%: $(BUILD)/tests/fuzz/%.o $(LINK)
 	$(call show,LINK)
-	$(Q)$(call link,-fsanitize=fuzzer)
+	$(Q)$(call link,-fsanitize=fuzzer $(WRAP:%=-Wl$(comma)--wrap=%))
+# Its time is the script's.
+$(BUILD)/tests/fuzz/fuzz_arbiter: WRAP := monotonic_ns
 # Benchmarks use the tests' driver and machine.
 $(BENCHES): $(BUILD)/%: $(BUILD)/%.o $(LINK)
 	$(call show,LINK)

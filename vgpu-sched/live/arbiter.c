@@ -130,16 +130,19 @@ static int on_connection(sd_event_source *source, int fd, uint32_t events, void 
 	return 0;
 }
 
-static int on_resume(sd_event_source *source, uint64_t usec, void *opaque)
+void arbiter_resume(struct arbiter *arbiter)
 {
-	struct arbiter *arbiter = opaque;
-
 	for (unsigned i = 0; i < arbiter->client_count; i++)
 		if (arbiter->clients[i]->paused) {
 			arbiter->clients[i]->paused = false;
 			sd_event_source_set_enabled(arbiter->clients[i]->source, SD_EVENT_ON);
 		}
 	sd_event_source_set_enabled(arbiter->source, SD_EVENT_ON);
+}
+
+static int on_resume(sd_event_source *source, uint64_t usec, void *arbiter)
+{
+	arbiter_resume(arbiter);
 	return 0;
 }
 

@@ -107,7 +107,8 @@ int client_on_message(sd_event_source *source, int fd, uint32_t events, void *cl
 #define DESCRIPTORS_MAX 2
 int client_answer(const struct client *client, const struct live_message *message, const int *fds,
 		  unsigned count);
-/* arbiter.c: call arbiter's timer soon. */
+/* arbiter.c: who is paused is heard again: at once, or soon. */
+void arbiter_resume(struct arbiter *arbiter);
 void arbiter_resume_later(struct arbiter *arbiter);
 /* arbiter.c: ends a connection and, if it owns one, its vGPU. Not from within a loop over clients. */
 void client_end(struct client *client, const char *why);
