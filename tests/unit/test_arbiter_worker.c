@@ -135,6 +135,41 @@ static void who_keeps_its_turn_hears_once_that_somebody_waits(void **state)
 	}
 }
 
+static void stand_still(int signal)
+{
+	nanosleep(&(struct timespec){ .tv_sec = 2 }, NULL);
+}
+
+/* The arbiter stands still for two seconds; nobody goes on alone under one that may never come back. */
+static void being_alone_is_a_lease(void **state)
+{
+	const struct sigaction action = { .sa_handler = stand_still };
+	struct fixture *f = *state;
+	struct live_worker worker;
+	struct tenant tenant;
+	uint64_t slice, since;
+
+	create(f, SCHED_WEIGHTED, 100, 0, &tenant);
+	open_worker(f, &tenant, &worker);
+	assert_int_equal(live_worker_turn(&worker, GRAPHICS, NSEC_PER_SEC, &slice), 0);
+	for (unsigned i = 0; i < 500 && !live_worker_alone(&worker, GRAPHICS); i++)
+		work_for(MS);
+	work_for(LIVE_LEASE_NS + 300 * MS);
+	assert_true(live_worker_alone(&worker, GRAPHICS)); /* renewed */
+	assert_int_equal(sigaction(SIGUSR1, &action, NULL), 0);
+	assert_int_equal(pthread_kill(f->thread, SIGUSR1), 0);
+	since = monotonic_ns();
+	while (live_worker_alone(&worker, GRAPHICS) && monotonic_ns() - since < 10 * NSEC_PER_SEC)
+		work_for(MS);
+	assert_true(monotonic_ns() - since <= LIVE_LEASE_NS + 400 * MS);
+	/* It comes back, and so does the lease. */
+	while (!live_worker_alone(&worker, GRAPHICS) && monotonic_ns() - since < 10 * NSEC_PER_SEC)
+		work_for(MS);
+	assert_true(live_worker_alone(&worker, GRAPHICS));
+	live_worker_close(&worker);
+	close(tenant.owner);
+}
+
 /* Kept for a long time, and given back when somebody comes: no debt, though it kept the GPU and did nothing. */
 static void a_turn_that_was_kept_alone_costs_nothing(void **state)
 {
@@ -500,7 +535,7 @@ static void who_writes_that_it_is_alone_takes_no_wish_of_others(void **state)
 	assert_int_equal(live_worker_turn(&liar, GRAPHICS, 10 * NSEC_PER_SEC, &slice), 0);
 	assert_int_equal(live_worker_want(&victim, GRAPHICS), 0);
 	json_decref(status(f));
-	atomic_store(&liar.page->grants[GRAPHICS].alone, 1);
+	atomic_store(&liar.page->grants[GRAPHICS].alone_until_ns, UINT64_MAX);
 	work_for(20 * MS);
 	assert_int_equal(live_worker_want(&third, GRAPHICS), 0);
 	json_decref(status(f));
@@ -522,6 +557,7 @@ int main(void)
 		LIVE(a_worker_learns_its_gpu_its_name_and_its_quota),
 		LIVE(an_owner_learns_how_many_ever_registered),
 		LIVE(who_keeps_its_turn_hears_once_that_somebody_waits),
+		LIVE(being_alone_is_a_lease),
 		LIVE(a_turn_that_was_kept_alone_costs_nothing),
 		LIVE(what_is_wanted_twice_is_wanted_once_and_can_be_taken_back),
 		LIVE(its_own_threads_and_the_end_of_its_vgpu_wake_a_sleeper),

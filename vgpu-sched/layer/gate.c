@@ -247,6 +247,75 @@ static void condition_create(pthread_cond_t *condition)
 	pthread_condattr_destroy(&attributes);
 }
 
+/*
+ * A process that calls exit() with devices left: what is beneath is torn down by the handlers of those that were loaded before, and
+ * until then the threads here must have ended. Handlers run in the reverse order of their registration, and this one is registered
+ * when there is a device.
+ */
+static pthread_mutex_t gates_lock = PTHREAD_MUTEX_INITIALIZER;
+static struct gate *gates;
+
+/* @exiting: what was issued is not waited for, and what it uses stays. */
+static void threads_end(struct gate *gate, bool exiting)
+{
+	if (gate->ended)
+		return;
+	gate->ended = true;
+	if (exiting)
+		atomic_store(&gate->stuck, true);
+	atomic_store(&gate->stop, true);
+	live_worker_wake(&gate->device->worker);
+	pthread_join(gate->issuer, NULL);
+	for (unsigned i = 0; i < gate->queue_count; i++) {
+		struct layer_queue *queue = &gate->queues[i];
+
+		if (!queue->metered)
+			continue;
+		if (!exiting) /* what was issued still uses what is to be destroyed */
+			gate_wait_done(queue);
+		gate_reaper_stop(queue);
+	}
+	/* What was used is told; a turn that is only dropped would be taken for used to its end. */
+	gate_turns_end(gate);
+}
+
+static void at_exit(void)
+{
+	pthread_mutex_lock(&gates_lock);
+	for (struct gate *gate = gates; gate; gate = gate->next)
+		threads_end(gate, true);
+	pthread_mutex_unlock(&gates_lock);
+}
+
+static void at_exit_register(void)
+{
+	atexit(at_exit);
+}
+
+static void gates_add(struct gate *gate)
+{
+	static pthread_once_t once = PTHREAD_ONCE_INIT;
+
+	pthread_once(&once, at_exit_register);
+	pthread_mutex_lock(&gates_lock);
+	gate->next = gates;
+	gates = gate;
+	pthread_mutex_unlock(&gates_lock);
+}
+
+/* Ends its threads, unless exit() has. */
+static void gates_remove(struct gate *gate)
+{
+	pthread_mutex_lock(&gates_lock);
+	for (struct gate **at = &gates; *at; at = &(*at)->next)
+		if (*at == gate) {
+			*at = gate->next;
+			break;
+		}
+	pthread_mutex_unlock(&gates_lock);
+	threads_end(gate, false);
+}
+
 VkResult gate_create(struct layer_device *device, const struct device_chain *chain,
 		     struct gate **out)
 {
@@ -268,6 +337,7 @@ VkResult gate_create(struct layer_device *device, const struct device_chain *cha
 		gate_free(gate);
 		return result;
 	}
+	gates_add(gate);
 	*out = gate;
 	return VK_SUCCESS;
 }
@@ -276,20 +346,7 @@ void gate_destroy(struct gate *gate)
 {
 	if (!gate)
 		return;
-	atomic_store(&gate->stop, true);
-	live_worker_wake(&gate->device->worker);
-	pthread_join(gate->issuer, NULL);
-	for (unsigned i = 0; i < gate->queue_count; i++) {
-		struct layer_queue *queue = &gate->queues[i];
-
-		if (!queue->metered)
-			continue;
-		/* What was issued still uses what is to be destroyed. */
-		gate_wait_done(queue);
-		gate_reaper_stop(queue);
-	}
-	/* What was used is told; a turn that is only dropped would be taken for used to its end. */
-	gate_turns_end(gate);
+	gates_remove(gate);
 	gate_free(gate);
 }
 

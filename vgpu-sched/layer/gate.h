@@ -58,6 +58,8 @@ struct turn {
 };
 
 struct gate {
+	struct gate *next; /* of those that exit() ends */
+	bool ended;	   /* its threads have */
 	struct layer_device *device;
 	bool timestamps;
 	pthread_mutex_t lock;

@@ -13,6 +13,12 @@
 
 #define POLL_NS (1 * UINT64_C(1000000)) /* something waits for a semaphore of another process */
 
+/* Nothing is issued any more. */
+static bool ends(const struct gate *gate)
+{
+	return atomic_load(&gate->lost) || atomic_load(&gate->stop);
+}
+
 static VkResult call(struct layer_queue *queue, const struct work *work)
 {
 	const struct device_next *next = &queue->device->next;
@@ -144,7 +150,7 @@ VkResult gate_submit(struct layer_queue *queue, uint64_t *stay)
 
 	*stay = 0;
 	pthread_mutex_lock(&gate->lock);
-	if (atomic_load(&gate->lost)) {
+	if (ends(gate)) {
 		result = VK_ERROR_DEVICE_LOST;
 	} else if (!queue->first &&
 		   gate_may_go(gate, queue, queue->scratch, gate->sequence + 1, &forced)) {
@@ -251,11 +257,6 @@ static void issue_first(struct gate *gate, struct layer_queue *queue, bool force
 		gate_lose(gate, "a submit that had waited for its turn failed",
 			  result == VK_ERROR_DEVICE_LOST);
 	pthread_cond_broadcast(&gate->progress);
-}
-
-static bool ends(const struct gate *gate)
-{
-	return atomic_load(&gate->lost) || atomic_load(&gate->stop);
 }
 
 static void issue_all(struct gate *gate)

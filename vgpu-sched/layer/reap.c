@@ -110,7 +110,10 @@ VkResult gate_reaper_start(struct layer_queue *queue)
 {
 	struct layer_device *device = queue->device;
 	struct meter meter;
-	VkResult result = meter_create(device, device->gate->timestamps, queue->family, &meter);
+	VkResult result =
+		atomic_load(&device->gate->stop)
+			? VK_ERROR_DEVICE_LOST
+			: meter_create(device, device->gate->timestamps, queue->family, &meter);
 
 	if (result)
 		return result;

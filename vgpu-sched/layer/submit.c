@@ -80,7 +80,8 @@ static VkResult through(struct layer_queue *queue, make_work *make, const void *
 		result = gate_submit(queue, &stay);
 	}
 	pthread_mutex_unlock(&queue->lock);
-	if (result == VK_ERROR_DEVICE_LOST)
+	if (result == VK_ERROR_DEVICE_LOST && !atomic_load(&gate->lost) &&
+	    !atomic_load(&gate->stop))
 		gate_lose(gate, "the GPU is lost", true);
 	else if (stay)
 		gate_wait_issued(queue, stay, true, UINT64_MAX);

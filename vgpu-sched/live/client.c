@@ -239,15 +239,15 @@ int live_worker_turn(struct live_worker *worker, enum sched_engine engine, uint6
 bool live_worker_may_go_on(const struct live_worker *worker, enum sched_engine engine,
 			   uint64_t used_ns)
 {
-	return atomic_load(&worker->page->grants[engine].id) &&
-	       (used_ns < atomic_load(&worker->page->grants[engine].slice_ns) ||
-		atomic_load(&worker->page->grants[engine].alone));
+	return live_worker_alone(worker, engine) ||
+	       (atomic_load(&worker->page->grants[engine].id) &&
+		used_ns < atomic_load(&worker->page->grants[engine].slice_ns));
 }
 
 bool live_worker_alone(const struct live_worker *worker, enum sched_engine engine)
 {
 	return atomic_load(&worker->page->grants[engine].id) &&
-	       atomic_load(&worker->page->grants[engine].alone);
+	       monotonic_ns() < atomic_load(&worker->page->grants[engine].alone_until_ns);
 }
 
 void live_worker_used(struct live_worker *worker, enum sched_engine engine, uint64_t ns)

@@ -18,6 +18,7 @@
 #define LIVE_VERSION	2
 #define LIVE_TOKEN_SIZE 16
 #define LIVE_NAME_SIZE	48
+#define LIVE_LEASE_NS	(500 * UINT64_C(1000000)) /* of being alone */
 
 enum live_type {
 	LIVE_CREATE = 1, /* launcher: a vGPU */
@@ -62,9 +63,11 @@ struct live_page {
 	struct {
 		_Atomic uint64_t id; /* 0: none */
 		_Atomic uint64_t slice_ns;
-		_Atomic uint32_t
-			alone; /* nobody else waits: beyond the slice it may go on until this is 0 */
-		uint32_t reserved;
+		/*
+		 * Nobody else waits: beyond the slice it may go on until then (CLOCK_MONOTONIC); 0: somebody does. A lease that
+		 * the arbiter renews, so that nobody goes on under one that has stopped.
+		 */
+		_Atomic uint64_t alone_until_ns;
 	} grants[SCHED_ENGINES];
 	/* GPU time used and not yet told: the client adds, whoever settles takes it out. */
 	_Atomic uint64_t used_ns[SCHED_ENGINES];

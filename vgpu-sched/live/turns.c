@@ -38,22 +38,26 @@ static void alone_show(struct client *client, enum sched_engine engine, bool alo
 	const bool was_alone = client->engines[engine].alone;
 
 	client->engines[engine].alone = alone;
-	atomic_store(&client->page->grants[engine].alone, alone);
+	atomic_store(&client->page->grants[engine].alone_until_ns,
+		     alone ? monotonic_ns() + LIVE_LEASE_NS : 0);
 	if (was_alone && !alone)
 		turns_wake(client);
 }
 
-static void alone_update(struct live_gpu *gpu, enum sched_engine engine)
+/* As long as somebody is alone the arbiter comes back to renew the lease. */
+static void alone_update(struct live_gpu *gpu, enum sched_engine engine, uint64_t *next_ns)
 {
 	struct arbiter *arbiter = gpu->arbiter;
 
 	for (unsigned i = 0; i < arbiter->client_count; i++) {
 		struct client *client = arbiter->clients[i];
 
-		if (client->page && client->vgpu && client->vgpu->gpu == gpu &&
-		    client->engines[engine].grant)
-			alone_show(client, engine,
-				   may_go_on(client->vgpu) && !gpu->waiting[engine]);
+		if (!client->page || !client->vgpu || client->vgpu->gpu != gpu ||
+		    !client->engines[engine].grant)
+			continue;
+		alone_show(client, engine, may_go_on(client->vgpu) && !gpu->waiting[engine]);
+		if (client->engines[engine].alone)
+			*next_ns = MIN(*next_ns, monotonic_ns() + LIVE_LEASE_NS / 5);
 	}
 }
 
@@ -97,7 +101,7 @@ static void end(struct client *client, enum sched_engine engine, uint64_t used_n
 	client->engines[engine].grant = 0;
 	client->engines[engine].alone = false;
 	atomic_store(&client->page->grants[engine].id, 0);
-	atomic_store(&client->page->grants[engine].alone, 0);
+	atomic_store(&client->page->grants[engine].alone_until_ns, 0);
 }
 
 /* Whose turn it is within a vGPU: who has waited longest. */
@@ -143,7 +147,7 @@ static void dispatch(struct live_gpu *gpu, enum sched_engine engine, uint64_t *n
 		grant_show(client, engine);
 	}
 	*next_ns = MIN(*next_ns, decision.next_ns);
-	alone_update(gpu, engine);
+	alone_update(gpu, engine, next_ns);
 }
 
 /* Grants that keep others waiting beyond what is bearable. */
