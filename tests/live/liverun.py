@@ -183,6 +183,8 @@ class Live:
         if self.arbiter:
             self.arbiter.end(signal.SIGTERM)
             self.arbiter.wait(20)
+        if os.path.exists(self.socket):  # of one that was killed
+            os.unlink(self.socket)
         trace = f"{self.folder}/turns.csv"
         self.arbiter = self.start("arbiter", [f"{BUILD}/divvy", "arbiter", "--socket", self.socket, "--trace", trace,
                                               *map(str, words)])

@@ -3,10 +3,11 @@
 
 import os
 import random
+import signal
 import time
 
 from livemath import SECOND, jain
-from liverun import case
+from liverun import Failure, case
 
 PERIOD_NS = SECOND // 10
 
@@ -57,3 +58,57 @@ def churn(live):
     live.check(all(c.running() for c in clients), "a client that nobody killed has ended")
     live.measure("the arbiter's memory grew by", after[0] - pss, "KiB", "flat", (None, 512))
     live.check(after[1] <= fds, f"the arbiter has {after[1]} descriptors, {fds} before")
+
+
+def ended(program, seconds, what):
+    """Its status once it has ended by itself, in time."""
+    end = time.monotonic() + seconds
+    while program.running():
+        if time.monotonic() > end:
+            raise Failure(f"{what}, and after {seconds} s it still runs")
+        time.sleep(0.02)
+    return program.process.returncode
+
+
+@case("arbiter-dies", limit=60)
+def arbiter_dies(live):
+    """no arbiter, no GPU: whoever has work pending learns within seconds that the device is lost, and nobody hangs"""
+    for way in (signal.SIGKILL, signal.SIGTERM):
+        live.start_arbiter()
+        clients = [live.load(f"client-{way.name}-{i}", 5, {"policy": "equal_share"}, "--seconds", 60) for i in range(3)]
+        live.go(clients)
+        time.sleep(0.7)
+        live.arbiter.end(way)
+        live.arbiter.wait(10)
+        live.arbiter = None
+        for client in clients:
+            status = ended(client, 10, f"the arbiter was ended by {way.name}")
+            live.check(status != 0, f"{client.name} ended as if nothing had happened")
+
+
+@case("launcher-dies", limit=60)
+def launcher_dies(live):
+    """the program goes with its launcher, and its vGPU and memory with both"""
+    live.start_arbiter()
+    other = live.load("other", 5, {"policy": "equal_share"}, "--seconds", 60)
+    client = live.load("client", 5, {"policy": "equal_share"}, "--seconds", 60)
+    live.go([other, client])
+    time.sleep(0.5)
+    live.check({"other", "client"} <= set(live.vgpus()[0]), "the vGPUs are not both there")
+    os.kill(client.process.pid, signal.SIGKILL)
+    ended(client, 5, "the launcher was killed")
+    time.sleep(0.5)
+    alive = [pid for pid in os.listdir("/proc") if pid.isdigit() and started_in(pid, client.process.pid)]
+    live.check(not alive, f"processes of the killed launcher are alive: {alive}")
+    live.check(set(live.vgpus()[0]) == {"other"}, "the vGPU of the killed launcher is still there")
+    live.check(other.running(), "its neighbour ended too")
+
+
+def started_in(pid, group):
+    """Whether a process is of a process group, and not a zombie."""
+    try:
+        with open(f"/proc/{pid}/stat", encoding="ascii", errors="replace") as f:
+            fields = f.read().rpartition(")")[2].split()
+    except OSError:
+        return False
+    return int(fields[2]) == group and fields[0] != "Z"

@@ -19,21 +19,27 @@ def light_beside_hogs(live, seconds, scheduled):
     return live.work(f"light-{where}").waits()
 
 
+def light_alone(live, name, seconds, vgpu):
+    light = live.load(name, 2, vgpu, "--every", 20, "--seconds", seconds)
+    live.go([light])
+    live.finish([light])
+    return live.work(name).waits()
+
+
 @case("light-client", sets="fast full bench", limit=90)
 def light_client(live):
     """a short job every 20 ms beside three hogs waits for a slice and one neighbour's job, not for all of them"""
     seconds = 20 if live.bench else 5
     live.start_arbiter("--slice", SLICE_MS)
-    light = live.load("light-alone", 2, None, "--every", 20, "--seconds", seconds / 2)
-    live.go([light])
-    live.finish([light])
-    alone = live.work("light-alone").waits()
+    alone = light_alone(live, "light-alone", seconds / 2, None)
+    under = light_alone(live, "light-alone-with", seconds / 2, {"policy": "equal_share"})
     without = light_beside_hogs(live, seconds, False)
     scheduled = light_beside_hogs(live, seconds, True)
     promise = rank(alone, 99) + SLICE_MS + live.job_ms(HOG_MS)
     for percent in (50, 95, 99, 100):
         word = f"p{percent}" if percent < 100 else "most"
         live.measure(f"alone, {word}", rank(alone, percent), "ms")
+        live.measure(f"alone with us, {word}", rank(under, percent), "ms")
         live.measure(f"beside hogs without us, {word}", rank(without, percent), "ms")
         aim = f"<= {promise:.1f}: alone, a slice, a neighbour's job" if percent == 99 else ""
         # On a busy machine nobody's jobs take as long as they were calibrated for.

@@ -70,19 +70,6 @@ def vkmark(live):
     live.measure("frames a second, with : without", ratios, "", "", (0.4, None))
 
 
-@case("vkcube", sets="full", limit=60)
-def vkcube(live):
-    """the cube of the Vulkan tools turns, where there is a screen to be had"""
-    if not shutil.which("vkcube"):
-        raise LeftOut("vkcube is not installed")
-    words = ["vkcube", "--c", "100", "--suppress_popups", "--wsi", "headless"]
-    native = live.run("natively", words, status=None)
-    if native.process.returncode:
-        raise LeftOut(f"vkcube does not run natively without a screen{native.why()}")
-    live.start_arbiter()
-    live.run("under", words, VGPU)
-
-
 @case("ggml", sets="full", limit=240)
 def ggml(live):
     """ggml's own tests of its Vulkan backend pass as without the layer"""

@@ -62,9 +62,9 @@ def by_weight(live, lengths, seconds):
     return found
 
 
-# What must hold on a machine whose processors others use as well: most percent of error, least Jain, least min/max. Where a GPU is made
-# of those processors, what a client keeps it from others beside its GPU time is as much as its threads wait for a processor.
-BUSY = {"charged": (8, 0.99, 0.75), "GPU time": (60, 0.8, 0.1), "work": (60, 0.8, 0.1)}
+# What must hold on any machine: most percent of error, least Jain, least min/max. What a client keeps the GPU from others beside its GPU
+# time is how long threads take to wake up, some 0.3 ms a turn here and more on a busy machine; it is charged, and so missing from its work.
+BUSY = {"charged": (5, 0.99, 0.8), "GPU time": (30, 0.95, 0.6), "work": (35, 0.95, 0.5)}
 
 
 def report(live, found):
@@ -76,14 +76,14 @@ def report(live, found):
 
 @case("weights", sets="fast full bench", limit=60)
 def weights(live):
-    """four clients with weights 1:2:4:8 and jobs of 1 to 10 ms have time in these parts"""
-    report(live, by_weight(live, (1, 2, 5, 10), 10 if live.bench else 5))
+    """four clients with weights 1:2:4:8 and jobs of 2 to 20 ms have time in these parts"""
+    report(live, by_weight(live, (2, 4, 10, 20), 10 if live.bench else 5))
 
 
 @case("weights-long-jobs-light", sets="bench full", limit=60)
 def weights_long_jobs_light(live):
-    """the same with the longest jobs where the weight is least: a job of 10 ms is five turns there"""
-    report(live, by_weight(live, (10, 5, 2, 1), 20 if live.bench else 8))
+    """the same with the longest jobs where the weight is least: a job of 20 ms is ten turns there"""
+    report(live, by_weight(live, (20, 10, 4, 2), 20 if live.bench else 8))
 
 
 @case("fixed-share-alone", sets="fast full bench", limit=60)
@@ -98,7 +98,7 @@ def fixed_share_alone(live):
     turns, work = live.turns(), live.work("quarter")
     length = live.job_ms(5)
     live.measure("charged", turns.charged("quarter", begin, end) / (end - begin) * 100, "%", "25 +- 1", (20, 26.5))
-    live.measure("work", work.done(begin, end) * length * 1e6 / (end - begin) * 100, "%", "25 +- 1", (12, 27.5))
+    live.measure("work", work.done(begin, end) * length * 1e6 / (end - begin) * 100, "%", "25 +- 1", (5, 27.5))
     parts = [turns.charged("quarter", a, b) / (b - a) * 100 for a, b in windows(begin, end)]
     live.measure("most in a second, charged", max(parts), "%", "<= 26 + a job", (None, 30))
 
