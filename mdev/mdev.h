@@ -205,19 +205,32 @@ struct virtio_gpu_mode {
 	uint32_t width, height; /* both 0: nothing is plugged in */
 };
 
+/* Vulkan for the guest, by virglrenderer and its render server: at most one in a process. */
+struct virtio_gpu_venus_config {
+	const char *render_server; /* path; NULL: /usr/libexec/virgl_render_server */
+	/* "NAME=value", NULL at the end: all that the server and its workers get to see. Copied. */
+	const char *const *environment;
+};
+
 struct virtio_gpu_config {
 	const char *name; /* for messages and monitors, up to 12 bytes; NULL: "vgpu" */
 	unsigned head_count;
 	struct virtio_gpu_mode heads[VIRTIO_GPU_HEADS_MAX];
-	/* The window in which the guest sees memory of the host: a power of two from 1 MiB to 1 TiB; 0: none. */
+	/*
+	 * The window in which the guest sees memory of the host: a power of two from 1 MiB to 1 TiB; 0:
+	 * none, and then no Venus. Who shows it is the device's mapper (struct vfio_mapper).
+	 */
 	uint64_t window_size;
+	const struct virtio_gpu_venus_config *venus; /* NULL: no Vulkan */
 };
 
 /*
- * virtio_gpu_create() - a virtio-gpu device (VIRTIO 1.2, 5.7): heads, cursor, 2D.
+ * virtio_gpu_create() - a virtio-gpu device (VIRTIO 1.2, 5.7): heads, cursor, 2D, blobs, and Venus
+ * where it is asked for. A render server that cannot be started costs Venus and nothing else: it is
+ * logged, and the guest finds no capability set; nor does it while nobody shows the window.
  * @config: copied
  *
- * Returns 0 or -errno: "bad-config".
+ * Returns 0 or -errno: "bad-config", "venus-taken" (this process has a Venus already).
  */
 int virtio_gpu_create(const struct virtio_gpu_config *config, struct vfio_device **out,
 		      struct error *e);

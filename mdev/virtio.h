@@ -168,6 +168,12 @@ struct virtio_device_ops {
 	/* Guest memory has changed (dev->dma); which eventfds interrupt has. Both may be NULL. */
 	void (*memory_changed)(struct virtio_device *dev);
 	void (*vectors_changed)(struct virtio_device *dev);
+	/*
+	 * Who shows the window; NULL: nobody. Any thread, without the lock; the one before is not
+	 * called any more when this returns. For devices with a window.
+	 */
+	void (*set_mapper)(struct virtio_device *dev, const struct vfio_mapper *mapper,
+			   void *opaque);
 	/* The device closes; the worker has ended. Frees what the device acquired, not @dev. */
 	void (*destroy)(struct virtio_device *dev);
 };
@@ -187,7 +193,7 @@ struct virtio_device {
 	uint64_t device_features; /* offered */
 	/*
 	 * A window of shared memory (4.1.4.7), a BAR of its own: set before virtio_device_init(). What
-	 * is in it is the business of whoever owns the device; an access that is trapped finds nothing.
+	 * is in it is shown by the device's mapper; an access that is trapped finds nothing.
 	 */
 	uint64_t window_size; /* power of two; 0: none */
 	uint8_t window_id;

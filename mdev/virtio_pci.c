@@ -554,19 +554,23 @@ static void close_device(struct vfio_device *vfio)
 	virtio_device_close(device_of(vfio));
 }
 
-static const struct vfio_device_ops virtio_pci_ops = {
-	.get_region = get_region,
-	.region_read = region_read,
-	.region_write = region_write,
-	.get_irq = get_irq,
-	.set_irqs = set_irqs,
-	.reset = reset,
-	.dma_map = dma_map,
-	.dma_unmap = dma_unmap,
-	.get_io_fds = get_io_fds,
-	.start = virtio_device_start,
-	.close = close_device,
-};
+static void set_mapper(struct vfio_device *vfio, const struct vfio_mapper *mapper, void *opaque)
+{
+	struct virtio_device *dev = device_of(vfio);
+
+	dev->ops->set_mapper(dev, mapper, opaque);
+}
+
+#define COMMON_OPS                                                                          \
+	.get_region = get_region, .region_read = region_read, .region_write = region_write, \
+	.get_irq = get_irq, .set_irqs = set_irqs, .reset = reset, .dma_map = dma_map,       \
+	.dma_unmap = dma_unmap, .get_io_fds = get_io_fds, .start = virtio_device_start,     \
+	.close = close_device
+
+static const struct vfio_device_ops virtio_pci_ops = { COMMON_OPS };
+/* A device without a window never asks for a mapper, and says so. */
+static const struct vfio_device_ops virtio_pci_window_ops = { COMMON_OPS,
+							      .set_mapper = set_mapper };
 
 /* ---- making the config space --------------------------------------------------------------- */
 
@@ -620,7 +624,7 @@ void virtio_pci_init(struct virtio_device *dev)
 	uint8_t *config = dev->config_space, *mask = dev->config_mask;
 	uint8_t last = 0, at;
 
-	dev->vfio.ops = &virtio_pci_ops;
+	dev->vfio.ops = dev->window_size ? &virtio_pci_window_ops : &virtio_pci_ops;
 	dev->vfio.region_count = VFIO_PCI_NUM_REGIONS;
 	dev->vfio.irq_count = VFIO_PCI_NUM_IRQS;
 	dev->vfio.flags = VFIO_DEVICE_FLAGS_PCI | VFIO_DEVICE_FLAGS_RESET;

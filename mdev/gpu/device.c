@@ -32,6 +32,7 @@ static void config_read(struct virtio_device *dev, void *config)
 	const struct virtio_gpu_config_space space = {
 		.events_read = __atomic_load_n(&gpu->events, __ATOMIC_ACQUIRE),
 		.num_scanouts = gpu->head_count,
+		.num_capsets = gpu_num_capsets(gpu),
 	};
 
 	memcpy(config, &space, sizeof(space));
@@ -55,8 +56,13 @@ static void reset(struct virtio_device *dev)
 {
 	struct gpu *gpu = gpu_of(dev);
 
+	/* What it waited for comes in vain. */
+	gpu->request.wait = GPU_WAIT_NOT;
 	gpu_fences_drop(gpu);
 	gpu_resources_free(gpu);
+	gpu_venus_reset(gpu);
+	if (gpu->call.op == VENUS_EXPORT)
+		fd_close(&gpu->call.fd);
 	for (unsigned i = 0; i < gpu->head_count; i++) {
 		gpu->heads[i].cursor =
 			(struct virtio_gpu_cursor_image){ .pixels = gpu->heads[i].cursor_pixels };
@@ -70,10 +76,19 @@ static void memory_changed(struct virtio_device *dev)
 	gpu_heads_forget(gpu_of(dev));
 }
 
+static int begin(struct virtio_device *dev, struct error *e)
+{
+	gpu_venus_begin(gpu_of(dev));
+	return 0;
+}
+
 static void destroy(struct virtio_device *dev)
 {
-	/* Not reset, where no driver ever came. */
-	gpu_resources_free(gpu_of(dev));
+	struct gpu *gpu = gpu_of(dev);
+
+	/* No driver, no resource: its end was a reset. */
+	gpu_venus_destroy(gpu);
+	gpu_window_destroy(gpu);
 }
 
 static const struct virtio_device_ops gpu_ops = {
@@ -84,9 +99,11 @@ static const struct virtio_device_ops gpu_ops = {
 	.config_size = sizeof(struct virtio_gpu_config_space),
 	.config_read = config_read,
 	.config_write = config_write,
+	.begin = begin,
 	.queue_notify = gpu_queue_notify,
 	.reset = reset,
 	.memory_changed = memory_changed,
+	.set_mapper = gpu_window_set_mapper,
 	.destroy = destroy,
 };
 
@@ -106,6 +123,9 @@ static int judge(const struct virtio_gpu_config *config, struct error *e)
 		return error_set(e, EINVAL, "bad-config", "give a power of two, 1 MiB to 1 TiB",
 				 "vGPU %s: a window of %llu bytes", name,
 				 (unsigned long long)config->window_size);
+	if (config->venus && !config->window_size)
+		return error_set(e, EINVAL, "bad-config", "give it a window, say of 4 GiB",
+				 "vGPU %s: Vulkan needs a window for the host's memory", name);
 	for (unsigned i = 0; i < config->head_count; i++)
 		if (!gpu_mode_good(&config->heads[i]))
 			return error_set(
@@ -120,8 +140,9 @@ static int judge(const struct virtio_gpu_config *config, struct error *e)
 int virtio_gpu_create(const struct virtio_gpu_config *config, struct vfio_device **out,
 		      struct error *e)
 {
-	const uint64_t features =
-		UINT64_C(1) << VIRTIO_GPU_F_EDID | UINT64_C(1) << VIRTIO_GPU_F_RESOURCE_UUID;
+	uint64_t features = UINT64_C(1) << VIRTIO_GPU_F_RESOURCE_BLOB |
+			    UINT64_C(1) << VIRTIO_GPU_F_EDID |
+			    UINT64_C(1) << VIRTIO_GPU_F_RESOURCE_UUID;
 	struct gpu *gpu;
 	char name[64];
 	int ret = judge(config, e);
@@ -141,9 +162,22 @@ int virtio_gpu_create(const struct virtio_gpu_config *config, struct vfio_device
 	gpu->dev.window_size = config->window_size;
 	gpu->dev.window_id = VIRTIO_GPU_SHM_ID_HOST_VISIBLE;
 	snprintf(name, sizeof(name), "virtio-gpu(%s)", gpu->name);
+	gpu->window.wake_fd = -1;
+	gpu->call.fd = -1;
+	/* Drivers take "virgl" for "3D commands"; which kind is said by the capability sets. */
+	if (config->venus)
+		features |= UINT64_C(1) << VIRTIO_GPU_F_VIRGL |
+			    UINT64_C(1) << VIRTIO_GPU_F_CONTEXT_INIT;
 	ret = virtio_device_init(&gpu->dev, &gpu_ops, features, name, e);
 	if (ret) {
 		free(gpu);
+		return ret;
+	}
+	ret = gpu_window_init(gpu, e);
+	if (!ret)
+		ret = gpu_venus_init(gpu, config, e);
+	if (ret) {
+		virtio_device_close(&gpu->dev);
 		return ret;
 	}
 	*out = &gpu->dev.vfio;

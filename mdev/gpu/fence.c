@@ -46,7 +46,7 @@ static void settle(struct gpu *gpu)
 
 	while (fence) {
 		next = TAILQ_NEXT(fence, link);
-		if (fence->done && is_first(gpu, fence)) {
+		if (fence->answered && fence->done && is_first(gpu, fence)) {
 			virtio_queue_push_head(&gpu->dev, GPU_CONTROL_QUEUE, fence->head,
 					       fence->length);
 			release(gpu, fence);
@@ -55,20 +55,27 @@ static void settle(struct gpu *gpu)
 	}
 }
 
-void gpu_fence_add(struct gpu *gpu, uint64_t id, uint64_t timeline, uint32_t context, uint16_t head,
-		   uint32_t length, bool done)
+struct gpu_fence *gpu_fence_begin(struct gpu *gpu, uint64_t timeline, uint32_t context)
 {
 	struct gpu_fence *fence = TAILQ_FIRST(&gpu->fences_idle);
 
 	TAILQ_REMOVE(&gpu->fences_idle, fence, link);
 	TAILQ_INSERT_TAIL(&gpu->fences_waiting, fence, link);
 	gpu->fence_count++;
-	fence->id = id;
+	fence->id = ++gpu->fence_next;
 	fence->timeline = timeline;
 	fence->context = context;
+	fence->answered = fence->done = false;
+	return fence;
+}
+
+void gpu_fence_answer(struct gpu *gpu, struct gpu_fence *fence, uint16_t head, uint32_t length,
+		      bool done)
+{
+	fence->answered = true;
+	fence->done |= done;
 	fence->head = head;
 	fence->length = length;
-	fence->done = done;
 	settle(gpu);
 }
 

@@ -19,6 +19,8 @@
 #include <pixman.h>
 #include <sys/queue.h>
 
+#include "mdev/gpu/venus.h"
+#include "mdev/gpu/venus.h"
 #include "mdev/mdev.h"
 #include "mdev/virtio.h"
 
@@ -37,6 +39,7 @@ _Static_assert(__BYTE_ORDER == __LITTLE_ENDIAN, "the ABI's structures are used a
 #define GPU_BACKING_MAX	  (16 * GIB)   /* guest memory that is attached */
 #define GPU_BLOB_MAX	  (1024 * GIB) /* of one blob */
 #define GPU_SHARED_MAX	  (1 * GIB)    /* host memory of shared-memory blobs (blob_id 0) */
+#define GPU_MAPPED_MAX	  512	       /* blobs in the window, and unmaps that wait */
 #define GPU_CONTEXTS_MAX  64
 #define GPU_FENCES_MAX	  VIRTIO_QUEUE_SIZE_MAX
 #define GPU_SUBMIT_MAX	  (64 * KIB) /* one datagram to the render worker */
@@ -141,9 +144,20 @@ union gpu_response {
 	struct virtio_gpu_resp_resource_uuid uuid;
 	struct virtio_gpu_resp_map_info map_info;
 	struct virtio_gpu_resp_capset_info capset_info;
+	struct {
+		struct virtio_gpu_ctrl_hdr hdr;
+		uint8_t data[VENUS_CAPSET_MAX];
+	} capset;
 };
 
 struct gpu_command;
+
+/* What a request waits for. Its chain is back in the queue meanwhile. */
+enum gpu_wait {
+	GPU_WAIT_NOT,
+	GPU_WAIT_CALL,	 /* gpu->call */
+	GPU_WAIT_WINDOW, /* nothing of the window is under way any more */
+};
 
 struct gpu_request {
 	const struct gpu_command *command; /* NULL: not even a header */
@@ -152,11 +166,14 @@ struct gpu_request {
 	struct virtio_chain *chain;
 	size_t body_size, trailing_size;
 	unsigned context;	       /* slot, where the command needs one */
-	struct gpu_resource *resource; /* between run() and finish() of a command that keeps one */
-	union gpu_response
-		response; /* its hdr.type is the answer; the rest is filled in at the end */
+	struct gpu_resource *resource; /* from run() to resume() of a command that waits */
+	/* Its hdr.type is the answer; the rest of the header is filled in at the end. */
+	union gpu_response response;
 	size_t response_size;
-	bool calling; /* waits for gpu->call */
+	unsigned step;		 /* of one that waits more than once */
+	enum gpu_wait wait;	 /* after run(): for what, before resume() */
+	struct gpu_fence *fence; /* NULL: none was asked for */
+	bool fenced;		 /* virglrenderer will say when it is done */
 };
 
 /* gpu_fail() - the answer is an error. */
@@ -174,17 +191,39 @@ static inline void gpu_answer(struct gpu_request *request, enum virtio_gpu_ctrl_
 	request->response_size = size;
 }
 
-/* A fenced request that was done, and whose answer lies in guest memory already. */
+/* A fenced request; once answered, its answer lies in guest memory and only its chain is kept back. */
 struct gpu_fence {
 	TAILQ_ENTRY(gpu_fence) link;
 	uint64_t id; /* ours; as virglrenderer knows it */
 	uint64_t timeline;
-	uint32_t context; /* id; 0: none */
+	uint32_t context; /* id, 0: none */
+	bool answered, done;
 	uint16_t head;
 	uint32_t length;
-	bool done;
 };
 TAILQ_HEAD(gpu_fences, gpu_fence);
+
+struct gpu_place {
+	uint64_t offset, size;
+};
+
+/* window.c */
+struct gpu_window {
+	const struct vfio_mapper *mapper; /* NULL: nobody shows it */
+	void *opaque;
+	void *shown; /* tsearch(3) by place: resources */
+	unsigned shown_count;
+	/* To be unmapped, in order: a ring; sent: asked for and not answered. */
+	struct gpu_place places[GPU_MAPPED_MAX];
+	unsigned first, pending, sent;
+	bool mapping; /* one map is under way */
+	int map_result;
+	/* From the mapper's threads. */
+	unsigned unmapped;
+	bool mapped;
+	int result, wake_fd;
+	struct virtio_source source;
+};
 
 struct gpu {
 	struct virtio_device dev; /* first */
@@ -192,12 +231,10 @@ struct gpu {
 	unsigned head_count;
 	struct gpu_head heads[VIRTIO_GPU_HEADS_MAX];
 	uint32_t events; /* VIRTIO_GPU_EVENT_*, atomic: vCPUs clear it */
-	bool offers_venus;
-	bool capset_on; /* atomic: what num_capsets says */
+	bool is_shown;	 /* atomic: somebody shows the window */
 
 	void *resources; /* tsearch(3) by id */
 	unsigned resource_count;
-	void *mapped; /* tsearch(3) by place in the window */
 	uint64_t pixels_used, backing_used, shared_used;
 	unsigned entries_used;
 	struct gpu_context contexts[GPU_CONTEXTS_MAX];
@@ -211,12 +248,17 @@ struct gpu {
 	unsigned fence_count;
 	uint64_t fence_next;
 
-	const struct virtio_gpu_window_ops *window;
-	void *window_opaque;
+	struct gpu_window window;
 	struct gpu_display {
 		const struct virtio_gpu_display_ops *ops;
 		void *opaque;
 	} displays[VIRTIO_GPU_DISPLAYS_MAX];
+
+	struct venus *venus;	/* NULL: none */
+	struct venus_call call; /* of gpu->request */
+	bool call_done;
+	struct virtio_source venus_source;
+	sd_event_source *call_timer;
 };
 
 static inline struct gpu *gpu_of(struct virtio_device *dev)
@@ -231,16 +273,26 @@ void gpu_queue_notify(struct virtio_device *dev, unsigned index);
 /* gpu_request_trailing() - copy what follows the body. During run() only. Returns false for too little. */
 bool gpu_request_trailing(struct gpu_request *request, size_t skip, void *buffer, size_t size);
 
+/* gpu_call_begin() - gpu->call is filled: have it made, and resume() the request then. */
+void gpu_call_begin(struct gpu *gpu, struct gpu_request *request);
+/* gpu_request_go_on() - something that the control queue's request may wait for has happened. */
+void gpu_request_go_on(struct gpu *gpu);
+
 /* ---- fence.c -------------------------------------------------------------------------------- */
 
 void gpu_fences_init(struct gpu *gpu);
 /*
- * gpu_fence_add() - hold back the answer of the chain @head, which is written.
+ * gpu_fence_begin() - a place for a request that asks for a fence; there must be one.
  * @timeline: requests of one are answered in their order
+ * @context: that it is of, 0: none
+ */
+struct gpu_fence *gpu_fence_begin(struct gpu *gpu, uint64_t timeline, uint32_t context);
+/*
+ * gpu_fence_answer() - the answer of the chain @head is written: hand it back in its turn.
  * @done: nothing but those before it are to be waited for
  */
-void gpu_fence_add(struct gpu *gpu, uint64_t id, uint64_t timeline, uint32_t context, uint16_t head,
-		   uint32_t length, bool done);
+void gpu_fence_answer(struct gpu *gpu, struct gpu_fence *fence, uint16_t head, uint32_t length,
+		      bool done);
 /* gpu_fence_retire() - what virglrenderer was told of as @id is done. Unknown ones are ignored. */
 void gpu_fence_retire(struct gpu *gpu, uint64_t id);
 /* gpu_fences_retire_context() - nothing of this context will ever be done any more. */
@@ -260,6 +312,8 @@ struct gpu_resource *gpu_resource_add(struct gpu *gpu, struct gpu_request *reque
 /* gpu_resource_free() - off the heads, out of the window, and gone. virglrenderer is not told. */
 void gpu_resource_free(struct gpu *gpu, struct gpu_resource *resource);
 void gpu_resources_free(struct gpu *gpu);
+/* gpu_resources_leave() - the context in @slot has none of them any more. */
+void gpu_resources_leave(struct gpu *gpu, unsigned slot);
 /* gpu_backing_attach() - @count entries follow the body. Returns false when the request was failed. */
 bool gpu_backing_attach(struct gpu *gpu, struct gpu_request *request, struct gpu_backing *backing,
 			uint32_t count);
@@ -279,6 +333,28 @@ bool gpu_backing_read(const struct gpu *gpu, const struct gpu_backing *backing,
 /* gpu_backing_ptr() - the same without a copy: NULL where they are not in one piece. */
 uint8_t *gpu_backing_ptr(const struct gpu *gpu, const struct gpu_backing *backing, uint64_t offset,
 			 uint64_t size);
+
+/* ---- window.c -------------------------------------------------------------------------------- */
+
+int gpu_window_init(struct gpu *gpu, struct error *e);
+void gpu_window_destroy(struct gpu *gpu);
+void gpu_window_set_mapper(struct virtio_device *dev, const struct vfio_mapper *mapper,
+			   void *opaque);
+/* gpu_window_idle() - the mapper has done all it was asked for. */
+bool gpu_window_idle(const struct gpu *gpu);
+/*
+ * gpu_window_place() - whether the whole blob can be shown at @offset, which it then has. Returns 0, -EINVAL (not
+ * in the window, not whole pages), -EEXIST (something is there), -ENOSPC (too many), -ENOTCONN.
+ */
+int gpu_window_place(struct gpu *gpu, struct gpu_resource *resource, uint64_t offset);
+/*
+ * gpu_window_map() - show it there. The window is idle. Returns 0, -EINPROGRESS (until idle again, with the outcome in
+ * window.map_result) or -errno.
+ */
+int gpu_window_map(struct gpu *gpu, struct gpu_resource *resource, int fd, uint64_t fd_offset);
+/* gpu_window_unmap() - now or soon; gpu_window_forget() - it is not shown, as we know. */
+void gpu_window_unmap(struct gpu *gpu, struct gpu_resource *resource);
+void gpu_window_forget(struct gpu *gpu, struct gpu_resource *resource);
 
 /* ---- heads (head.c, display.c, edid.c) ------------------------------------------------------ */
 
@@ -324,7 +400,19 @@ void gpu_display_cursor(struct gpu *gpu, unsigned head, bool moved);
 size_t gpu_edid_make(const struct virtio_gpu_mode *mode, const char *name, uint32_t serial,
 		     uint8_t edid[GPU_EDID_SIZE]);
 
-/* ---- handlers of commands; finish functions run when gpu->call was made --------------------- */
+/* ---- context.c: what becomes of virglrenderer's news ------------------------------------------ */
+
+int gpu_venus_init(struct gpu *gpu, const struct virtio_gpu_config *config, struct error *e);
+/* gpu_venus_begin() - start it; features that need it go when it cannot be. */
+void gpu_venus_begin(struct gpu *gpu);
+void gpu_venus_reset(struct gpu *gpu);
+void gpu_venus_destroy(struct gpu *gpu);
+/* gpu_call_watch() - a call begins, or has ended: one that takes too long ends the server. */
+void gpu_call_watch(struct gpu *gpu, bool under_way);
+/* gpu_num_capsets() - any thread. */
+uint32_t gpu_num_capsets(const struct gpu *gpu);
+
+/* ---- handlers of commands; _resume functions run when what was waited for has come ----------- */
 
 typedef void (*gpu_handler)(struct gpu *gpu, struct gpu_request *request);
 
@@ -332,7 +420,7 @@ void gpu_get_display_info(struct gpu *gpu, struct gpu_request *request);
 void gpu_get_edid(struct gpu *gpu, struct gpu_request *request);
 void gpu_create_2d(struct gpu *gpu, struct gpu_request *request);
 void gpu_unref(struct gpu *gpu, struct gpu_request *request);
-void gpu_unref_finish(struct gpu *gpu, struct gpu_request *request);
+void gpu_unref_resume(struct gpu *gpu, struct gpu_request *request);
 void gpu_set_scanout(struct gpu *gpu, struct gpu_request *request);
 void gpu_flush(struct gpu *gpu, struct gpu_request *request);
 void gpu_transfer_to_host_2d(struct gpu *gpu, struct gpu_request *request);
@@ -341,5 +429,26 @@ void gpu_detach_backing(struct gpu *gpu, struct gpu_request *request);
 void gpu_assign_uuid(struct gpu *gpu, struct gpu_request *request);
 void gpu_update_cursor(struct gpu *gpu, struct gpu_request *request);
 void gpu_move_cursor(struct gpu *gpu, struct gpu_request *request);
+
+void gpu_create_blob(struct gpu *gpu, struct gpu_request *request);
+void gpu_create_blob_resume(struct gpu *gpu, struct gpu_request *request);
+void gpu_set_scanout_blob(struct gpu *gpu, struct gpu_request *request);
+void gpu_set_scanout_blob_resume(struct gpu *gpu, struct gpu_request *request);
+void gpu_map_blob(struct gpu *gpu, struct gpu_request *request);
+void gpu_map_blob_resume(struct gpu *gpu, struct gpu_request *request);
+void gpu_unmap_blob(struct gpu *gpu, struct gpu_request *request);
+void gpu_unmap_blob_resume(struct gpu *gpu, struct gpu_request *request);
+
+void gpu_get_capset_info(struct gpu *gpu, struct gpu_request *request);
+void gpu_get_capset(struct gpu *gpu, struct gpu_request *request);
+void gpu_ctx_create(struct gpu *gpu, struct gpu_request *request);
+void gpu_ctx_create_resume(struct gpu *gpu, struct gpu_request *request);
+void gpu_ctx_destroy(struct gpu *gpu, struct gpu_request *request);
+void gpu_ctx_destroy_resume(struct gpu *gpu, struct gpu_request *request);
+void gpu_ctx_attach(struct gpu *gpu, struct gpu_request *request);
+void gpu_ctx_detach(struct gpu *gpu, struct gpu_request *request);
+void gpu_submit(struct gpu *gpu, struct gpu_request *request);
+/* gpu_call_resume() - the answer is how the call went. */
+void gpu_call_resume(struct gpu *gpu, struct gpu_request *request);
 
 #endif

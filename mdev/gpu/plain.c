@@ -82,16 +82,6 @@ void gpu_create_2d(struct gpu *gpu, struct gpu_request *request)
 	gpu->pixels_used += size;
 }
 
-void gpu_unref(struct gpu *gpu, struct gpu_request *request)
-{
-	struct gpu_resource *resource = gpu_resource_find(gpu, request->body.unref.resource_id);
-
-	if (resource)
-		gpu_resource_free(gpu, resource);
-	else
-		gpu_fail(request, VIRTIO_GPU_RESP_ERR_INVALID_RESOURCE_ID);
-}
-
 void gpu_transfer_to_host_2d(struct gpu *gpu, struct gpu_request *request)
 {
 	const struct virtio_gpu_transfer_to_host_2d *body = &request->body.transfer;

@@ -77,6 +77,10 @@ void gpu_resource_free(struct gpu *gpu, struct gpu_resource *resource)
 	for (unsigned i = 0; i < gpu->head_count; i++)
 		if (resource->heads & 1u << i)
 			gpu_head_off(gpu, i);
+	if (resource->mapped)
+		gpu_window_unmap(gpu, resource);
+	if (resource->is_shared)
+		gpu->shared_used -= resource->size;
 	gpu_backing_detach(gpu, &resource->backing);
 	if (resource->image) {
 		free(pixman_image_get_data(resource->image));
@@ -93,6 +97,18 @@ void gpu_resources_free(struct gpu *gpu)
 	/* The root of the tree is a pointer to its first member. */
 	while (gpu->resources)
 		gpu_resource_free(gpu, *(struct gpu_resource **)gpu->resources);
+}
+
+static void leave(const void *node, VISIT which, void *slot)
+{
+	if (which == postorder || which == leaf)
+		(*(struct gpu_resource *const *)node)->contexts &=
+			~(UINT64_C(1) << *(const unsigned *)slot);
+}
+
+void gpu_resources_leave(struct gpu *gpu, unsigned slot)
+{
+	twalk_r(gpu->resources, leave, &slot);
 }
 
 /* ---- backing ------------------------------------------------------------------------------- */
