@@ -11,17 +11,19 @@
 #include "vgpu-sched/vgpu-sched.h"
 
 static const char usage_text[] =
-	"usage: divvy arbiter [--socket PATH] [--slice MS] [--hog SECONDS] [--trace FILE]\n"
+	"usage: divvy arbiter [--socket PATH] [--slice MS] [--linger US] [--hog SECONDS] [--trace FILE]\n"
 	"       divvy vgpus [--socket PATH] [--json]\n"
 	"\n"
 	"  --socket     where it listens (" ARBITER_SOCKET ")\n"
 	"  --slice      how long a vGPU goes on once it is its turn (2)\n"
+	"  --linger     how long the GPU waits for the next submission of one whose turn it still is (300; 0: not at all)\n"
 	"  --hog        a turn that keeps others waiting so long ends its process (10; 0: never)\n"
 	"  --trace      a CSV line for each turn; `divvy sim` reads it as a workload\n";
 
 enum {
 	OPTION_SOCKET = 256,
 	OPTION_SLICE,
+	OPTION_LINGER,
 	OPTION_HOG,
 	OPTION_TRACE,
 	OPTION_JSON,
@@ -31,6 +33,7 @@ enum {
 static const struct option option_table[] = {
 	{ "socket", required_argument, NULL, OPTION_SOCKET },
 	{ "slice", required_argument, NULL, OPTION_SLICE },
+	{ "linger", required_argument, NULL, OPTION_LINGER },
 	{ "hog", required_argument, NULL, OPTION_HOG },
 	{ "trace", required_argument, NULL, OPTION_TRACE },
 	{ "json", no_argument, NULL, OPTION_JSON },
@@ -71,6 +74,10 @@ static int parse(int argc, char **argv, struct arbiter_options *options, bool *j
 			if (milliseconds(optarg, 1, 1000, &options->slice_ns) || !options->slice_ns)
 				return usage("not a time in milliseconds, up to 1000: ", optarg);
 			break;
+		case OPTION_LINGER:
+			if (milliseconds(optarg, 1e-3, 100, &options->linger_ns))
+				return usage("not a time in microseconds, up to 100000: ", optarg);
+			break;
 		case OPTION_HOG:
 			if (milliseconds(optarg, 1000, 3600e3, &options->hog_ns))
 				return usage("not a time in seconds, up to 3600: ", optarg);
@@ -95,7 +102,8 @@ static int parse(int argc, char **argv, struct arbiter_options *options, bool *j
 
 int cli_arbiter(int argc, char **argv, FILE *out)
 {
-	struct arbiter_options options = { .hog_ns = 10 * NSEC_PER_SEC };
+	struct arbiter_options options = { .hog_ns = 10 * NSEC_PER_SEC,
+					   .linger_ns = ARBITER_LINGER_NS };
 	struct error e = { 0 };
 	bool json = false;
 	int status = parse(argc, argv, &options, &json, out);

@@ -397,14 +397,17 @@ int sim_command(const struct sim_options *options, FILE *out, struct error *e);
 /* ---- the arbiter (docs/arbiter.md) --------------------------------------------------------------- */
 
 #define ARBITER_SOCKET "/run/divvy/arbiter"
+/* About what a program takes from the end of its work to its next submission. */
+#define ARBITER_LINGER_NS UINT64_C(300000)
 
 struct arbiter_options {
 	const char
 		*socket; /* path; NULL: ARBITER_SOCKET, whose folder is made where it is missing */
-	const char *trace; /* a CSV file that grows by a line a turn; NULL: none */
-	uint64_t slice_ns; /* 0: the core's */
-	uint64_t hog_ns;   /* a turn that keeps others waiting so long ends its process; 0: never */
-	unsigned depth;	   /* 0: 1 */
+	const char *trace;  /* a CSV file that grows by a line a turn; NULL: none */
+	uint64_t slice_ns;  /* 0: the core's */
+	uint64_t linger_ns; /* struct sched_gpu_config's */
+	uint64_t hog_ns; /* a turn that keeps others waiting so long ends its process; 0: never */
+	unsigned depth;	 /* 0: 1 */
 };
 
 /*

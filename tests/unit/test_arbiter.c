@@ -13,6 +13,7 @@ struct load {
 	struct fixture *f;
 	const uint8_t *token;
 	uint64_t job_ns, until_ns, used_ns, jobs;
+	bool waits; /* for each job, before it wants the next */
 	int err;
 };
 
@@ -40,8 +41,9 @@ static void *load_main(void *opaque)
 		load->used_ns += used;
 		load->jobs++;
 		turn += used;
-		if (!live_worker_may_go_on(&worker, SCHED_ENGINE_GRAPHICS, turn)) {
-			load->err = live_worker_release(&worker, SCHED_ENGINE_GRAPHICS, true);
+		if (load->waits || !live_worker_may_go_on(&worker, SCHED_ENGINE_GRAPHICS, turn)) {
+			load->err =
+				live_worker_release(&worker, SCHED_ENGINE_GRAPHICS, !load->waits);
 			turn = 0;
 		}
 	}
@@ -78,6 +80,27 @@ static void gpu_time_follows_the_weights(void **state)
 	run_loads(f, loads, 2, 2 * NSEC_PER_SEC);
 	assert_in_range(loads[1].used_ns * 100 / loads[0].used_ns, 200, 450);
 	assert_int_equal(collisions, 0);
+	close(a.owner);
+	close(b.owner);
+}
+
+/* One that waits for its work before it submits more would give each turn to the other, whatever its weight. */
+static void a_weight_is_kept_by_who_waits_for_each_job(void **state)
+{
+	struct fixture *f = *state;
+	struct tenant a, b;
+	struct load loads[2] = { { .job_ns = MS, .waits = true }, { .job_ns = MS } };
+
+	stop(f);
+	f->config.linger_ns = 5 * MS;
+	start(f);
+	create(f, SCHED_WEIGHTED, 300, 0, &a);
+	create(f, SCHED_WEIGHTED, 100, 0, &b);
+	loads[0].token = a.token;
+	loads[1].token = b.token;
+	run_loads(f, loads, 2, 2 * NSEC_PER_SEC);
+	/* Threefold; a half of it without. */
+	assert_in_range(loads[0].used_ns * 100 / loads[1].used_ns, 180, 450);
 	close(a.owner);
 	close(b.owner);
 }
@@ -516,6 +539,7 @@ int main(void)
 #define LIVE(t) cmocka_unit_test_setup_teardown(t, setup, teardown)
 	const struct CMUnitTest tests[] = {
 		LIVE(gpu_time_follows_the_weights),
+		LIVE(a_weight_is_kept_by_who_waits_for_each_job),
 		LIVE(a_fixed_share_is_not_exceeded_on_an_idle_gpu),
 		LIVE(who_is_alone_goes_on_without_asking),
 		LIVE(a_newcomer_shares_from_now_on_and_not_from_before),

@@ -19,6 +19,7 @@
 static void serve(const struct launch_arbiter *arbiter, pid_t parent)
 {
 	const struct arbiter_options options = { .socket = arbiter->socket,
+						 .linger_ns = ARBITER_LINGER_NS,
 						 .hog_ns = 10 * NSEC_PER_SEC };
 	struct error e = { 0 };
 	int err;

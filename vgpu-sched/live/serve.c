@@ -58,6 +58,7 @@ static int loop(sd_event *event, struct error *e)
 int arbiter_serve(const struct arbiter_options *options, struct error *e)
 {
 	const struct sched_gpu_config config = { .slice_ns = options->slice_ns,
+						 .linger_ns = options->linger_ns,
 						 .depth = options->depth };
 	struct arbiter *arbiter = NULL;
 	sd_event *event = NULL;
