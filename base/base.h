@@ -248,4 +248,52 @@ void findings_add(struct findings *f, enum finding_level level, const char *code
 /* findings_blockers() - how many blockers the list holds. */
 unsigned findings_blockers(const struct findings *f);
 
+/* ---- control sockets ---------------------------------------------------------------------------- */
+
+/*
+ * HTTP/1.1 with JSON over a UNIX socket that its owner and root may use, in the caller's event loop (docs/control.md). The loop's
+ * thread does all of it. What comes while no loop is attached waits in the socket.
+ */
+struct sd_event;
+struct json_t;
+struct control_socket;
+
+#define CONTROL_BODY_MAX (16 * KIB)
+
+struct control_reply {
+	unsigned status;     /* HTTP */
+	const char *allow;   /* methods, with 405 */
+	struct json_t *body; /* JSON, or NULL; the receiver's */
+	char *bytes; /* instead: malloc()ed, the receiver's; @size of them, of MIME type @type */
+	size_t size;
+	const char *type;
+};
+
+/*
+ * Does what is asked for and says what came of it.
+ * @body: @size bytes, at most CONTROL_BODY_MAX; not NUL-terminated
+ */
+typedef struct control_reply control_answer(void *opaque, const char *method, const char *path,
+					    const char *body, size_t size);
+
+/* control_refuse() - a reply of @status with {code, text, next} of @e. control_failed() - of the status that fits its errno. */
+struct control_reply control_refuse(unsigned status, const struct error *e);
+struct control_reply control_failed(const struct error *e);
+
+/*
+ * control_socket_create() - a socket at @path, mode 0600. A socket that nobody listens on any more is replaced; anything
+ * else that is there is not. Errors: "control-in-use", "control-path", "control-failed".
+ * control_socket_open() - without a name, for control_socket_adopt() only: to speak HTTP on the connected socket @fd, which is
+ * taken over. Attached only.
+ * control_socket_destroy() - close all connections and remove the socket. NULL is fine.
+ * control_socket_attach() - answer requests from the loop @event, until control_socket_detach().
+ */
+int control_socket_create(const char *path, struct control_socket **out, struct error *e);
+int control_socket_open(struct control_socket **out, struct error *e);
+void control_socket_adopt(struct control_socket *control, int fd);
+void control_socket_destroy(struct control_socket *control);
+int control_socket_attach(struct control_socket *control, struct sd_event *event,
+			  control_answer *answer, void *opaque, struct error *e);
+void control_socket_detach(struct control_socket *control);
+
 #endif

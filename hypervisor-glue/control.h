@@ -3,7 +3,7 @@
  * control: commands to a running VM over a UNIX socket, HTTP/1.1 with JSON. docs/control.md has the
  * resources.
  *
- *   control.c      the socket, who may speak, how much and how long; libmicrohttpd for HTTP
+ *   base           the socket, who may speak, how much and how long; libmicrohttpd for HTTP
  *   control_api.c  a request to an operation and its result to a reply (pure but for the operation)
  *   control_vm.c   the operations, on a session
  *
@@ -17,8 +17,6 @@
 #include <systemd/sd-event.h>
 
 #include "hypervisor-glue/hypervisor-glue.h"
-
-struct control;
 
 enum control_command {
 	CONTROL_PAUSE,
@@ -58,43 +56,11 @@ struct control_ops {
 /* Operations on a session; @opaque is the struct session. */
 extern const struct control_ops control_vm_ops;
 
-/*
- * control_create() - a socket at @path that its owner and root may use, mode 0600. A socket that
- * nobody listens on any more is replaced; anything else that is there is not.
- * Errors: "control-in-use", "control-path", "control-failed".
- */
-int control_create(const char *path, struct control **out, struct error *e);
-/* control_destroy() - close all connections and remove the socket. NULL is fine. */
-void control_destroy(struct control *control);
-/* control_attach() - answer requests with @ops from the loop @event, until control_detach(). */
-int control_attach(struct control *control, sd_event *event, const struct control_ops *ops,
-		   void *opaque, struct error *e);
-void control_detach(struct control *control);
-
-/* ---- control_api.c -------------------------------------------------------------------------- */
-
-#define CONTROL_BODY_MAX (16 * KIB)
-
-struct control_reply {
-	unsigned status;   /* HTTP */
-	const char *allow; /* methods, with 405 */
-	json_t *body;	   /* NULL: none; the caller's */
+struct control_target {
+	const struct control_ops *ops;
+	void *opaque;
 };
-
-/*
- * control_answer() - do what is asked for and say what came of it.
- * @body: @size bytes of JSON, at most CONTROL_BODY_MAX; not NUL-terminated
- */
-struct control_reply control_answer(const struct control_ops *ops, void *opaque, const char *method,
-				    const char *path, const char *body, size_t size);
-/* control_refuse() - a reply of @status with {code, text, next} of @e. */
-struct control_reply control_refuse(unsigned status, const struct error *e);
-
-/* ---- for tests ------------------------------------------------------------------------------ */
-
-/* control_adopt() - speak HTTP on the connected socket @fd, which is taken over. Attached only. */
-void control_adopt(struct control *control, int fd);
-/* control_open() - control_create() without a socket of its own. */
-int control_open(struct control **out, struct error *e);
+/* control_vm_answer() - what a control socket asks, of a struct control_target. */
+control_answer control_vm_answer;
 
 #endif

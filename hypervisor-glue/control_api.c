@@ -20,38 +20,6 @@ struct request {
 
 /* ---- replies --------------------------------------------------------------------------------- */
 
-/* What an operation's errno is in HTTP; the rest is 500. */
-static const struct {
-	int err;
-	unsigned status;
-} statuses[] = {
-	{ EINVAL, 400 },	{ ENAMETOOLONG, 400 }, { EACCES, 403 },	 { EPERM, 403 },
-	{ ENOENT, 404 },	{ ENODEV, 404 },       { EBUSY, 409 },	 { EEXIST, 409 },
-	{ EALREADY, 409 },	{ ENOSPC, 409 },       { ENOTSUP, 409 }, { ECANCELED, 409 },
-	{ EADDRNOTAVAIL, 409 }, { ETIMEDOUT, 504 },
-};
-
-struct control_reply control_refuse(unsigned status, const struct error *e)
-{
-	struct control_reply reply = { .status = status };
-
-	/* Texts may hold bytes of a request or a path: json_pack() refuses what is not UTF-8. */
-	reply.body = json_pack("{s:s, s:s, s:s}", "code", e->code ? e->code : "failed", "text",
-			       e->text, "next", e->next);
-	if (!reply.body)
-		reply.body = json_pack("{s:s, s:s, s:s}", "code", e->code ? e->code : "failed",
-				       "text", "(the reason cannot be shown)", "next", "");
-	return reply;
-}
-
-static struct control_reply failed(const struct error *e)
-{
-	for (size_t i = 0; i < ARRAY_SIZE(statuses); i++)
-		if (e->err == statuses[i].err)
-			return control_refuse(statuses[i].status, e);
-	return control_refuse(500, e);
-}
-
 static struct control_reply answered(unsigned status, json_t *body)
 {
 	struct error e = { 0 };
@@ -89,7 +57,7 @@ static struct control_reply command(const struct request *request, enum control_
 	if (request->body && json_object_size(request->body))
 		return malformed("this command takes no values");
 	if (request->ops->command(request->opaque, command, &e))
-		return failed(&e);
+		return control_failed(&e);
 	return (struct control_reply){ .status = 204 };
 }
 
@@ -132,7 +100,7 @@ static struct control_reply add(const struct request *request, enum control_devi
 		return malformed(why.text);
 	device.readonly = readonly;
 	if (request->ops->add(request->opaque, &device, &added, &e))
-		return failed(&e);
+		return control_failed(&e);
 	return answered(200, added);
 }
 
@@ -166,7 +134,7 @@ static struct control_reply vm_remove_device(const struct request *request)
 	if (seconds < 1 || seconds > SECONDS_MAX)
 		return malformed("timeout_s is 1 to 600");
 	if (request->ops->remove(request->opaque, id, (unsigned)seconds, force, &leaving, &e))
-		return failed(&e);
+		return control_failed(&e);
 	if (leaving)
 		return answered(202, leaving);
 	return (struct control_reply){ .status = 204 };
@@ -209,10 +177,11 @@ static struct control_reply answer(const struct resource *resource, struct reque
 	return reply;
 }
 
-struct control_reply control_answer(const struct control_ops *ops, void *opaque, const char *method,
-				    const char *path, const char *body, size_t size)
+struct control_reply control_vm_answer(void *opaque, const char *method, const char *path,
+				       const char *body, size_t size)
 {
-	struct request request = { ops, opaque, NULL };
+	const struct control_target *target = opaque;
+	struct request request = { target->ops, target->opaque, NULL };
 	struct control_reply reply;
 	struct error e = { 0 };
 

@@ -310,7 +310,7 @@ static int machine_acquire(struct machine *machine, struct error *e)
 	int err = 0;
 
 	if (machine->config->control[0])
-		err = control_create(machine->config->control, &machine->control, e);
+		err = control_socket_create(machine->config->control, &machine->control, e);
 	if (!err)
 		err = boot_acquire(machine, e);
 	if (!err)
@@ -427,7 +427,7 @@ static void machine_release(struct machine *machine)
 		guest_memory_destroy(machine->memory);
 	free(machine->affinity);
 	fd_close(&machine->kvm_fd);
-	control_destroy(machine->control);
+	control_socket_destroy(machine->control);
 	boot_close(&machine->boot_files);
 }
 

@@ -56,11 +56,11 @@ struct machine {
 	bool serial_owned;   /* a file of ours */
 	int console_pipe[2]; /* to the virtio console: read end, write end */
 	struct console *console;
-	struct control *control;   /* NULL: no control socket */
-	struct cpu_list *affinity; /* of each vCPU; NULL: any CPU */
-	unsigned port_count;	   /* root ports of the first life, spare ones and all */
-	uint64_t start_ns;	   /* CLOCK_MONOTONIC */
-	unsigned long resets;	   /* of the guest */
+	struct control_socket *control; /* NULL: none */
+	struct cpu_list *affinity;	/* of each vCPU; NULL: any CPU */
+	unsigned port_count;		/* root ports of the first life, spare ones and all */
+	uint64_t start_ns;		/* CLOCK_MONOTONIC */
+	unsigned long resets;		/* of the guest */
 };
 
 /* What ended a session. */

@@ -155,7 +155,9 @@ static int events_add(struct session *session, struct error *e)
 		return failed(e, err, "event loop");
 	err = hotplug_attach(session, e);
 	if (!err && machine->control) {
-		err = control_attach(machine->control, session->event, &control_vm_ops, session, e);
+		session->control = (struct control_target){ &control_vm_ops, session };
+		err = control_socket_attach(machine->control, session->event, control_vm_answer,
+					    &session->control, e);
 		session->control_attached = !err;
 	}
 	if (err)
@@ -336,7 +338,7 @@ static void session_release(struct session *session)
 	if (session->console_attached)
 		console_detach(session->machine->console);
 	if (session->control_attached)
-		control_detach(session->machine->control);
+		control_socket_detach(session->machine->control);
 	hotplug_detach(session);
 	session_unwatch(session, NULL);
 	sd_event_unref(session->event);

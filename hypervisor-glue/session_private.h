@@ -7,6 +7,7 @@
 #ifndef GLUE_SESSION_PRIVATE_H
 #define GLUE_SESSION_PRIVATE_H
 
+#include "hypervisor-glue/control.h"
 #include <systemd/sd-event.h>
 
 #include "hypervisor-glue/machine_private.h"
@@ -38,6 +39,7 @@ struct session {
 	struct power *power;
 	struct clock *clock;
 	sd_event *event;
+	struct control_target control;
 	bool console_attached, control_attached, device_failed;
 	bool stop_asked; /* by the host, maybe while the guest was already on its way out */
 	struct watch watches[2 * FUNCTIONS_MAX];

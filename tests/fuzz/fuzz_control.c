@@ -79,6 +79,8 @@ static const struct control_ops fuzz_ops = {
 	fuzz_info, fuzz_info, fuzz_command, fuzz_add, fuzz_remove,
 };
 
+static struct control_target target = { &fuzz_ops, NULL };
+
 /* ---- one request ----------------------------------------------------------------------------- */
 
 /* What is up to the next NUL, or to the end. */
@@ -101,8 +103,8 @@ static void one_request(const uint8_t *data, size_t size)
 	text[size] = '\0';
 	method = part(&at, end);
 	path = part(&at, end);
-	reply = control_answer(&fuzz_ops, NULL, method, path, at,
-			       MIN((size_t)(end - at), (size_t)CONTROL_BODY_MAX));
+	reply = control_vm_answer(&target, method, path, at,
+				  MIN((size_t)(end - at), (size_t)CONTROL_BODY_MAX));
 	must(reply.status >= 200 && reply.status < 600);
 	must((reply.status == 405) == !!reply.allow);
 	if (reply.status >= 400) {
@@ -127,14 +129,14 @@ static void drain(sd_event *event, int fd)
 
 static void connections(const uint8_t *data, size_t size)
 {
-	static struct control *control;
+	static struct control_socket *control;
 	static sd_event *event;
 	int pair[2] = { -1, -1 };
 
 	if (!control) {
-		must(!control_open(&control, NULL));
+		must(!control_socket_open(&control, NULL));
 		must(sd_event_new(&event) >= 0);
-		must(!control_attach(control, event, &fuzz_ops, NULL, NULL));
+		must(!control_socket_attach(control, event, control_vm_answer, &target, NULL));
 	}
 	while (size) {
 		const uint8_t *cut;
@@ -143,7 +145,7 @@ static void connections(const uint8_t *data, size_t size)
 		if (pair[0] < 0) {
 			must(!socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0,
 					 pair));
-			control_adopt(control, pair[1]);
+			control_socket_adopt(control, pair[1]);
 		}
 		cut = memchr(data, 0xff, length);
 		if (cut)

@@ -17,11 +17,12 @@
 #include "tests/unit/resources.h"
 
 #define API	    "/api/v1/vm."
-#define CONNECTIONS 8 /* as control.c has it */
+#define CONNECTIONS 8 /* as control_socket.c has it */
 
 struct fixture {
 	char folder[32], path[64];
-	struct control *control;
+	struct control_socket *control;
+	struct control_target target;
 	sd_event *event;
 	int stop_fd;
 	pthread_t thread;
@@ -114,7 +115,10 @@ static void start(struct fixture *f)
 {
 	assert_int_equal(sd_event_new(&f->event), 0);
 	assert_true(sd_event_add_io(f->event, NULL, f->stop_fd, EPOLLIN, on_stop, f) >= 0);
-	assert_int_equal(control_attach(f->control, f->event, &fake_ops, f, NULL), 0);
+	f->target = (struct control_target){ &fake_ops, f };
+	assert_int_equal(
+		control_socket_attach(f->control, f->event, control_vm_answer, &f->target, NULL),
+		0);
 	assert_int_equal(pthread_create(&f->thread, NULL, serve, f), 0);
 }
 
@@ -125,7 +129,7 @@ static void stop(struct fixture *f)
 	assert_int_equal(eventfd_write(f->stop_fd, 1), 0);
 	pthread_join(f->thread, NULL);
 	assert_int_equal(eventfd_read(f->stop_fd, &value), 0);
-	control_detach(f->control);
+	control_socket_detach(f->control);
 	f->event = sd_event_unref(f->event);
 }
 
@@ -144,7 +148,7 @@ static int setup(void **state)
 	f->stop_fd = eventfd(0, EFD_CLOEXEC);
 	log_set_level(LOG_LEVEL_ERROR);
 	*state = f;
-	assert_int_equal(control_create(f->path, &f->control, NULL), 0);
+	assert_int_equal(control_socket_create(f->path, &f->control, NULL), 0);
 	start(f);
 	return 0;
 }
@@ -156,7 +160,7 @@ static int teardown(void **state)
 
 	if (f->event)
 		stop(f);
-	control_destroy(f->control);
+	control_socket_destroy(f->control);
 	close(f->stop_fd);
 	left = rmdir(f->folder); /* nothing is in it any more */
 	free(f);
@@ -174,7 +178,7 @@ static void the_socket_is_its_owners_and_goes_with_the_machine(void **state)
 	assert_true(S_ISSOCK(st.st_mode));
 	assert_int_equal(st.st_mode & 0777, 0600);
 	stop(f);
-	control_destroy(f->control);
+	control_socket_destroy(f->control);
 	f->control = NULL;
 	assert_int_equal(lstat(f->path, &st), -1);
 }
@@ -182,11 +186,11 @@ static void the_socket_is_its_owners_and_goes_with_the_machine(void **state)
 static void a_socket_in_use_is_not_taken(void **state)
 {
 	struct fixture *f = *state;
-	struct control *second;
+	struct control_socket *second;
 	struct error e = { 0 };
 	unsigned fds = count_fds();
 
-	assert_int_equal(control_create(f->path, &second, &e), -EADDRINUSE);
+	assert_int_equal(control_socket_create(f->path, &second, &e), -EADDRINUSE);
 	assert_string_equal(e.code, "control-in-use");
 	assert_int_equal(count_fds(), fds);
 	assert_int_equal(http(f->path, "GET", API "info", NULL, NULL), 200);
@@ -196,7 +200,7 @@ static void a_stale_socket_is_replaced_and_nothing_else_is(void **state)
 {
 	struct fixture *f = *state;
 	struct sockaddr_un address = { .sun_family = AF_UNIX };
-	struct control *second;
+	struct control_socket *second;
 	struct error e = { 0 };
 	FILE *file;
 	int fd;
@@ -205,20 +209,20 @@ static void a_stale_socket_is_replaced_and_nothing_else_is(void **state)
 	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
 	assert_int_equal(bind(fd, (struct sockaddr *)&address, sizeof(address)), 0);
 	close(fd);
-	assert_int_equal(control_create(address.sun_path, &second, &e), 0);
-	control_destroy(second);
+	assert_int_equal(control_socket_create(address.sun_path, &second, &e), 0);
+	control_socket_destroy(second);
 
 	file = fopen(address.sun_path, "w");
 	assert_non_null(file);
 	fclose(file);
-	assert_int_equal(control_create(address.sun_path, &second, &e), -EEXIST);
+	assert_int_equal(control_socket_create(address.sun_path, &second, &e), -EEXIST);
 	assert_string_equal(e.code, "control-path");
 	assert_int_equal(unlink(address.sun_path), 0); /* still there */
 	assert_int_equal(symlink(f->path, address.sun_path), 0);
-	assert_int_equal(control_create(address.sun_path, &second, &e), -EEXIST);
+	assert_int_equal(control_socket_create(address.sun_path, &second, &e), -EEXIST);
 	assert_int_equal(unlink(address.sun_path), 0);
 	strcat(address.sun_path, "/in/no/folder");
-	assert_int_equal(control_create(address.sun_path, &second, &e), -ENOENT);
+	assert_int_equal(control_socket_create(address.sun_path, &second, &e), -ENOENT);
 }
 
 /* Should the socket's mode be changed by somebody, the peer is still looked at. */

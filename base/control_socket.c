@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
- * The control socket: who may connect, how much and for how long, and HTTP in the event loop.
+ * A control socket (base.h): who may connect, how much and for how long, and HTTP in the event loop.
  *
  * libmicrohttpd runs without a thread of its own: its epoll descriptor is one more source of the loop,
  * and a timer stands for its timeouts. Connections are accepted here, since it cannot ask who the peer
- * is: only the uid that started the VM and root may speak. All is bounded: connections (the oldest
+ * is: only the uid of this process and root may speak. All is bounded: connections (the oldest
  * goes when there are too many, so that idle ones lock nobody out), headers, bodies, the time a
  * connection may be idle.
  *
@@ -14,6 +14,7 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <jansson.h>
 #include <microhttpd.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -22,9 +23,10 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
+#include <systemd/sd-event.h>
 #include <unistd.h>
 
-#include "hypervisor-glue/control.h"
+#include "base/base.h"
 
 #define CONNECTIONS_MAX	  8
 #define CONNECTION_MEMORY (32 * KIB) /* request line, headers, and what is read at once */
@@ -36,7 +38,7 @@ struct connection {
 	uint64_t since_ns;
 };
 
-struct control {
+struct control_socket {
 	int listen_fd, folder_fd;
 	char name[sizeof(((struct sockaddr_un *)NULL)->sun_path)]; /* in the folder; "": none */
 	uid_t owner;
@@ -44,10 +46,44 @@ struct control {
 	struct connection connections[CONNECTIONS_MAX];
 
 	/* While attached. */
-	const struct control_ops *ops;
+	control_answer *answer;
 	void *opaque;
 	sd_event_source *listening, *speaking, *timer;
 };
+
+/* ---- refusals -------------------------------------------------------------------------------- */
+
+/* What an operation's errno is in HTTP; the rest is 500. */
+static const struct {
+	int err;
+	unsigned status;
+} statuses[] = {
+	{ EINVAL, 400 },	{ ENAMETOOLONG, 400 }, { EACCES, 403 },	 { EPERM, 403 },
+	{ ENOENT, 404 },	{ ENODEV, 404 },       { EBUSY, 409 },	 { EEXIST, 409 },
+	{ EALREADY, 409 },	{ ENOSPC, 409 },       { ENOTSUP, 409 }, { ECANCELED, 409 },
+	{ EADDRNOTAVAIL, 409 }, { ETIMEDOUT, 504 },
+};
+
+struct control_reply control_refuse(unsigned status, const struct error *e)
+{
+	struct control_reply reply = { .status = status };
+
+	/* Texts may hold bytes of a request or a path: json_pack() refuses what is not UTF-8. */
+	reply.body = json_pack("{s:s, s:s, s:s}", "code", e->code ? e->code : "failed", "text",
+			       e->text, "next", e->next);
+	if (!reply.body)
+		reply.body = json_pack("{s:s, s:s, s:s}", "code", e->code ? e->code : "failed",
+				       "text", "(the reason cannot be shown)", "next", "");
+	return reply;
+}
+
+struct control_reply control_failed(const struct error *e)
+{
+	for (size_t i = 0; i < ARRAY_SIZE(statuses); i++)
+		if (e->err == statuses[i].err)
+			return control_refuse(statuses[i].status, e);
+	return control_refuse(500, e);
+}
 
 /* ---- one request ----------------------------------------------------------------------------- */
 
@@ -59,22 +95,22 @@ struct request {
 
 static enum MHD_Result reply_queue(struct MHD_Connection *connection, struct control_reply reply)
 {
+	const char *type = reply.type ? reply.type : "application/json";
 	struct MHD_Response *response;
 	enum MHD_Result result;
-	char *text = NULL;
 
 	if (reply.body) {
-		text = json_dumps(reply.body, JSON_INDENT(2));
+		reply.bytes = json_dumps(reply.body, JSON_INDENT(2));
+		reply.size = reply.bytes ? strlen(reply.bytes) : 0;
 		json_decref(reply.body);
 	}
-	response = MHD_create_response_from_buffer(text ? strlen(text) : 0, text,
-						   MHD_RESPMEM_MUST_FREE);
+	response = MHD_create_response_from_buffer(reply.size, reply.bytes, MHD_RESPMEM_MUST_FREE);
 	if (!response) {
-		free(text);
+		free(reply.bytes);
 		return MHD_NO;
 	}
-	if (text)
-		MHD_add_response_header(response, MHD_HTTP_HEADER_CONTENT_TYPE, "application/json");
+	if (reply.bytes)
+		MHD_add_response_header(response, MHD_HTTP_HEADER_CONTENT_TYPE, type);
 	if (reply.allow)
 		MHD_add_response_header(response, MHD_HTTP_HEADER_ALLOW, reply.allow);
 	result = MHD_queue_response(connection, reply.status, response);
@@ -87,7 +123,7 @@ static enum MHD_Result on_request(void *opaque, struct MHD_Connection *connectio
 				  size_t *size, void **context)
 {
 	struct request *request = *context;
-	struct control *control = opaque;
+	struct control_socket *control = opaque;
 	struct error e = { 0 };
 
 	if (!request) { /* the headers are there */
@@ -109,8 +145,8 @@ static enum MHD_Result on_request(void *opaque, struct MHD_Connection *connectio
 			  (unsigned)(CONTROL_BODY_MAX / KIB));
 		return reply_queue(connection, control_refuse(413, &e));
 	}
-	return reply_queue(connection, control_answer(control->ops, control->opaque, method, url,
-						      request->body, request->size));
+	return reply_queue(connection, control->answer(control->opaque, method, url, request->body,
+						       request->size));
 }
 
 static void on_completed(void *opaque, struct MHD_Connection *connection, void **context,
@@ -125,7 +161,7 @@ static void on_completed(void *opaque, struct MHD_Connection *connection, void *
 static void on_connection(void *opaque, struct MHD_Connection *connection, void **context,
 			  enum MHD_ConnectionNotificationCode code)
 {
-	struct control *control = opaque;
+	struct control_socket *control = opaque;
 	const union MHD_ConnectionInfo *info =
 		MHD_get_connection_info(connection, MHD_CONNECTION_INFO_CONNECTION_FD);
 
@@ -141,7 +177,7 @@ static void on_connection(void *opaque, struct MHD_Connection *connection, void 
 	}
 }
 
-static struct connection *connection_oldest(struct control *control)
+static struct connection *connection_oldest(struct control_socket *control)
 {
 	struct connection *oldest = &control->connections[0];
 
@@ -154,7 +190,7 @@ static struct connection *connection_oldest(struct control *control)
 	return oldest;
 }
 
-static int timer_set(struct control *control)
+static int timer_set(struct control_socket *control)
 {
 	int64_t ms = MHD_get_timeout64s(control->daemon);
 
@@ -164,13 +200,13 @@ static int timer_set(struct control *control)
 	return sd_event_source_set_enabled(control->timer, SD_EVENT_ONESHOT);
 }
 
-static int speak(struct control *control)
+static int speak(struct control_socket *control)
 {
 	MHD_run(control->daemon);
 	return timer_set(control);
 }
 
-void control_adopt(struct control *control, int fd)
+void control_socket_adopt(struct control_socket *control, int fd)
 {
 	struct sockaddr_un nobody = { .sun_family = AF_UNIX };
 	struct connection *oldest = connection_oldest(control);
@@ -197,7 +233,7 @@ static int on_timer(sd_event_source *source, uint64_t usec, void *opaque)
 
 static int on_listening(sd_event_source *source, int fd, uint32_t events, void *opaque)
 {
-	struct control *control = opaque;
+	struct control_socket *control = opaque;
 	struct ucred peer;
 	socklen_t size = sizeof(peer);
 	int one = accept4(fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
@@ -217,18 +253,18 @@ static int on_listening(sd_event_source *source, int fd, uint32_t events, void *
 		close(one);
 		return 0;
 	}
-	control_adopt(control, one);
+	control_socket_adopt(control, one);
 	return 0;
 }
 
-int control_attach(struct control *control, sd_event *event, const struct control_ops *ops,
-		   void *opaque, struct error *e)
+int control_socket_attach(struct control_socket *control, sd_event *event, control_answer *answer,
+			  void *opaque, struct error *e)
 {
 	const union MHD_DaemonInfo *info =
 		MHD_get_daemon_info(control->daemon, MHD_DAEMON_INFO_EPOLL_FD);
 	int err = info ? 0 : -ENOSYS;
 
-	control->ops = ops;
+	control->answer = answer;
 	control->opaque = opaque;
 	if (err >= 0)
 		err = sd_event_add_io(event, &control->speaking, info->epoll_fd, EPOLLIN,
@@ -241,12 +277,12 @@ int control_attach(struct control *control, sd_event *event, const struct contro
 				      on_listening, control);
 	if (err >= 0)
 		return 0;
-	control_detach(control);
+	control_socket_detach(control);
 	return error_set(e, -err, "control-failed", NULL, "control socket: event loop: %s",
 			 strerror(-err));
 }
 
-void control_detach(struct control *control)
+void control_socket_detach(struct control_socket *control)
 {
 	control->listening = sd_event_source_disable_unref(control->listening);
 	control->speaking = sd_event_source_disable_unref(control->speaking);
@@ -255,9 +291,9 @@ void control_detach(struct control *control)
 
 /* ---- life ------------------------------------------------------------------------------------ */
 
-int control_open(struct control **out, struct error *e)
+int control_socket_open(struct control_socket **out, struct error *e)
 {
-	struct control *control = calloc(1, sizeof(*control));
+	struct control_socket *control = calloc(1, sizeof(*control));
 
 	if (!control)
 		return error_set(e, ENOMEM, "no-memory", NULL, "control socket: out of memory");
@@ -305,7 +341,7 @@ static bool is_stale(const struct sockaddr_un *address, int fd, struct error *e)
 	return true;
 }
 
-static int listen_at(struct control *control, const char *path, struct error *e)
+static int listen_at(struct control_socket *control, const char *path, struct error *e)
 {
 	struct sockaddr_un address = { .sun_family = AF_UNIX };
 	const struct sockaddr *any = (const struct sockaddr *)&address;
@@ -356,21 +392,21 @@ fail:
 	return err;
 }
 
-int control_create(const char *path, struct control **out, struct error *e)
+int control_socket_create(const char *path, struct control_socket **out, struct error *e)
 {
-	int err = control_open(out, e);
+	int err = control_socket_open(out, e);
 
 	if (err)
 		return err;
 	err = listen_at(*out, path, e);
 	if (err) {
-		control_destroy(*out);
+		control_socket_destroy(*out);
 		*out = NULL;
 	}
 	return err;
 }
 
-void control_destroy(struct control *control)
+void control_socket_destroy(struct control_socket *control)
 {
 	if (!control)
 		return;
