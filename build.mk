@@ -31,7 +31,7 @@ ARCHIVES := $(foreach l,$(LIBS),$(if $(call srcs,$(l)),$(BUILD)/$(l)/lib$(l).a))
 # Link order: users before what they use.
 LINK := $(foreach l,instances hypervisor-glue mdev vgpu-sched vfio iommu base,$(filter $(BUILD)/$(l)/%,$(ARCHIVES)))
 
-PROGRAMS := $(if $(wildcard hypervisor-glue/main.c),$(BUILD)/divvy-vmm) $(if $(wildcard instances/main.c),$(BUILD)/divvy)
+PROGRAMS := $(if $(wildcard hypervisor-glue/main.c),$(BUILD)/divvy-vmm) $(if $(wildcard mdev/main.c),$(BUILD)/divvy-vgpu) $(if $(wildcard instances/main.c),$(BUILD)/divvy)
 programs_of = $(patsubst %.c,$(BUILD)/%,$(wildcard $(1)))
 UNIT_TESTS := $(call programs_of,tests/unit/test_*.c)
 BENCHES := $(call programs_of,tests/bench/bench_*.c)
@@ -84,6 +84,9 @@ $(BUILD)/layers/implicit/VkLayer_divvy_vgpu.json: LIBRARY := ../../libVkLayer_di
 $(BUILD)/layers/implicit/VkLayer_divvy_vgpu.json: IMPLICIT := \n        "enable_environment": { "DIVVY_VGPU": "1" },\n        "disable_environment": { "DIVVY_VGPU_DISABLE": "1" },
 
 $(BUILD)/divvy-vmm: $(BUILD)/hypervisor-glue/main.o $(LINK)
+	$(call show,LINK)
+	$(Q)$(call link)
+$(BUILD)/divvy-vgpu: $(BUILD)/mdev/main.o $(LINK)
 	$(call show,LINK)
 	$(Q)$(call link)
 $(BUILD)/divvy: $(BUILD)/instances/main.o $(LINK)

@@ -294,4 +294,16 @@ int virtio_gpu_head_look(struct vfio_device *device, unsigned head,
  */
 int virtio_gpu_screenshot(struct vfio_device *device, unsigned head, int fd);
 
+/* What a vGPU's control socket needs to know; the answers are mdev/gpu/control.c's. */
+struct virtio_gpu_control {
+	struct vfio_device *device;
+	const struct mdev_server *server; /* NULL: in the VMM's own process */
+	const char *name;
+	bool vulkan;
+	unsigned head_count;
+	struct virtio_gpu_mode modes[VIRTIO_GPU_HEADS_MAX]; /* as they were plugged in last */
+};
+/* virtio_gpu_control_answer() - for control_socket_attach(); @opaque is a struct virtio_gpu_control. Any thread but the device's worker. */
+control_answer virtio_gpu_control_answer;
+
 #endif

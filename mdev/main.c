@@ -1,0 +1,294 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * divvy-vgpu: one vGPU, offered to a virtual machine over vfio-user. Its share of a GPU comes from who starts it (`divvy run-native`,
+ * the node daemon), by the environment. Exit status: 0 it was asked to stop, 1 failure while running, 2 usage or configuration.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <getopt.h>
+#include <limits.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <systemd/sd-event.h>
+#include <unistd.h>
+
+#include "mdev/mdev.h"
+
+#ifndef DIVVY_VERSION
+#define DIVVY_VERSION "0.1"
+#endif
+
+enum {
+	STATUS_OK,
+	STATUS_FAILED,
+	STATUS_USAGE
+};
+
+static const char usage_text[] =
+	"usage: divvy run-native --share 25% -- divvy-vgpu --socket PATH [OPTIONS]\n"
+	"       divvy-vgpu --no-render --socket PATH [OPTIONS]\n"
+	"\n"
+	"  --socket PATH      where a VMM attaches (divvy-vmm --vfio-user PATH; QEMU's vfio-user-pci)\n"
+	"  --heads WxH[,WxH]  the monitors, up to 4, each from 640x480 to 4096x2160 (1280x800)\n"
+	"  --window SIZE      how much of the host's memory the guest can see at once (1G); K, M, G; a power of two\n"
+	"  --no-render        a display only: no Vulkan, and no share of a GPU is needed\n"
+	"  --control PATH     screenshots and other monitors while it runs (docs/vgpu.md)\n"
+	"  --name NAME        up to 12 letters, as the guest's monitors are called (vgpu)\n";
+
+struct options {
+	const char *socket, *control, *name;
+	struct virtio_gpu_config config;
+	bool render;
+};
+
+/* ---- options ----------------------------------------------------------------------------------- */
+
+static int usage(const char *problem, const char *word)
+{
+	fprintf(stderr, "divvy-vgpu: %s%s\n%s", problem, word, usage_text);
+	return STATUS_USAGE;
+}
+
+static bool heads_parse(const char *text, struct virtio_gpu_config *config)
+{
+	config->head_count = 0;
+	for (;;) {
+		struct virtio_gpu_mode *mode = &config->heads[config->head_count];
+		int length = 0;
+
+		if (config->head_count == VIRTIO_GPU_HEADS_MAX ||
+		    sscanf(text, "%5ux%5u%n", &mode->width, &mode->height, &length) != 2)
+			return false;
+		config->head_count++;
+		if (!text[length])
+			return true;
+		if (text[length] != ',')
+			return false;
+		text += length + 1;
+	}
+}
+
+static bool size_parse(const char *text, uint64_t *size)
+{
+	static const char units[] = "KMGT";
+	char *end;
+	const char *unit;
+	unsigned long long number = strtoull(text, &end, 10);
+
+	if (text[0] < '0' || text[0] > '9' || !number || number > 1 << 20)
+		return false;
+	unit = *end ? strchr(units, *end) : NULL;
+	*size = number << (unit ? 10 * (unit - units + 1) : 0);
+	return !*end || (unit && !end[1]);
+}
+
+/* Returns -1 to go on, or the exit status. */
+static int parse(int argc, char **argv, struct options *options)
+{
+	static const struct option table[] = {
+		{ "socket", required_argument, NULL, 's' },
+		{ "heads", required_argument, NULL, 'h' },
+		{ "window", required_argument, NULL, 'w' },
+		{ "no-render", no_argument, NULL, 'n' },
+		{ "control", required_argument, NULL, 'c' },
+		{ "name", required_argument, NULL, 'N' },
+		{ "help", no_argument, NULL, '?' },
+		{ "version", no_argument, NULL, 'v' },
+		{ 0 },
+	};
+	int option;
+
+	opterr = 0;
+	while ((option = getopt_long(argc, argv, ":", table, NULL)) != -1) {
+		switch (option) {
+		case 's':
+			options->socket = optarg;
+			break;
+		case 'h':
+			if (!heads_parse(optarg, &options->config))
+				return usage("not WIDTHxHEIGHT, up to four times: ", optarg);
+			break;
+		case 'w':
+			if (!size_parse(optarg, &options->config.window_size))
+				return usage("not a size: ", optarg);
+			break;
+		case 'n':
+			options->render = false;
+			break;
+		case 'c':
+			options->control = optarg;
+			break;
+		case 'N':
+			options->name = optarg;
+			break;
+		case 'v':
+			puts("divvy-vgpu " DIVVY_VERSION);
+			return STATUS_OK;
+		case ':':
+			return usage("a value is missing after ", argv[optind - 1]);
+		default:
+			if (!strcmp(argv[optind - 1], "--help")) {
+				fputs(usage_text, stdout);
+				return STATUS_OK;
+			}
+			return usage("unknown option ", argv[optind - 1]);
+		}
+	}
+	if (optind < argc)
+		return usage("a word too many: ", argv[optind]);
+	return options->socket ? -1 : usage("--socket is missing", "");
+}
+
+/* ---- the render server's world --------------------------------------------------------------------- */
+
+/* All that it sees of ours: which vGPU it is, the layer that makes it one, the driver. */
+static const char *const handed_on[] = {
+	"DIVVY_VGPU_SOCKET",  "DIVVY_VGPU_TOKEN",	"VK_ADD_LAYER_PATH", "VK_LAYER_PATH",
+	"VK_INSTANCE_LAYERS", "VK_LOADER_LAYERS_ALLOW", "VK_DRIVER_FILES",   "VK_ICD_FILENAMES",
+};
+
+struct surroundings {
+	const char *list[ARRAY_SIZE(handed_on) + 2]; /* NULL at the end */
+	char *owned[ARRAY_SIZE(handed_on)];
+};
+
+static int surroundings_make(struct surroundings *surroundings, struct error *e)
+{
+	unsigned count = 0;
+
+	*surroundings = (struct surroundings){ 0 };
+	if (!getenv("DIVVY_VGPU_TOKEN") || !getenv("DIVVY_VGPU_SOCKET"))
+		return error_set(
+			e, EACCES, "no-vgpu",
+			"divvy run-native --share 25% -- divvy-vgpu ..., or --no-render",
+			"no share of a GPU: DIVVY_VGPU_SOCKET and DIVVY_VGPU_TOKEN are not set");
+	for (unsigned i = 0; i < ARRAY_SIZE(handed_on); i++) {
+		const char *value = getenv(handed_on[i]);
+
+		if (!value)
+			continue;
+		if (asprintf(&surroundings->owned[count], "%s=%s", handed_on[i], value) < 0) {
+			surroundings->owned[count] = NULL;
+			return error_set(e, ENOMEM, "no-memory", NULL, "out of memory");
+		}
+		surroundings->list[count] = surroundings->owned[count];
+		count++;
+	}
+	/* Drivers keep caches at home; nobody's are this one's. */
+	surroundings->list[count] = "HOME=/nonexistent";
+	return 0;
+}
+
+static void surroundings_free(struct surroundings *surroundings)
+{
+	for (unsigned i = 0; i < ARRAY_SIZE(surroundings->owned); i++)
+		free(surroundings->owned[i]);
+}
+
+/* ---- it runs ------------------------------------------------------------------------------------- */
+
+static int on_signal(sd_event_source *source, const struct signalfd_siginfo *info, void *opaque)
+{
+	return sd_event_exit(sd_event_source_get_event(source), 0);
+}
+
+static int signals_watch(sd_event *event, struct error *e)
+{
+	static const int ends[] = { SIGINT, SIGTERM, SIGHUP };
+	int err = 0;
+
+	for (size_t i = 0; i < ARRAY_SIZE(ends) && err >= 0; i++)
+		err = sd_event_add_signal(event, NULL, ends[i] | SD_EVENT_SIGNAL_PROCMASK,
+					  on_signal, NULL);
+	return err < 0 ? error_set(e, -err, "event-loop", NULL, "event loop: %s", strerror(-err))
+		       : 0;
+}
+
+static int loop(sd_event *event, struct virtio_gpu_control *answers, const struct options *options,
+		struct error *e)
+{
+	const struct mdev_server_options where = { .path = options->socket };
+	struct control_socket *control = NULL;
+	struct mdev_server *server = NULL;
+	int err = mdev_server_create(event, answers->device, &where, &server, e);
+
+	answers->server = server;
+	if (!err && options->control)
+		err = control_socket_create(options->control, &control, e);
+	if (!err && control)
+		err = control_socket_attach(control, event, virtio_gpu_control_answer, answers, e);
+	if (!err) {
+		err = sd_event_loop(event);
+		if (err < 0)
+			error_set(e, -err, "event-loop", NULL, "event loop: %s", strerror(-err));
+	}
+	if (control)
+		control_socket_detach(control);
+	control_socket_destroy(control);
+	mdev_server_destroy(server);
+	return err;
+}
+
+static int run(struct options *options, struct error *e)
+{
+	struct virtio_gpu_control answers = { .name = options->name, .vulkan = options->render };
+	struct virtio_gpu_venus_config venus = { 0 };
+	struct surroundings surroundings = { 0 };
+	struct vfio_device *device = NULL;
+	sd_event *event = NULL;
+	int err = 0;
+
+	if (options->render) {
+		err = surroundings_make(&surroundings, e);
+		venus.environment = surroundings.list;
+		options->config.venus = &venus;
+	}
+	if (!err && sd_event_new(&event) < 0)
+		err = error_set(e, ENOMEM, "event-loop", NULL, "event loop: out of memory");
+	/* Signals are blocked before any thread is made. */
+	if (!err)
+		err = signals_watch(event, e);
+	if (!err)
+		err = virtio_gpu_create(&options->config, &device, e);
+	if (!err)
+		err = vfio_device_start(device, e);
+	if (!err) {
+		answers.device = device;
+		answers.head_count = options->config.head_count;
+		memcpy(answers.modes, options->config.heads, sizeof(answers.modes));
+		err = loop(event, &answers, options, e);
+	}
+	if (device)
+		vfio_device_close(device);
+	sd_event_unref(event);
+	surroundings_free(&surroundings);
+	return err;
+}
+
+int main(int argc, char **argv)
+{
+	struct options options = {
+		.name = "vgpu",
+		.render = true,
+		.config = { .head_count = 1, .heads = { { 1280, 800 } }, .window_size = GIB },
+	};
+	struct error e = { 0 };
+	int status;
+
+	/* A viewer or a VMM that went away is EPIPE, not the end. */
+	signal(SIGPIPE, SIG_IGN);
+	status = parse(argc, argv, &options);
+	if (status >= 0)
+		return status;
+	options.config.name = options.name;
+	if (!options.render)
+		options.config.window_size = 0;
+	if (!run(&options, &e))
+		return STATUS_OK;
+	error_print(&e, "divvy-vgpu");
+	return e.code && (!strcmp(e.code, "bad-config") || !strcmp(e.code, "no-vgpu"))
+		       ? STATUS_USAGE
+		       : STATUS_FAILED;
+}
