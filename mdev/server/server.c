@@ -31,6 +31,7 @@ static void detach(struct mdev_server *server)
 	server->client_source = sd_event_source_disable_unref(server->client_source);
 	sd_event_source_set_enabled(server->timer, SD_EVENT_OFF);
 	server_map_end(server);
+	server_trap_end(server);
 	/* A device that works for nobody touches no memory. */
 	if (device->ops->reset && server->agreed)
 		device->ops->reset(device);

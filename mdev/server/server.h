@@ -7,6 +7,7 @@
  *   server_dma.c        guest memory by file
  *   server_irq.c        interrupts: what there is, eventfds
  *   server_map.c        the server's own requests: device memory shown in the client's region
+ *   server_trap.c       the same for a client that takes no such requests
  *
  * One thread: that of the sd-event loop. Only server_map.c is called from others (the device's), and puts what
  * it is asked into a locked table that the loop looks at. A message is taken when it is whole and the
@@ -35,6 +36,8 @@
 #define SERVER_FDS_MAX 16u
 /* Requests to the client that it has not answered. */
 #define SERVER_REQUESTS_MAX 64
+/* Maps of device memory that are served by messages. */
+#define SERVER_AREAS_MAX 512
 /* Messages in one turn of the loop. */
 #define SERVER_TURN 16
 
@@ -61,6 +64,13 @@ struct server_request {
 	void *token;
 	uint64_t sequence;    /* the order they came in */
 	uint64_t deadline_ns; /* for the answer */
+};
+
+/* Device memory, for a client that cannot map it. */
+struct server_area {
+	uint32_t region;
+	uint64_t offset, size;
+	void *at;
 };
 
 /* What is on its way to the client: one message. */
@@ -111,6 +121,10 @@ struct mdev_server {
 		struct user_header header;
 		struct user_region_map map;
 	} request_wire;
+	/* Or, with the same lock, what is shown by messages. */
+	bool traps;
+	unsigned area_count;
+	struct server_area areas[SERVER_AREAS_MAX];
 
 	/* USER_PAYLOAD_MAX, and a header more. */
 	uint8_t *in_buffer, *out_buffer;
@@ -152,5 +166,16 @@ bool server_map_next(struct mdev_server *server);
 const char *server_map_reply(struct mdev_server *server, const struct user_message *message);
 /* server_map_deadline() - of the oldest request that was not answered; 0: none. */
 uint64_t server_map_deadline(struct mdev_server *server);
+
+/* ---- server_trap.c ------------------------------------------------------------------------- */
+
+void server_trap_begin(struct mdev_server *server);
+void server_trap_end(struct mdev_server *server);
+/* server_trap_access() - false: nothing is shown there; the device is asked. */
+bool server_trap_access(struct mdev_server *server, uint32_t region, uint64_t offset, void *data,
+			size_t count, bool write);
+/* server_place_check() - (server_map.c) whole pages within a BAR's region. Returns 0 or -EINVAL. */
+int server_place_check(const struct mdev_server *server, uint32_t index, uint64_t offset,
+		       uint64_t size);
 
 #endif

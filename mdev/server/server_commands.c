@@ -129,6 +129,8 @@ static int version(struct mdev_server *server, const struct user_message *messag
 	server->agreed = true;
 	if (server->region_map)
 		server_map_begin(server);
+	else if (server->device->ops->set_mapper)
+		server_trap_begin(server);
 	server_reply(server, sizeof(agreed) + size, NULL, 0);
 	return 0;
 }
@@ -291,15 +293,19 @@ static int access_region(struct mdev_server *server, const struct user_message *
 	/* What the region allows. */
 	if (!(region->flags & (write ? VFIO_REGION_INFO_FLAG_WRITE : VFIO_REGION_INFO_FLAG_READ)))
 		return -EPERM;
-	if (write) {
-		ret = device->ops->region_write(device, access.region, access.offset,
-						message->payload + sizeof(access), access.count);
-	} else {
-		/* What the device leaves untouched is nothing of an earlier reply. */
+	/* What the device leaves untouched is nothing of an earlier reply. */
+	if (write)
+		memcpy(data, message->payload + sizeof(access), access.count);
+	else
 		memset(data, 0, access.count);
+	if (server_trap_access(server, access.region, access.offset, data, access.count, write))
+		ret = access.count;
+	else if (write)
+		ret = device->ops->region_write(device, access.region, access.offset, data,
+						access.count);
+	else
 		ret = device->ops->region_read(device, access.region, access.offset, data,
 					       access.count);
-	}
 	if (ret < 0)
 		return (int)ret;
 	access.count = (uint32_t)ret;

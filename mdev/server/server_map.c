@@ -55,7 +55,7 @@ static int enqueue(struct mdev_server *server, uint16_t command, const struct us
 	return done ? -EINPROGRESS : 0;
 }
 
-static int place_check(const struct mdev_server *server, uint32_t index, uint64_t offset,
+int server_place_check(const struct mdev_server *server, uint32_t index, uint64_t offset,
 		       uint64_t size)
 {
 	const uint64_t page_size = (uint64_t)sysconf(_SC_PAGESIZE);
@@ -79,7 +79,7 @@ static int map(void *opaque, const struct vfio_region_map *asked, vfio_mapped do
 		.size = asked->size,
 		.file_offset = asked->fd_offset,
 	};
-	int err = place_check(server, asked->index, asked->offset, asked->size), fd;
+	int err = server_place_check(server, asked->index, asked->offset, asked->size), fd;
 
 	/* It cannot be known at once. */
 	if (!err && !done)
@@ -99,7 +99,7 @@ static int unmap(void *opaque, uint32_t index, uint64_t offset, uint64_t size, v
 	const struct user_region_map wire = {
 		.argsz = sizeof(wire), .region = index, .offset = offset, .size = size
 	};
-	int err = place_check(server, index, offset, size);
+	int err = server_place_check(server, index, offset, size);
 
 	return err ? err : enqueue(server, USER_DIVVY_REGION_UNMAP, &wire, -1, done, token);
 }

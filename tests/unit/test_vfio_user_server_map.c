@@ -272,14 +272,62 @@ static void without_a_mapper_of_its_own_the_client_refuses(void **state)
 
 /* ---- clients that say anything ------------------------------------------------------------- */
 
-static void a_client_that_lacks_it_is_not_asked(void **state)
+/* Bytes of the window by messages, as stock QEMU does. */
+static int window_access(bool write, uint64_t offset, void *data, uint32_t count)
 {
+	struct {
+		struct user_region_access access;
+		uint8_t data[64];
+	} message = { .access = { .offset = offset, .region = WINDOW, .count = count } };
+	int err;
+
+	if (write)
+		memcpy(message.data, data, count);
+	err = raw_call(&raw, write ? USER_REGION_WRITE : USER_REGION_READ, &message,
+		       sizeof(message.access) + (write ? count : 0), NULL, 0);
+	if (!err && !write) {
+		assert_int_equal(raw.reply.payload_size, sizeof(message.access) + count);
+		memcpy(data, raw.reply.payload + sizeof(message.access), count);
+	}
+	return err;
+}
+
+static void a_client_that_cannot_map_reads_and_writes_by_messages(void **state)
+{
+	const uint64_t page = 4096;
+	uint64_t word = 0x1122334455667788, seen = 0;
+	uint8_t bytes[24];
+
 	raw_connect(&raw, &bench);
 	assert_int_equal(RAW_VERSION(&raw, "{\"capabilities\":{\"max_msg_fds\":8}}"), 0);
-	assert_null(made_up.mapper);
-	assert_int_equal(made_up.mappers, 0);
+	BENCH_WAIT(__atomic_load_n(&made_up.mapper, __ATOMIC_ACQUIRE));
+	assert_int_equal(map_now(page, 2 * page, page), 0);
+	assert_int_equal(window_access(true, page + 8, &word, sizeof(word)), 0);
+	assert_int_equal(pread(blob, &seen, sizeof(seen), (off_t)page + 8), sizeof(seen));
+	assert_int_equal(seen, word);
+	for (uint32_t count = 1; count <= sizeof(bytes); count++)
+		for (uint64_t at = 0; at < 9; at++) {
+			uint8_t want[sizeof(bytes)];
+
+			memset(want, (int)(count + at), sizeof(want));
+			assert_int_equal(pwrite(blob, want, count, (off_t)(2 * page + at)), count);
+			memset(bytes, 0, sizeof(bytes));
+			assert_int_equal(window_access(false, 2 * page + at, bytes, count), 0);
+			assert_memory_equal(bytes, want, count);
+		}
+	/* What the client cannot do either way. */
+	assert_int_equal(map_now(2 * page, page, 0), -EEXIST);
+	assert_int_equal(map_now(4 * page, 512 * KIB, 0), -EFBIG);
+	assert_int_equal(map_now(4 * page + 1, page, 0), -EINVAL);
+	assert_int_equal(unmap_now(page, page), -ENOENT);
+	assert_int_equal(unmap_now(page, 2 * page), 0);
+	/* It is the device's again. */
+	seen = 0;
+	window_access(false, page + 8, &seen, sizeof(seen));
+	assert_int_not_equal(seen, word);
+	assert_int_equal(map_now(0, page, 0), 0); /* the end takes it away */
 	raw_close(&raw);
-	/* Nor is a device that has no memory to show. */
+	BENCH_WAIT(!__atomic_load_n(&made_up.mapper, __ATOMIC_ACQUIRE));
 }
 
 static void answer(uint16_t id, uint16_t command, uint32_t flags, uint32_t error, size_t payload,
@@ -462,7 +510,7 @@ int main(void)
 		TEST(what_cannot_be_is_refused_before_it_is_asked),
 		TEST(a_file_that_is_no_memory_is_not_shown),
 		TEST(without_a_mapper_of_its_own_the_client_refuses),
-		TEST(a_client_that_lacks_it_is_not_asked),
+		TEST(a_client_that_cannot_map_reads_and_writes_by_messages),
 		TEST(the_message_is_what_is_written_down),
 		TEST(answers_find_their_requests_in_any_order),
 		TEST(answers_that_cannot_be_end_the_connection),
