@@ -364,6 +364,100 @@ static int user_life(struct error *e)
 	return err;
 }
 
+/* ---- the server's side of one ---------------------------------------------------------------- */
+
+static void client_says(int fd, uint16_t command, const void *payload, size_t size, int with)
+{
+	struct user_header header = { .command = command,
+				      .size = (uint32_t)(sizeof(header) + size) };
+	struct iovec iov[2] = { { &header, sizeof(header) }, { (void *)(uintptr_t)payload, size } };
+
+	faults_armed = false;
+	user_socket_send(fd, iov, 2, &with, with >= 0, server_deadline());
+}
+
+static void server_goes_on(sd_event *event, bool armed)
+{
+	faults_armed = armed;
+	for (unsigned i = 0; i < 32 && sd_event_run(event, 0) > 0; i++)
+		;
+	faults_armed = false;
+}
+
+/* A client's life as the server sees it: version, memory, an interrupt, a register, and its end. */
+static void serve_a_client(sd_event *event, int fd, bool armed)
+{
+	static const char version[] = "\0\0\1\0{\"capabilities\":{\"max_msg_fds\":8}}";
+	const struct user_dma_map map = { 32, 3, 0, MIB, 64 * KIB };
+	const struct vfio_irq_set set = { .argsz = sizeof(set),
+					  .flags = VFIO_IRQ_SET_DATA_EVENTFD |
+						   VFIO_IRQ_SET_ACTION_TRIGGER,
+					  .index = VFIO_PCI_MSIX_IRQ_INDEX,
+					  .count = 1 };
+	const struct user_region_access access = { 0, VFIO_PCI_CONFIG_REGION_INDEX, 64 };
+	int memory, vector;
+
+	faults_armed = false;
+	memory = memfd_create("memory", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+	vector = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	assert_int_equal(ftruncate(memory, 64 * KIB), 0);
+	client_says(fd, USER_VERSION, version, sizeof(version), -1);
+	server_goes_on(event, armed);
+	client_says(fd, USER_DMA_MAP, &map, sizeof(map), memory);
+	server_goes_on(event, armed);
+	client_says(fd, USER_DEVICE_SET_IRQS, &set, sizeof(set), vector);
+	server_goes_on(event, armed);
+	client_says(fd, USER_REGION_READ, &access, sizeof(access), -1);
+	client_says(fd, USER_DEVICE_RESET, NULL, 0, -1);
+	server_goes_on(event, armed);
+	close(vector);
+	close(memory);
+	close(fd);
+	server_goes_on(event, armed);
+}
+
+static int serving_life(struct error *e)
+{
+	const bool armed = faults_armed;
+	struct vfio_device *device = NULL;
+	struct mdev_server *server = NULL;
+	struct mdev_server_options options = { 0 };
+	sd_event *event = NULL;
+	char path[64];
+	int err = sd_event_new(&event), pair[2];
+
+	snprintf(path, sizeof(path), "/tmp/divvy-faults-%d.sock", (int)getpid());
+	options.path = path;
+	if (err < 0)
+		err = error_set(e, -err, "test", NULL, "no event loop");
+	else
+		err = virtio_rng_create(&device, e);
+	if (!err)
+		err = mdev_server_create(event, device, &options, &server, e);
+	if (!err) {
+		faults_armed = false;
+		assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair), 0);
+		faults_armed = armed;
+		err = mdev_server_attach(server, pair[1], e);
+		if (err)
+			close(pair[0]);
+		else
+			serve_a_client(event, pair[0], armed);
+	}
+	faults_armed = armed;
+	mdev_server_destroy(server);
+	vfio_device_close(device);
+	sd_event_unref(event);
+	assert_int_equal(access(path, F_OK), -1);
+	return err;
+}
+
+static void a_device_that_is_offered_leaves_nothing(void **state)
+{
+	server_now = &(struct server){ .fds_max = 8, .transfer_max = USER_TRANSFER_MAX };
+	fail_each(serving_life, ARRAY_SIZE(errors));
+}
+
 static void a_served_device_leaves_nothing(void **state)
 {
 	fail_each(user_life, ARRAY_SIZE(errors));
@@ -612,6 +706,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(a_device_of_software_leaves_nothing, setup_disk,
 						teardown_disk),
 		cmocka_unit_test(a_served_device_leaves_nothing),
+		cmocka_unit_test(a_device_that_is_offered_leaves_nothing),
 		cmocka_unit_test(a_virtual_machine_and_its_functions_leave_nothing),
 		cmocka_unit_test_setup_teardown(a_whole_machine_leaves_nothing, setup_disk,
 						teardown_disk),
