@@ -356,14 +356,15 @@ void gpu_set_scanout_blob_resume(struct gpu *gpu, struct gpu_request *request)
 {
 	const struct virtio_gpu_set_scanout_blob *body = &request->body.set_scanout_blob;
 	struct venus_call *call = &gpu->call;
-	uint64_t start, size;
+	uint64_t first, start, size;
 	void *map;
 
 	if (call->ret) {
 		gpu_call_resume(gpu, request);
 		return;
 	}
-	start = ALIGN_DOWN(call->fd_offset + body->offsets[0], (uint64_t)GPU_PAGE);
+	first = call->fd_offset + body->offsets[0];
+	start = first - first % GPU_PAGE;
 	size = call->fd_offset + pixels_end(body) - start;
 	map = mmap(NULL, size, PROT_READ, MAP_SHARED, call->fd, (off_t)start);
 	fd_close(&call->fd);
@@ -371,6 +372,5 @@ void gpu_set_scanout_blob_resume(struct gpu *gpu, struct gpu_request *request)
 		gpu_fail(request, answer_of(-errno));
 		return;
 	}
-	show(gpu, request, request->resource, map, size,
-	     (uint32_t)(call->fd_offset + body->offsets[0] - start));
+	show(gpu, request, request->resource, map, size, (uint32_t)(first - start));
 }

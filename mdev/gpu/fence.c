@@ -83,20 +83,20 @@ void gpu_fence_retire(struct gpu *gpu, uint64_t id)
 {
 	struct gpu_fence *fence;
 
-	TAILQ_FOREACH(fence, &gpu->fences_waiting, link)
-	if (fence->id == id && !fence->done) {
-		fence->done = true;
-		settle(gpu);
-		return;
-	}
+	for (fence = TAILQ_FIRST(&gpu->fences_waiting); fence; fence = TAILQ_NEXT(fence, link))
+		if (fence->id == id && !fence->done) {
+			fence->done = true;
+			settle(gpu);
+			return;
+		}
 }
 
 void gpu_fences_retire_context(struct gpu *gpu, uint32_t context)
 {
 	struct gpu_fence *fence;
 
-	TAILQ_FOREACH(fence, &gpu->fences_waiting, link)
-	fence->done |= fence->context == context;
+	for (fence = TAILQ_FIRST(&gpu->fences_waiting); fence; fence = TAILQ_NEXT(fence, link))
+		fence->done |= fence->context == context;
 	settle(gpu);
 }
 

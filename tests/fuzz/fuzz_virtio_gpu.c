@@ -30,6 +30,7 @@
 #define REQUEST	   0x4000u /* where requests lie; answers a page later */
 #define SPIN_MAX   2000
 #define SHOWN_MAX  1024
+#define LATER_MAX  64
 
 int LLVMFuzzerInitialize(int *argc, char ***argv);
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
@@ -72,14 +73,14 @@ static struct {
 	struct {
 		vfio_mapped done;
 		void *token;
-	} later[64];
+	} later[LATER_MAX];
 } shower = { .lock = PTHREAD_MUTEX_INITIALIZER };
 
 static int outcome(vfio_mapped done, void *token)
 {
 	if (!(shower.mood & 1) || !done)
 		return 0;
-	if (shower.later_count == ARRAY_SIZE(shower.later))
+	if (shower.later_count == LATER_MAX)
 		return -ENOSPC;
 	shower.later[shower.later_count].done = done;
 	shower.later[shower.later_count++].token = token;
@@ -130,8 +131,8 @@ static const struct vfio_mapper mapper = { .map = show, .unmap = hide };
 
 static void answer(int result)
 {
-	vfio_mapped done[ARRAY_SIZE(shower.later)];
-	void *tokens[ARRAY_SIZE(shower.later)];
+	vfio_mapped done[LATER_MAX];
+	void *tokens[LATER_MAX];
 	unsigned count;
 
 	pthread_mutex_lock(&shower.lock);

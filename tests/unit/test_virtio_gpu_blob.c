@@ -93,7 +93,7 @@ static void scattered_memory_is_copied_with_its_damage(void **state)
 	/* The same pixels in pages that lie backwards. */
 	struct virtio_gpu_mem_entry entries[20];
 	uint8_t *memory = guest_ptr(&guest, memory_gpa),
-		*pixels = malloc(ARRAY_SIZE(entries) * 4096);
+		*pixels = calloc(ARRAY_SIZE(entries), 4096);
 	struct look look = { .pixels = pixels + OFFSET, .width = WIDTH, .height = HEIGHT };
 
 	assert_non_null(pixels);
