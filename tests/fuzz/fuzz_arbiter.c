@@ -284,7 +284,7 @@ static struct live_message message_of(struct world *w, struct script *script, ui
 		message.credit_max_ns = number(script);
 		message.surplus_max_ns = number(script);
 		message.memory_quota = number(script);
-		snprintf(message.gpu, sizeof(message.gpu), "gpu%u", next(script) % 18 / 4);
+		snprintf(message.gpu, sizeof(message.gpu), "gpu%d", next(script) % 18 / 4);
 		snprintf(message.name, sizeof(message.name), "vgpu%u", next(script));
 		break;
 	case LIVE_REGISTER:

@@ -555,6 +555,8 @@ int main(int argc, char **argv)
 	const ssize_t length = readlink("/proc/self/exe", self, sizeof(self) - 1);
 
 	self[MAX(length, 0)] = '\0';
+	/* What a driver keeps until the process ends is a leak to a sanitizer, once the driver is gone. */
+	setenv("VK_LOADER_DISABLE_DYNAMIC_LIBRARY_UNLOADING", "1", 1);
 	if (argc == 4 && !strcmp(argv[1], "register"))
 		return program_register(argv[2], argv[3]);
 	if (argc == 2 && !strcmp(argv[1], "kill-arbiter"))
