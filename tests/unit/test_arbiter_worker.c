@@ -5,6 +5,9 @@
  */
 #include "tests/unit/arbiter_fixture.h"
 
+#include <sys/time.h>
+#include <sys/un.h>
+
 #define GRAPHICS SCHED_ENGINE_GRAPHICS
 #define MANY	 20
 
@@ -279,6 +282,63 @@ static void its_own_threads_and_the_end_of_its_vgpu_wake_a_sleeper(void **state)
 		work_for(10 * MS);
 	assert_int_equal(live_worker_connected(&worker), -EPIPE);
 	live_worker_close(&worker);
+}
+
+static void on_alarm(int number)
+{
+}
+
+/* A program may have any number of signals; none ends its GPU. */
+static void signals_do_not_end_a_worker(void **state)
+{
+	const struct sigaction action = { .sa_handler = on_alarm },
+			       ignore = { .sa_handler = SIG_DFL };
+	const struct itimerval often = { { .tv_usec = 200 }, { .tv_usec = 200 } }, never = { 0 };
+	struct fixture *f = *state;
+	struct live_worker worker;
+	struct tenant a;
+	uint64_t slice;
+
+	create(f, SCHED_FIXED_SHARE, 0, 900000, &a);
+	sigaction(SIGALRM, &action, NULL);
+	setitimer(ITIMER_REAL, &often, NULL);
+	for (unsigned i = 0; i < 50; i++) {
+		open_worker(f, &a, &worker);
+		for (unsigned n = 0; n < 10; n++) {
+			assert_int_equal(
+				live_worker_turn(&worker, GRAPHICS, 10 * NSEC_PER_SEC, &slice), 0);
+			assert_int_equal(live_worker_release(&worker, GRAPHICS, false), 0);
+		}
+		live_worker_close(&worker);
+	}
+	setitimer(ITIMER_REAL, &never, NULL);
+	sigaction(SIGALRM, &ignore, NULL);
+	close(a.owner);
+}
+
+/* One that was stopped, say: its queue fills, and nobody hangs on it. */
+static void an_arbiter_that_takes_nobody_keeps_nobody(void **state)
+{
+	struct sockaddr_un address = { .sun_family = AF_UNIX };
+	struct fixture *f = *state;
+	uint64_t since = monotonic_ns();
+	struct error e = { 0 };
+	int listener = socket(AF_UNIX, SOCK_SEQPACKET, 0), fds[4], failed = 0;
+
+	snprintf(address.sun_path, sizeof(address.sun_path), "%s/deaf", f->folder);
+	assert_int_equal(bind(listener, (struct sockaddr *)&address, sizeof(address)), 0);
+	assert_int_equal(listen(listener, 1), 0);
+	for (unsigned i = 0; i < ARRAY_SIZE(fds) && !failed; i++) {
+		fds[i] = live_connect(address.sun_path, &e);
+		failed = fds[i] < 0;
+		for (unsigned k = 0; failed && k < i; k++)
+			close(fds[k]);
+	}
+	assert_true(failed);
+	assert_string_equal(e.code, "no-arbiter");
+	assert_true(monotonic_ns() - since < 20 * NSEC_PER_SEC);
+	close(listener);
+	unlink(address.sun_path);
 }
 
 /* ---- memory -------------------------------------------------------------------------------------- */
@@ -561,6 +621,8 @@ int main(void)
 		LIVE(a_turn_that_was_kept_alone_costs_nothing),
 		LIVE(what_is_wanted_twice_is_wanted_once_and_can_be_taken_back),
 		LIVE(its_own_threads_and_the_end_of_its_vgpu_wake_a_sleeper),
+		LIVE(signals_do_not_end_a_worker),
+		LIVE(an_arbiter_that_takes_nobody_keeps_nobody),
 		LIVE(memory_beyond_the_quota_is_refused_and_not_counted),
 		LIVE(threads_that_take_at_once_do_not_exceed_the_quota),
 		LIVE(a_process_that_is_killed_gives_its_memory_back),

@@ -17,13 +17,55 @@
 
 #define ANSWER_MS	10000
 #define DESCRIPTORS_MAX 2
+#define CONNECT_US	2000000
 #define SEND_US		250000
+#define INTERRUPTED_MAX 100
 /* To be quicker than other threads at the same word; who is not after so many finds none that is honest. */
 #define TRIES 100000
+
+static void send_timeout(int fd, long us)
+{
+	const struct timeval time = { .tv_sec = us / 1000000, .tv_usec = us % 1000000 };
+
+	setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &time, sizeof(time));
+}
+
+/* A program's signals are no failure of its GPU's. */
+static bool send_whole(int fd, const struct live_message *message)
+{
+	ssize_t size;
+
+	for (unsigned i = 0; i < INTERRUPTED_MAX; i++) {
+		size = send(fd, message, sizeof(*message), MSG_NOSIGNAL);
+		if (size >= 0 || errno != EINTR)
+			return size == sizeof(*message);
+	}
+	return false;
+}
+
+/* Up to ANSWER_MS for something to read. */
+static bool wait_readable(int fd)
+{
+	const uint64_t until = monotonic_ns() + ANSWER_MS * UINT64_C(1000000);
+	struct pollfd poller = { .fd = fd, .events = POLLIN };
+	uint64_t now;
+
+	while ((now = monotonic_ns()) < until) {
+		int ready = poll(&poller, 1, (int)((until - now) / 1000000) + 1);
+
+		if (ready > 0)
+			return true;
+		if (ready < 0 && errno != EINTR)
+			return false;
+	}
+	errno = ETIMEDOUT;
+	return false;
+}
 
 int live_connect(const char *path, struct error *e)
 {
 	struct sockaddr_un address = { .sun_family = AF_UNIX };
+	unsigned tries = 0;
 	int fd, err;
 
 	if (strlen(path) >= sizeof(address.sun_path))
@@ -31,8 +73,15 @@ int live_connect(const char *path, struct error *e)
 				 path, sizeof(address.sun_path) - 1);
 	strcpy(address.sun_path, path);
 	fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
-	if (fd >= 0 && !connect(fd, (struct sockaddr *)&address, sizeof(address)))
-		return fd;
+	if (fd >= 0) {
+		/* Of an arbiter that takes no more connections the queue is full, and connect() waits. */
+		send_timeout(fd, CONNECT_US);
+		while ((err = connect(fd, (struct sockaddr *)&address, sizeof(address))) &&
+		       errno == EINTR && tries++ < INTERRUPTED_MAX)
+			;
+		if (!err)
+			return fd;
+	}
 	err = errno;
 	fd_close(&fd);
 	return error_set(e, err, "no-arbiter",
@@ -94,13 +143,10 @@ static int refusal(struct live_message *reply, struct error *e)
 int live_call(int fd, const struct live_message *message, struct live_message *reply, int *wanted,
 	      struct error *e)
 {
-	struct pollfd poller = { .fd = fd, .events = POLLIN };
 	int fds[DESCRIPTORS_MAX] = { -1, -1 };
 	ssize_t size = -1;
 
-	errno = ETIMEDOUT;
-	if (send(fd, message, sizeof(*message), MSG_NOSIGNAL) == sizeof(*message) &&
-	    poll(&poller, 1, ANSWER_MS) > 0)
+	if (send_whole(fd, message) && wait_readable(fd))
 		size = receive(fd, reply, fds);
 	if (size != sizeof(*reply) || reply->version != LIVE_VERSION) {
 		fd_close(&fds[0]);
@@ -139,8 +185,7 @@ int live_worker_open(const char *path, const uint8_t token[LIVE_TOKEN_SIZE],
 	*worker = (struct live_worker){ .fd = live_connect(path, e) };
 	if (worker->fd < 0)
 		return worker->fd;
-	setsockopt(worker->fd, SOL_SOCKET, SO_SNDTIMEO, &(struct timeval){ .tv_usec = SEND_US },
-		   sizeof(struct timeval));
+	send_timeout(worker->fd, SEND_US);
 	memcpy(message.token, token, LIVE_TOKEN_SIZE);
 	err = live_call(worker->fd, &message, &reply, fds, e);
 	if (!err) {
@@ -173,17 +218,15 @@ void live_worker_close(struct live_worker *worker)
 /* Bounded by SO_SNDTIMEO: an arbiter that hears nothing is as good as gone. */
 static int say(struct live_worker *worker, const struct live_message *message)
 {
-	return send(worker->fd, message, sizeof(*message), MSG_NOSIGNAL) == sizeof(*message)
-		       ? 0
-		       : -EPIPE;
+	return send_whole(worker->fd, message) ? 0 : -EPIPE;
 }
 
 int live_worker_connected(const struct live_worker *worker)
 {
 	struct pollfd poller = { .fd = worker->fd, .events = POLLIN };
 
-	/* Nothing is ever sent to a registered worker: what can be read is the end. */
-	return poll(&poller, 1, 0) ? -EPIPE : 0;
+	/* Nothing is ever sent to a registered worker: what can be read is the end. A signal is not. */
+	return poll(&poller, 1, 0) > 0 ? -EPIPE : 0;
 }
 
 /* ---- turns ------------------------------------------------------------------------------------ */

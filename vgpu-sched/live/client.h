@@ -8,7 +8,7 @@
 #include "vgpu-sched/live/protocol.h"
 
 /*
- * live_connect() - to the arbiter that listens on @path. Returns the descriptor, or -errno: "no-arbiter".
+ * live_connect() - to the arbiter that listens on @path. Waits up to 2 s for one that is busy. Returns the descriptor, or -errno: "no-arbiter".
  */
 int live_connect(const char *path, struct error *e);
 
