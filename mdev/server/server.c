@@ -50,7 +50,7 @@ static void detach(struct mdev_server *server)
 
 static void drop(struct mdev_server *server, enum log_level level, const char *why)
 {
-	log_write(level, "%s: %s; it is disconnected", server->device->name, why);
+	log_limited(level, "%s: %s; it is disconnected", server->device->name, why);
 	detach(server);
 }
 
@@ -258,7 +258,7 @@ static int on_listener(sd_event_source *source, int listener, uint32_t revents, 
 	if (mdev_server_attach(server, fd, &e))
 		log_limited(LOG_LEVEL_WARN, "%s", e.text);
 	else
-		log_info("%s: a client came", server->device->name);
+		log_limited(LOG_LEVEL_INFO, "%s: a client came", server->device->name);
 	return 0;
 }
 

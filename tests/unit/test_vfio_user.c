@@ -710,6 +710,98 @@ static void a_command_that_is_not_known_is_answered_with_an_error(void **state)
 	munmap(ask_memory, 8192);
 }
 
+/* ---- memory that the server wants shown ------------------------------------------------------ */
+
+/* One USER_DIVVY_REGION_MAP or _UNMAP and its answer, while the server serves DEVICE_RESET. */
+static struct {
+	struct user_region_map map;
+	int fd; /* -1: an unmap */
+	uint32_t flags, error;
+} wish;
+static unsigned wishes; /* that came to the mapper */
+
+static bool wish_hook(struct server *s, struct user_message *message)
+{
+	const struct user_header header = { .id = 0x4321,
+					    .command = wish.fd < 0 ? USER_DIVVY_REGION_UNMAP
+								   : USER_DIVVY_REGION_MAP };
+	struct user_message reset = *message, reply = { .payload = s->buffer };
+
+	if (message->header.command != USER_DEVICE_RESET)
+		return false;
+	server_send(s, &header, &wish.map, sizeof(wish.map), NULL, 0, &wish.fd, wish.fd >= 0);
+	if (!user_socket_receive(s->fd, &reply, SERVER_WAIT_MS) && reply.header.id == header.id &&
+	    reply.header.command == header.command && !reply.payload_size) {
+		wish.flags = reply.header.flags;
+		wish.error = reply.header.error;
+	}
+	server_reply(s, &reset, NULL, 0, NULL, 0, NULL, 0);
+	return true;
+}
+
+static int take_map(void *opaque, const struct vfio_region_map *map, vfio_mapped done, void *token)
+{
+	wishes++;
+	return map->offset == 0x5000 ? -ENOSPC : 0;
+}
+
+static int take_unmap(void *opaque, uint32_t index, uint64_t offset, uint64_t size,
+		      vfio_mapped done, void *token)
+{
+	wishes++;
+	return -ENOENT;
+}
+
+static const struct vfio_mapper wish_mapper = { .map = take_map, .unmap = take_unmap };
+
+static int wish_for(uint32_t region, uint64_t offset, uint64_t size, uint64_t file_offset, int fd)
+{
+	wish.map = (struct user_region_map){ .argsz = sizeof(wish.map),
+					     .region = region,
+					     .offset = offset,
+					     .size = size,
+					     .file_offset = file_offset };
+	wish.fd = fd;
+	wish.flags = ~0u;
+	assert_int_equal(client->ops->reset(client), 0);
+	assert_int_equal(wish.flags & ~(uint32_t)USER_FLAG_ERROR, USER_TYPE_REPLY);
+	return -(int)wish.error;
+}
+
+static void what_is_shown_lies_in_a_bar_and_in_its_file(void **state)
+{
+	int fd = memfd_create("blob", MFD_CLOEXEC);
+
+	assert_int_equal(ftruncate(fd, 8 * KIB), 0);
+	server.hook = wish_hook;
+	fake_connect();
+	client->ops->set_mapper(client, &wish_mapper, NULL);
+	wishes = 0;
+	/* BAR 0 has 64 KiB; the others nothing; the ROM and config space are no BARs. */
+	assert_int_equal(wish_for(0, 64 * KIB, 4096, 0, fd), -EINVAL);
+	assert_int_equal(wish_for(0, 60 * KIB, 8192, 0, fd), -EINVAL);
+	assert_int_equal(wish_for(0, 4096, UINT64_MAX - 4095, 0, fd), -EINVAL);
+	assert_int_equal(wish_for(0, UINT64_MAX - 4095, 4096, 0, fd), -EINVAL);
+	assert_int_equal(wish_for(1, 0, 4096, 0, fd), -EINVAL);
+	assert_int_equal(wish_for(VFIO_PCI_ROM_REGION_INDEX, 0, 4096, 0, fd), -EINVAL);
+	assert_int_equal(wish_for(VFIO_PCI_CONFIG_REGION_INDEX, 0, 4096, 0, fd), -EINVAL);
+	assert_int_equal(wish_for(UINT32_MAX, 0, 4096, 0, fd), -EINVAL);
+	assert_int_equal(wish_for(0, 0, 0, 0, fd), -EINVAL);
+	assert_int_equal(wish_for(0, 1, 4096, 0, fd), -EINVAL);
+	assert_int_equal(wish_for(0, 0, 4095, 0, fd), -EINVAL);
+	assert_int_equal(wish_for(0, 0, 4096, 1, fd), -EINVAL);
+	assert_int_equal(wish_for(0, 0, 12 * KIB, 0, fd), -EFBIG);
+	assert_int_equal(wish_for(0, 0, 4096, 8 * KIB, fd), -EFBIG);
+	assert_int_equal(wish_for(0, 64 * KIB, 4096, 0, -1), -EINVAL);
+	assert_int_equal(wishes, 0);
+	/* What the mapper says is the answer. */
+	assert_int_equal(wish_for(0, 0x3000, 8192, 0, fd), 0);
+	assert_int_equal(wish_for(0, 0x5000, 4096, 4096, fd), -ENOSPC);
+	assert_int_equal(wish_for(0, 0x3000, 8192, 0, -1), -ENOENT);
+	assert_int_equal(wishes, 3);
+	close(fd);
+}
+
 /* ---- threads ------------------------------------------------------------------------------- */
 
 #define THREADS 4
@@ -846,6 +938,7 @@ int main(void)
 		FAKE(an_answer_that_is_not_wanted_is_not_sent),
 		FAKE(what_is_no_guest_memory_is_refused_and_nothing_written),
 		FAKE(a_command_that_is_not_known_is_answered_with_an_error),
+		FAKE(what_is_shown_lies_in_a_bar_and_in_its_file),
 		FAKE(several_threads_each_get_their_own_answers),
 		FAKE(answers_find_their_requests_by_message_id),
 		FAKE(a_socket_that_is_not_there_is_named),

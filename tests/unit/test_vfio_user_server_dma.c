@@ -169,6 +169,9 @@ static void only_sealed_memory_is_mapped(void **state)
 	assert_int_equal(ftruncate(fd, 64 * KIB), 0);
 	assert_true(map_with(a_map(BASE, 4096), fd) < 0);
 	close(fd);
+	fd = open("/proc/self/exe", O_RDONLY | O_CLOEXEC);
+	assert_int_equal(map_with(a_map(BASE, 4096), fd), -EACCES);
+	close(fd);
 	fd = open("/dev/zero", O_RDWR | O_CLOEXEC);
 	assert_int_equal(map_with(a_map(BASE, 4096), fd), -EACCES);
 	close(fd);
