@@ -443,7 +443,9 @@ static unsigned descriptors(void)
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	struct script script = { data, data + size };
-	const struct sched_gpu_config config = { .depth = size ? 1 + data[0] % 3 : 1 };
+	const struct sched_gpu_config config = { .depth = size ? 1 + data[0] % 3 : 1,
+						 .linger_ns =
+							 size > 1 && data[1] & 1 ? MS / 3 : 0 };
 	struct world w = { .honest.fd = -1, .owner.fd = -1 };
 	const unsigned before = descriptors();
 	struct error e = { 0 };
