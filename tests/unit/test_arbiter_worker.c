@@ -341,6 +341,71 @@ static void an_arbiter_that_takes_nobody_keeps_nobody(void **state)
 	unlink(address.sun_path);
 }
 
+struct impostor {
+	int listener;
+	struct live_message answer;
+	size_t size;
+};
+
+static void *impostor_main(void *opaque)
+{
+	struct impostor *impostor = opaque;
+	struct live_message message;
+	int fd = accept(impostor->listener, NULL, NULL);
+
+	if (fd >= 0 && recv(fd, &message, sizeof(message), 0) > 0 && impostor->size)
+		send(fd, &impostor->answer, impostor->size, MSG_NOSIGNAL);
+	close(fd);
+	return NULL;
+}
+
+/* Another version's arbiter, or none at all: no answer of it is taken for one. */
+static void what_is_no_answer_is_an_error(void **state)
+{
+	struct sockaddr_un address = { .sun_family = AF_UNIX };
+	struct impostor impostors[] = {
+		{ .size = 0 },
+		{ .size = 100 },
+		{ .size = sizeof(struct live_message) },
+		{ .size = sizeof(struct live_message),
+		  .answer = { .type = LIVE_REGISTERED, .version = LIVE_VERSION + 1 } },
+		{ .size = sizeof(struct live_message),
+		  .answer = { .type = LIVE_REGISTERED, .version = LIVE_VERSION } },
+	};
+	struct fixture *f = *state;
+	const uint8_t token[LIVE_TOKEN_SIZE] = { 0 };
+	const struct live_message message = { .type = LIVE_STATUS, .version = LIVE_VERSION };
+	struct live_message reply;
+
+	snprintf(address.sun_path, sizeof(address.sun_path), "%s/impostor", f->folder);
+	for (size_t i = 0; i < ARRAY_SIZE(impostors); i++) {
+		struct live_worker worker;
+		struct error e = { 0 };
+		pthread_t thread;
+
+		impostors[i].listener = socket(AF_UNIX, SOCK_SEQPACKET, 0);
+		assert_int_equal(
+			bind(impostors[i].listener, (struct sockaddr *)&address, sizeof(address)),
+			0);
+		assert_int_equal(listen(impostors[i].listener, 1), 0);
+		assert_int_equal(pthread_create(&thread, NULL, impostor_main, &impostors[i]), 0);
+		errno = 0;
+		if (i % 2) {
+			int fd = live_connect(address.sun_path, &e);
+
+			assert_true(live_call(fd, &message, &reply, NULL, &e) < 0);
+			close(fd);
+		} else {
+			assert_true(live_worker_open(address.sun_path, token, &worker, &e) < 0);
+			assert_int_equal(worker.fd, -1);
+		}
+		assert_string_equal(e.code, "no-arbiter");
+		pthread_join(thread, NULL);
+		close(impostors[i].listener);
+		unlink(address.sun_path);
+	}
+}
+
 /* ---- memory -------------------------------------------------------------------------------------- */
 
 static void create_with_quota(struct fixture *f, uint64_t quota, struct tenant *tenant)
@@ -622,6 +687,7 @@ int main(void)
 		LIVE(what_is_wanted_twice_is_wanted_once_and_can_be_taken_back),
 		LIVE(its_own_threads_and_the_end_of_its_vgpu_wake_a_sleeper),
 		LIVE(signals_do_not_end_a_worker),
+		LIVE(what_is_no_answer_is_an_error),
 		LIVE(an_arbiter_that_takes_nobody_keeps_nobody),
 		LIVE(memory_beyond_the_quota_is_refused_and_not_counted),
 		LIVE(threads_that_take_at_once_do_not_exceed_the_quota),

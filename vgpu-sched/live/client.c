@@ -151,9 +151,14 @@ int live_call(int fd, const struct live_message *message, struct live_message *r
 	if (size != sizeof(*reply) || reply->version != LIVE_VERSION) {
 		fd_close(&fds[0]);
 		fd_close(&fds[1]);
-		return error_set(e, size ? errno : EPIPE, "no-arbiter", NULL,
-				 "the arbiter does not answer: %s",
-				 size ? strerror(errno) : "it ended the connection");
+		return error_set(e,
+				 size < 0 ? errno
+				 : size	  ? EPROTO
+					  : EPIPE,
+				 "no-arbiter", NULL, "the arbiter does not answer: %s",
+				 size < 0 ? strerror(errno)
+				 : size	  ? "it speaks another version"
+					  : "it ended the connection");
 	}
 	if (wanted) {
 		memcpy(wanted, fds, sizeof(fds));
