@@ -93,14 +93,22 @@ void gpu_ctx_create(struct gpu *gpu, struct gpu_request *request)
 			request->context = i;
 		}
 	}
-	/* virgl's contexts (a capability set of 0 among them) are not offered. */
-	if (body->context_init != VIRTIO_GPU_CAPSET_VENUS || !gpu_num_capsets(gpu) ||
-	    body->nlen > sizeof(body->debug_name)) {
+	/* virgl's contexts are not offered. */
+	if ((body->context_init && body->context_init != VIRTIO_GPU_CAPSET_VENUS) ||
+	    !gpu_num_capsets(gpu) || body->nlen > sizeof(body->debug_name)) {
 		gpu_fail(request, VIRTIO_GPU_RESP_ERR_INVALID_PARAMETER);
 		return;
 	}
 	if (!place) {
 		gpu_fail(request, VIRTIO_GPU_RESP_ERR_OUT_OF_MEMORY);
+		return;
+	}
+	/*
+	 * Linux makes one without a kind for every client that only draws by itself, and attaches what it shows to it: it
+	 * is there, and does nothing, like one whose worker is gone.
+	 */
+	if (!body->context_init) {
+		*place = (struct gpu_context){ .id = id, .lost = true };
 		return;
 	}
 	gpu->call = (struct venus_call){ .op = VENUS_CONTEXT_CREATE, .context = id };

@@ -196,6 +196,21 @@ static void the_server_sees_its_own_environment_only(void **state)
 	assert_string_equal(text + strlen(environment[0]) + 1, environment[1]);
 }
 
+/* As Linux makes them for clients that only draw by themselves. */
+static void a_context_of_no_kind_is_there_and_does_nothing(void **state)
+{
+	struct virtio_gpu_ctx_create request = {
+		.hdr = { .type = VIRTIO_GPU_CMD_CTX_CREATE, .ctx_id = 1 },
+	};
+	const unsigned before = count_processes(NULL, NULL);
+
+	ASK_OK(request);
+	ASK_ERR(request, INVALID_CONTEXT_ID);
+	assert_int_equal(count_processes(NULL, NULL), before);
+	assert_int_equal(context_destroy(1), VIRTIO_GPU_RESP_OK_NODATA);
+	assert_int_equal(context_destroy(1), VIRTIO_GPU_RESP_ERR_INVALID_CONTEXT_ID);
+}
+
 static void contexts_come_and_go(void **state)
 {
 	struct virtio_gpu_ctx_create request = {
@@ -204,7 +219,7 @@ static void contexts_come_and_go(void **state)
 	};
 
 	assert_int_equal(context_create(0), VIRTIO_GPU_RESP_ERR_INVALID_CONTEXT_ID);
-	for (uint32_t capset = 0; capset < 6; capset++) {
+	for (uint32_t capset = 1; capset < 6; capset++) {
 		request.context_init = capset;
 		if (capset != VIRTIO_GPU_CAPSET_VENUS)
 			ASK_ERR(request, INVALID_PARAMETER);
@@ -691,6 +706,7 @@ int main(void)
 	static const struct CMUnitTest tests[] = {
 		VENUS_TEST(the_guest_finds_venus_and_nothing_else),
 		VENUS_TEST(the_server_sees_its_own_environment_only),
+		VENUS_TEST(a_context_of_no_kind_is_there_and_does_nothing),
 		VENUS_TEST(contexts_come_and_go),
 		VENUS_TEST(contexts_are_bounded),
 		VENUS_TEST(a_shared_blob_is_memory_in_the_window),
