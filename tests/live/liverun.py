@@ -33,6 +33,20 @@ def say(text):
     print(f"live: {text}", file=sys.stderr, flush=True)
 
 
+def tasks_of_group(group):
+    """Folders in /proc of all threads of a process group that run or could."""
+    tasks = []
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            with open(f"/proc/{pid}/stat", encoding="ascii", errors="replace") as f:
+                state, _, its_group = f.read().rpartition(")")[2].split()[:3]
+            if int(its_group) == group and state not in "ZX":
+                tasks += [f"/proc/{pid}/task/{tid}" for tid in os.listdir(f"/proc/{pid}/task")]
+        except (FileNotFoundError, ProcessLookupError):
+            pass
+    return tasks
+
+
 class Program:
     """A process that was started, with its output in files."""
 
@@ -137,7 +151,7 @@ class Live:
     def start(self, name, command, vgpu=None, lines=False, env=None, pinned=False):
         """
         Start a command; with @vgpu, a dictionary of run-native's options, as a vGPU called @name. @pinned: where the GPU is made of
-        processors, it is made of one, the same for all (see load()).
+        processors, it is made of one, the same for all (load() says why).
         """
         if vgpu is not None:
             words = [f"{BUILD}/divvy", "run-native", "--socket", self.socket, "--name", name]
@@ -234,8 +248,8 @@ class Live:
 
     def load(self, name, ms, vgpu, *words, env=None):
         """
-        A vkload that is set up and waits for go(), with a log. With several processors lavapipe's jobs would take the longer the fewer
-        of them it finds free, and what is measured would be Linux's scheduler.
+        A vkload that is set up and waits for go(), with a log. Lavapipe's jobs take the longer the fewer processors it finds free; with
+        several, what is measured would be how Linux places threads. On one, which others can leave, all programs meet as on a GPU.
         """
         command = self.vkload("load", *self.job(ms), "--wait-line", "--log", f"{self.folder}/{name}.csv", *words)
         return self.start(name, command, vgpu, lines=True, env=env, pinned=True)

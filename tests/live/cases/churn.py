@@ -7,7 +7,7 @@ import signal
 import time
 
 from livemath import SECOND, jain
-from liverun import Failure, case
+from liverun import Failure, case, tasks_of_group
 
 PERIOD_NS = SECOND // 10
 
@@ -98,17 +98,7 @@ def launcher_dies(live):
     os.kill(client.process.pid, signal.SIGKILL)
     ended(client, 5, "the launcher was killed")
     time.sleep(0.5)
-    alive = [pid for pid in os.listdir("/proc") if pid.isdigit() and started_in(pid, client.process.pid)]
-    live.check(not alive, f"processes of the killed launcher are alive: {alive}")
+    alive = tasks_of_group(client.process.pid)
+    live.check(not alive, f"of the killed launcher there still run: {alive}")
     live.check(set(live.vgpus()[0]) == {"other"}, "the vGPU of the killed launcher is still there")
     live.check(other.running(), "its neighbour ended too")
-
-
-def started_in(pid, group):
-    """Whether a process is of a process group, and not a zombie."""
-    try:
-        with open(f"/proc/{pid}/stat", encoding="ascii", errors="replace") as f:
-            fields = f.read().rpartition(")")[2].split()
-    except OSError:
-        return False
-    return int(fields[2]) == group and fields[0] != "Z"
