@@ -201,7 +201,7 @@ class Live:
             os.unlink(self.socket)
         trace = f"{self.folder}/turns.csv"
         self.arbiter = self.start("arbiter", [f"{BUILD}/divvy", "arbiter", "--socket", self.socket, "--trace", trace,
-                                              *map(str, words)])
+                                              *map(str, words)], pinned=True)
         end = time.monotonic() + 20
         while not os.path.exists(self.socket):
             if not self.arbiter.running() or time.monotonic() > end:
