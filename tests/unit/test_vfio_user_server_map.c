@@ -442,13 +442,15 @@ static void answers_that_cannot_be_end_the_connection(void **state)
 static void who_does_not_answer_is_disconnected(void **state)
 {
 	struct outcome outcome;
+	int err;
 
 	raw_open(&raw, &bench);
 	assert_int_equal(ask_map(0, 0x1000, 0, &outcome), -EINPROGRESS);
 	expect_request(USER_DIVVY_REGION_MAP, 0);
-	/* Asking does not answer. */
-	assert_int_equal(raw_call(&raw, USER_DEVICE_RESET, NULL, 0, NULL, 0), 0);
-	assert_true(raw_ended(&raw));
+	/* Asking does not answer; on a busy machine it may come too late. */
+	err = raw_call(&raw, USER_DEVICE_RESET, NULL, 0, NULL, 0);
+	assert_true(err == 0 || err == RAW_ENDED);
+	assert_true(err == RAW_ENDED || raw_ended(&raw));
 	assert_int_equal(wait_for(&outcome), -ECONNRESET);
 	raw_close(&raw);
 }
