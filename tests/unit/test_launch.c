@@ -11,6 +11,8 @@
 #include "instances/cli.h"
 #include "vgpu-sched/live/launch_private.h"
 
+#define KEEP_DRIVERS "VK_LOADER_DISABLE_DYNAMIC_LIBRARY_UNLOADING"
+
 static char self[256];
 
 static bool has_vulkan(void)
@@ -555,8 +557,11 @@ int main(int argc, char **argv)
 	const ssize_t length = readlink("/proc/self/exe", self, sizeof(self) - 1);
 
 	self[MAX(length, 0)] = '\0';
-	/* What a driver keeps until the process ends is a leak to a sanitizer, once the driver is gone. */
-	setenv("VK_LOADER_DISABLE_DYNAMIC_LIBRARY_UNLOADING", "1", 1);
+	/*
+	 * What a driver keeps until the process ends is a leak to a sanitizer once the driver is unloaded. The loader asks for this before main().
+	 */
+	if (!getenv(KEEP_DRIVERS) && !setenv(KEEP_DRIVERS, "1", 1))
+		execv(self, argv);
 	if (argc == 4 && !strcmp(argv[1], "register"))
 		return program_register(argv[2], argv[3]);
 	if (argc == 2 && !strcmp(argv[1], "kill-arbiter"))
