@@ -176,8 +176,8 @@ static int surroundings_make(struct surroundings *surroundings, struct error *e)
 		surroundings->list[count] = surroundings->owned[count];
 		count++;
 	}
-	/* Drivers keep caches at home; nobody's are this one's. */
-	surroundings->list[count] = "HOME=/nonexistent";
+	/* Drivers keep caches at home; this one has none, and nowhere to make one. */
+	surroundings->list[count] = "HOME=/dev/null";
 	return 0;
 }
 
