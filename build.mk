@@ -101,6 +101,13 @@ $(BUILD)/tests/unit/test_layer_chain: WRAP := calloc
 $(BUILD)/tests/unit/test_layer_library: $(LAYER) $(LAYER_MANIFESTS)
 # It runs the programs.
 $(BUILD)/tests/unit/test_chaos: $(BUILD)/divvy-vmm $(BUILD)/tests/rig/vfio_user_server
+# A Vulkan program of the live tests, as a guest's.
+$(BUILD)/tests/unit/test_virtio_gpu_vulkan: | $(VKLOAD) $(BUILD)/tests/unit/vtest_preload.so
+# Loaded into programs that know nothing of sanitizers.
+$(BUILD)/tests/unit/vtest_preload.so: tests/unit/vtest_preload.c
+	@mkdir -p $(@D)
+	$(call show,LINK)
+	$(Q)$(CC) -std=gnu11 -O2 -D_GNU_SOURCE -Wall -Wextra -Werror -shared -fPIC -o $@ $<
 # The scheduler allocates at creation only.
 $(BUILD)/tests/unit/test_sched_core: WRAP := malloc calloc realloc aligned_alloc
 # The calls that tests/unit/faults.h makes fail.

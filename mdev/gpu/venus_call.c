@@ -30,14 +30,15 @@ static int errno_of(int ret)
 
 /* ---- the memory of blobs -------------------------------------------------------------------- */
 
-/* Whether [0, @size) of @fd will stay. */
+/* Whether the pages of [0, @size) of @fd are there and will stay: the last one is there as a whole. */
 static bool file_stays(int fd, uint64_t size)
 {
+	const uint64_t page = (uint64_t)sysconf(_SC_PAGESIZE);
 	off_t end = lseek(fd, 0, SEEK_END);
 	struct statfs fs;
 	int seals;
 
-	if (end < 0 || (uint64_t)end < size || fstatfs(fd, &fs) < 0)
+	if (end < 0 || ALIGN_UP((uint64_t)end, page) < size || fstatfs(fd, &fs) < 0)
 		return false;
 	if (fs.f_type == DMA_BUF_MAGIC)
 		return true;
