@@ -262,7 +262,7 @@ static int on_call_limit(sd_event_source *source, uint64_t usec, void *userdata)
 void gpu_call_watch(struct gpu *gpu, bool under_way)
 {
 	if (under_way)
-		sd_event_source_set_time_relative(gpu->call_timer, CALL_LIMIT_US);
+		sd_event_source_set_time_relative(gpu->call_timer, gpu->call_limit_us);
 	sd_event_source_set_enabled(gpu->call_timer, under_way ? SD_EVENT_ONESHOT : SD_EVENT_OFF);
 }
 
@@ -274,6 +274,7 @@ int gpu_venus_init(struct gpu *gpu, const struct virtio_gpu_config *config, stru
 
 	if (!config->venus)
 		return 0;
+	gpu->call_limit_us = CALL_LIMIT_US;
 	ret = venus_create(config->venus, gpu->dev.vfio.name, &gpu->venus, e);
 	if (ret)
 		return ret;

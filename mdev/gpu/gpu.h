@@ -259,6 +259,7 @@ struct gpu {
 	bool call_done;
 	struct virtio_source venus_source;
 	sd_event_source *call_timer;
+	uint64_t call_limit_us;
 };
 
 static inline struct gpu *gpu_of(struct virtio_device *dev)

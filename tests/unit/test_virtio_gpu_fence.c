@@ -5,6 +5,7 @@
  */
 #include "tests/unit/gpu_blob.h"
 
+#include "mdev/gpu/gpu.h"
 #include "tests/unit/fake_venus.h"
 
 static const uint32_t both = VIRTIO_GPU_FLAG_FENCE | VIRTIO_GPU_FLAG_INFO_RING_IDX;
@@ -344,6 +345,32 @@ static void a_ring_that_breaks_during_a_call_is_reset_and_no_more(void **state)
 	assert_int_equal(context_create(1), VIRTIO_GPU_RESP_OK_NODATA);
 }
 
+static void a_call_that_takes_too_long_ends_the_server(void **state)
+{
+	struct gpu *gpu = gpu_of(container_of(guest.device, struct virtio_device, vfio));
+	uint16_t head;
+
+	assert_int_equal(context_create(1), VIRTIO_GPU_RESP_OK_NODATA);
+	assert_int_equal(gpu->call_limit_us, 20000000);
+	/* Nothing is under way: the worker does not look. */
+	gpu->call_limit_us = 100000;
+	fake.by_hand = true;
+	head = post_submit(0, 1, both, 0, 1);
+	guest_kick(&guest, CONTROL);
+	/* Which the fake lets fail, as the end of a server does. */
+	expect(head);
+	assert_int_equal(fake.kills, 1);
+	assert_int_equal(answer_at(0)->type, VIRTIO_GPU_RESP_ERR_UNSPEC);
+	/* One that ends in time is let alone. */
+	head = post_submit(1, 1, both, 0, 1);
+	guest_kick(&guest, CONTROL);
+	complete(0);
+	usleep(200000);
+	assert_int_equal(fake.kills, 1);
+	assert_true(fake_retire(0));
+	expect(head);
+}
+
 #define FENCE_TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
 int main(void)
@@ -359,6 +386,7 @@ int main(void)
 		FENCE_TEST(blobs_in_the_window_are_bounded),
 		FENCE_TEST(a_blob_that_cannot_be_made_is_not_there),
 		FENCE_TEST(a_call_under_way_is_dropped_by_a_reset),
+		FENCE_TEST(a_call_that_takes_too_long_ends_the_server),
 		FENCE_TEST(a_ring_that_breaks_during_a_call_is_reset_and_no_more),
 	};
 

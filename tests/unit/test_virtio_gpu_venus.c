@@ -9,7 +9,7 @@
 #include <dirent.h>
 #include <fcntl.h>
 #include <signal.h>
-#include <sys/prctl.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 
 #define ROUNDS 50
@@ -689,6 +689,43 @@ static void a_server_that_ends_at_once_costs_contexts_only(void **state)
 	teardown(state);
 }
 
+/* A server that counts its starts and ends. */
+static void starts_are_bounded(void **state)
+{
+	char script[64], count[80], text[256];
+	struct virtio_gpu_venus_config counting = { .render_server = script };
+	struct virtio_gpu_config broken = config;
+	uint64_t begin = monotonic_ns(), seconds;
+	struct stat st;
+	FILE *file;
+
+	snprintf(script, sizeof(script), "/tmp/test-venus-%d.sh", getpid());
+	snprintf(count, sizeof(count), "%s.count", script);
+	snprintf(text, sizeof(text), "#!/bin/sh\necho >> %s\n", count);
+	file = fopen(script, "we");
+	assert_non_null(file);
+	assert_true(fputs(text, file) >= 0);
+	assert_int_equal(fclose(file), 0);
+	assert_int_equal(chmod(script, 0700), 0);
+	broken.venus = &counting;
+	log_set_level(LOG_LEVEL_ERROR);
+	gpu_open(&broken);
+	shower_open();
+	for (unsigned i = 0; i < 150; i++) {
+		gpu_boot(BLOB_FEATURES | (guest_device_features(&guest) & VENUS_FEATURES));
+		assert_int_equal(context_create(1), VIRTIO_GPU_RESP_ERR_UNSPEC);
+	}
+	teardown(state);
+	log_set_level(LOG_LEVEL_INFO);
+	seconds = (monotonic_ns() - begin) / NSEC_PER_SEC;
+	assert_int_equal(stat(count, &st), 0);
+	unlink(script);
+	unlink(count);
+	print_message("%d starts in %d s\n", (int)st.st_size, (int)seconds);
+	/* 60, and one a second. Servers that were killed before they could count are not. */
+	assert_in_range(st.st_size, 20, 61 + seconds);
+}
+
 static void a_process_has_one_renderer(void **state)
 {
 	struct vfio_device *second = NULL;
@@ -726,6 +763,7 @@ int main(void)
 		VENUS_TEST(nothing_is_left_of_fifty_ends),
 		cmocka_unit_test(without_a_server_there_is_a_display),
 		cmocka_unit_test(a_server_that_ends_at_once_costs_contexts_only),
+		cmocka_unit_test(starts_are_bounded),
 		VENUS_TEST(a_process_has_one_renderer),
 	};
 
