@@ -97,10 +97,10 @@ def fixed_share_alone(live):
     end = said["end_ns"] - SECOND // 4
     turns, work = live.turns(), live.work("quarter")
     length = live.job_ms(5)
-    live.measure("charged", turns.charged("quarter", begin, end) / (end - begin) * 100, "%", "25 +- 1", (20, 26.5))
+    live.measure("GPU time", turns.charged("quarter", begin, end) / (end - begin) * 100, "%", "25 +- 1", (20, 26.5))
     live.measure("work", work.done(begin, end) * length * 1e6 / (end - begin) * 100, "%", "25 +- 1", (5, 27.5))
     parts = [turns.charged("quarter", a, b) / (b - a) * 100 for a, b in windows(begin, end)]
-    live.measure("most in a second, charged", max(parts), "%", "<= 26 + a job", (None, 30))
+    live.measure("most in a second, GPU time", max(parts), "%", "<= 26 + a job", (None, 30))
 
 
 @case("fixed-share-beside-hogs", sets="fast full bench", limit=60)
