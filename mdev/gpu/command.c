@@ -77,7 +77,7 @@ static const struct gpu_command commands[] = {
 	      gpu_ctx_create_resume),
 	WAITS(CTX_DESTROY, ctx_destroy, NOTHING, NEEDED, CONTEXT_INIT, gpu_ctx_destroy,
 	      gpu_ctx_destroy_resume),
-	WAITS(CTX_ATTACH_RESOURCE, ctx_resource, NOTHING, WORKING, CONTEXT_INIT, gpu_ctx_attach,
+	WAITS(CTX_ATTACH_RESOURCE, ctx_resource, NOTHING, NEEDED, CONTEXT_INIT, gpu_ctx_attach,
 	      gpu_call_resume),
 	WAITS(CTX_DETACH_RESOURCE, ctx_resource, NOTHING, NEEDED, CONTEXT_INIT, gpu_ctx_detach,
 	      gpu_call_resume),

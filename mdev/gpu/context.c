@@ -163,7 +163,8 @@ void gpu_ctx_attach(struct gpu *gpu, struct gpu_request *request)
 	/* Resources that only we know need no word to anybody. */
 	if (resource->kind != GPU_KIND_HOST_BLOB || resource->contexts & bit)
 		return;
-	if (resource->fd_type != VIRGL_RENDERER_BLOB_FD_TYPE_DMABUF) {
+	if (gpu->contexts[request->context].lost ||
+	    resource->fd_type != VIRGL_RENDERER_BLOB_FD_TYPE_DMABUF) {
 		gpu_fail(request, VIRTIO_GPU_RESP_ERR_UNSPEC);
 		return;
 	}

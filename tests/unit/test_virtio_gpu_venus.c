@@ -207,6 +207,18 @@ static void a_context_of_no_kind_is_there_and_does_nothing(void **state)
 	ASK_OK(request);
 	ASK_ERR(request, INVALID_CONTEXT_ID);
 	assert_int_equal(count_processes(NULL, NULL), before);
+	/* What is shown is attached to it. */
+	assert_int_equal(create_2d(1, 1, 64, 64), VIRTIO_GPU_RESP_OK_NODATA);
+	assert_int_equal(context_resource(VIRTIO_GPU_CMD_CTX_ATTACH_RESOURCE, 1, 1),
+			 VIRTIO_GPU_RESP_OK_NODATA);
+	assert_int_equal(context_resource(VIRTIO_GPU_CMD_CTX_DETACH_RESOURCE, 1, 1),
+			 VIRTIO_GPU_RESP_OK_NODATA);
+	/* Memory of a context that works is not. */
+	assert_int_equal(context_create(2), VIRTIO_GPU_RESP_OK_NODATA);
+	assert_int_equal(create_shared(2, 2, 4096), VIRTIO_GPU_RESP_OK_NODATA);
+	assert_int_equal(context_resource(VIRTIO_GPU_CMD_CTX_ATTACH_RESOURCE, 1, 2),
+			 VIRTIO_GPU_RESP_ERR_UNSPEC);
+	assert_int_equal(context_destroy(2), VIRTIO_GPU_RESP_OK_NODATA);
 	assert_int_equal(context_destroy(1), VIRTIO_GPU_RESP_OK_NODATA);
 	assert_int_equal(context_destroy(1), VIRTIO_GPU_RESP_ERR_INVALID_CONTEXT_ID);
 }
