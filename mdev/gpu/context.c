@@ -108,7 +108,7 @@ void gpu_ctx_create(struct gpu *gpu, struct gpu_request *request)
 	 * is there, and does nothing, like one whose worker is gone.
 	 */
 	if (!body->context_init) {
-		*place = (struct gpu_context){ .id = id, .lost = true, .plain = true };
+		*place = (struct gpu_context){ .id = id, .lost = true };
 		return;
 	}
 	gpu->call = (struct venus_call){ .op = VENUS_CONTEXT_CREATE, .context = id };
@@ -154,19 +154,12 @@ void gpu_ctx_attach(struct gpu *gpu, struct gpu_request *request)
 {
 	struct gpu_resource *resource =
 		gpu_resource_find(gpu, request->body.ctx_resource.resource_id);
-	const struct gpu_context *context = &gpu->contexts[request->context];
 	const uint64_t bit = UINT64_C(1) << request->context;
 
-	if (context->lost && !context->plain) {
-		gpu_fail(request, VIRTIO_GPU_RESP_ERR_UNSPEC);
-		return;
-	}
 	if (!resource) {
 		gpu_fail(request, VIRTIO_GPU_RESP_ERR_INVALID_RESOURCE_ID);
 		return;
 	}
-	if (context->plain)
-		return;
 	/* Resources that only we know need no word to anybody. */
 	if (resource->kind != GPU_KIND_HOST_BLOB || resource->contexts & bit)
 		return;

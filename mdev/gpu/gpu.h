@@ -109,7 +109,6 @@ struct gpu_head {
 struct gpu_context {
 	uint32_t id; /* 0: free */
 	bool lost;   /* its render worker is gone */
-	bool plain;  /* and there never was one: it is there and does nothing */
 };
 
 /* ---- requests (command.c) ------------------------------------------------------------------- */

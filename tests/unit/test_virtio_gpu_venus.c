@@ -209,11 +209,6 @@ static void a_context_of_no_kind_is_there_and_does_nothing(void **state)
 
 	ASK_OK(request);
 	ASK_ERR(request, INVALID_CONTEXT_ID);
-	assert_int_equal(create_2d(2, 1, 64, 64), VIRTIO_GPU_RESP_OK_NODATA);
-	assert_int_equal(context_resource(VIRTIO_GPU_CMD_CTX_ATTACH_RESOURCE, 1, 2),
-			 VIRTIO_GPU_RESP_OK_NODATA);
-	assert_int_equal(context_resource(VIRTIO_GPU_CMD_CTX_DETACH_RESOURCE, 1, 2),
-			 VIRTIO_GPU_RESP_OK_NODATA);
 	ASK_ERR(submit, UNSPEC);
 	assert_int_equal(count_processes(NULL, NULL), before);
 	/* What is shown is attached to it. */
