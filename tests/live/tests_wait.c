@@ -105,6 +105,31 @@ static int work_waits_long_for_the_host(struct vk *vk, struct error *e)
 	return job_check(&world.job, 1, e);
 }
 
+/* More behind work that waits than any queue of a layer's may hold; the caller signals when it has submitted it all. */
+static int thousands_wait_for_the_host(struct vk *vk, struct error *e)
+{
+	const unsigned count = 3000;
+	struct vk_batch batch = { .waits = 1, .wait_value = { 1 }, .commands = 1 };
+	struct world world;
+
+	TRY(set_up(vk, &world, e));
+	world.job.iterations = 50;
+	TRY(job_record(&world.kind, &world.job, world.job.buffer, e));
+	batch.wait[0] = world.timeline;
+	batch.command[0] = world.job.command;
+	for (unsigned i = 0; i < count; i++) {
+		TRY(vk_submit(vk->queues[0], vk->submit2 && i % 2, &batch, 1,
+			      i + 1 == count ? world.fence : NULL, e));
+		batch.waits = 0;
+	}
+	EXPECT(vkGetFenceStatus(vk->device, world.fence) == VK_NOT_READY, e,
+	       "the fence is done before the semaphore was signalled");
+	TRY(job_check(&world.job, 0, e));
+	TRY(signal_value(vk, world.timeline, 1, e));
+	TRY(vk_wait(vk, world.fence, e));
+	return job_check(&world.job, count, e);
+}
+
 struct later {
 	struct vk *vk;
 	VkSemaphore semaphore;
@@ -260,6 +285,8 @@ static int counter_is_polled(struct vk *vk, struct error *e)
 const struct live_test wait_tests[] = {
 	{ "work-waits-for-the-host", work_waits_for_the_host },
 	{ "work-waits-long-for-the-host", work_waits_long_for_the_host },
+	/* Under our layer it takes minutes (docs/live.md, at its end). */
+	{ "thousands-wait-for-the-host", thousands_wait_for_the_host, .only_by_name = true },
 	{ "host-waits-for-work-that-waits", host_waits_for_work_that_waits },
 	{ "queue-waits-before-another-signals", queue_waits_before_another_signals },
 	{ "another-device-goes-on", another_device_goes_on },

@@ -33,7 +33,7 @@ def throughput_alone(live):
     """alone under the layer as much is done as without it"""
     live.start_arbiter()
     ratios = pairs(live, 1, 5, 3 if live.bench else 1.5, 9 if live.bench else 5)
-    live.measure("with : without", ratios, "", ">= 0.98", (0.85, None))
+    live.measure("with : without", ratios, "", ">= 0.98", (0.6, None))
 
 
 @case("throughput-small-jobs", sets="full bench", limit=90)
@@ -41,7 +41,7 @@ def throughput_small_jobs(live):
     """alone, with jobs of a quarter of a millisecond: what a submission costs"""
     live.start_arbiter()
     ratios = pairs(live, 1, 0.25, 3 if live.bench else 1.5, 9 if live.bench else 5)
-    live.measure("with : without", ratios, "", "", (0.4, None))
+    live.measure("with : without", ratios, "", "", (0.3, None))
 
 
 @case("throughput-together", sets="fast full bench", limit=120)
@@ -49,4 +49,4 @@ def throughput_together(live):
     """four saturating clients do together what they do unscheduled"""
     live.start_arbiter()
     ratios = pairs(live, 4, 5, 4 if live.bench else 2, 9 if live.bench else 3)
-    live.measure("with : without", ratios, "", ">= 0.95", (0.75, None))
+    live.measure("with : without", ratios, "", ">= 0.95", (0.5, None))
