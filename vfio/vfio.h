@@ -62,6 +62,11 @@ struct vfio_region_map {
 	uint64_t offset, size;
 	int fd; /* of memory: memfd, tmpfs, hugetlbfs, dma-buf; borrowed for the call */
 	uint64_t fd_offset;
+	/*
+	 * Both sides change single bits of words in it by atomic instructions. For whoever shows it by accesses, which
+	 * are no such instructions (mdev/server/server_trap.c); memory that is mapped needs nothing.
+	 */
+	bool is_atomic;
 };
 
 /* The outcome of what a mapper could not do at once: 0 or -errno. */

@@ -125,6 +125,8 @@ int gpu_window_map(struct gpu *gpu, struct gpu_resource *resource, int fd, uint6
 		.size = resource->size,
 		.fd = fd,
 		.fd_offset = fd_offset,
+		/* Rings lie in shared memory; what programs allocate never does. */
+		.is_atomic = resource->is_shared,
 	};
 	int ret;
 

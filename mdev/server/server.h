@@ -38,6 +38,8 @@
 #define SERVER_REQUESTS_MAX 64
 /* Maps of device memory that are served by messages. */
 #define SERVER_AREAS_MAX 512
+/* How far a client's read may lie before its write for the two to be one instruction, in accesses. */
+#define SERVER_RECENT_MAX 8
 /* Messages in one turn of the loop. */
 #define SERVER_TURN 16
 
@@ -71,6 +73,15 @@ struct server_area {
 	uint32_t region;
 	uint64_t offset, size;
 	void *at;
+	bool is_atomic;
+};
+
+/* An access of the client's to an area whose words both sides change. */
+struct server_recent {
+	uint32_t region;
+	uint64_t offset, size; /* 0: none */
+	bool is_read;	       /* of a word: */
+	uint64_t value;
 };
 
 /* What is on its way to the client: one message. */
@@ -125,6 +136,8 @@ struct mdev_server {
 	bool traps;
 	unsigned area_count;
 	struct server_area areas[SERVER_AREAS_MAX];
+	unsigned recent_next;
+	struct server_recent recent[SERVER_RECENT_MAX];
 
 	/* USER_PAYLOAD_MAX, and a header more. */
 	uint8_t *in_buffer, *out_buffer;

@@ -5,6 +5,12 @@
  *
  * Each access of the guest is then a message: enough to drive a device through its memory, far too slow to work with. Aligned
  * accesses of up to eight bytes are single ones, as a guest expects of memory that another processor looks at.
+ *
+ * An atomic instruction of the guest's is two, a read and a write: no hypervisor can do it in memory that it does not have. What the
+ * other side changes in between would be undone. In a Venus ring's status that is the bit which says that the renderer sleeps;
+ * nobody would wake it any more. So in memory where both sides change bits (vfio_region_map.is_atomic) a write to a word that the client
+ * has just read changes those bits that differ from what it read, and no others. That is right for and, or, xor, and a comparison that
+ * failed. Sums and exchanges that both sides make of the same word at once look the same, and stay wrong; Venus has none.
  */
 #include <errno.h>
 #include <string.h>
@@ -12,6 +18,8 @@
 #include <unistd.h>
 
 #include "mdev/server/server.h"
+
+#define CHANGE_TRIES 64 /* that another writer of the word may win */
 
 /* The area that holds all of it, or NULL; the lock is held. */
 static struct server_area *find(struct mdev_server *server, uint32_t region, uint64_t offset,
@@ -70,7 +78,8 @@ static int map(void *opaque, const struct vfio_region_map *asked, vfio_mapped do
 		err = -ENOSPC;
 	else
 		server->areas[server->area_count++] =
-			(struct server_area){ asked->index, asked->offset, asked->size, at };
+			(struct server_area){ asked->index, asked->offset, asked->size, at,
+					      asked->is_atomic };
 	pthread_mutex_unlock(&server->lock);
 	if (err)
 		munmap(at, asked->size);
@@ -88,6 +97,8 @@ static int unmap(void *opaque, uint32_t index, uint64_t offset, uint64_t size, v
 	if (area && area->offset == offset && area->size == size) {
 		gone = *area;
 		*area = server->areas[--server->area_count];
+		/* What was read there says nothing of what comes there next. */
+		memset(server->recent, 0, sizeof(server->recent));
 	}
 	pthread_mutex_unlock(&server->lock);
 	if (!gone.at)
@@ -119,6 +130,12 @@ void server_trap_end(struct mdev_server *server)
 
 		munmap(area->at, area->size);
 	}
+	memset(server->recent, 0, sizeof(server->recent));
+}
+
+static bool is_word(const uint8_t *memory, size_t count)
+{
+	return count <= sizeof(uint64_t) && !(count & (count - 1)) && !((uintptr_t)memory % count);
 }
 
 #define ONCE(type)                                                                      \
@@ -134,7 +151,7 @@ static void access_memory(uint8_t *memory, uint8_t *data, size_t count, bool wri
 	_Alignas(uint64_t) uint8_t aligned[sizeof(uint64_t)];
 	uint8_t *to = data;
 
-	if (count > sizeof(aligned) || (count & (count - 1)) || (uintptr_t)memory % count) {
+	if (!is_word(memory, count)) {
 		memcpy(write ? memory : data, write ? data : memory, count);
 		return;
 	}
@@ -158,17 +175,83 @@ static void access_memory(uint8_t *memory, uint8_t *data, size_t count, bool wri
 	memcpy(to, aligned, count);
 }
 
+/* ---- words that both sides change ------------------------------------------------------------ */
+
+/* What the client has read there since anything was written there, and not long ago; or NULL. */
+static const struct server_recent *just_read(const struct mdev_server *server, uint32_t region,
+					     uint64_t offset, size_t count)
+{
+	for (unsigned i = 1; i <= SERVER_RECENT_MAX; i++) {
+		const struct server_recent *access =
+			&server->recent[(server->recent_next - i) % SERVER_RECENT_MAX];
+
+		if (access->region == region && access->offset < offset + count &&
+		    offset < access->offset + access->size)
+			return access->is_read && access->offset == offset && access->size == count
+				       ? access
+				       : NULL;
+	}
+	return NULL;
+}
+
+/* Write @value over a word that was @read: only the bits that differ. */
+static void change_bits(uint8_t *memory, size_t count, uint64_t read, uint64_t value)
+{
+	const size_t at = (uintptr_t)memory % sizeof(uint64_t);
+	uint64_t *whole = (uint64_t *)(memory - at);
+	uint64_t now = __atomic_load_n(whole, __ATOMIC_SEQ_CST), changed = 0, bits = 0;
+
+	read ^= value;
+	memcpy((uint8_t *)&changed + at, &read, count);
+	memcpy((uint8_t *)&bits + at, &value, count);
+	for (unsigned try = 0; try < CHANGE_TRIES; try++)
+		if (__atomic_compare_exchange_n(whole, &now, (now & ~changed) | (bits & changed),
+						false, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST))
+			return;
+	access_memory(memory, (uint8_t *)&value, count, true);
+}
+
+static void access_atomic(struct mdev_server *server, const struct server_recent *access,
+			  uint8_t *memory, uint8_t *data, bool write)
+{
+	const bool word = is_word(memory, access->size);
+	const struct server_recent *last =
+		write && word ? just_read(server, access->region, access->offset, access->size)
+			      : NULL;
+	struct server_recent *kept;
+	uint64_t value = 0;
+
+	if (last) {
+		memcpy(&value, data, access->size);
+		change_bits(memory, access->size, last->value, value);
+	} else {
+		access_memory(memory, data, access->size, write);
+	}
+	kept = &server->recent[server->recent_next++ % SERVER_RECENT_MAX];
+	*kept = *access;
+	kept->is_read = word && !write;
+	if (kept->is_read)
+		memcpy(&kept->value, data, access->size);
+}
+
 bool server_trap_access(struct mdev_server *server, uint32_t region, uint64_t offset, void *data,
 			size_t count, bool write)
 {
+	const struct server_recent access = { .region = region, .offset = offset, .size = count };
 	struct server_area *area;
+	uint8_t *memory;
 
 	if (!server->traps)
 		return false;
 	pthread_mutex_lock(&server->lock);
 	area = find(server, region, offset, count);
-	if (area)
-		access_memory((uint8_t *)area->at + (offset - area->offset), data, count, write);
+	if (area) {
+		memory = (uint8_t *)area->at + (offset - area->offset);
+		if (area->is_atomic)
+			access_atomic(server, &access, memory, data, write);
+		else
+			access_memory(memory, data, count, write);
+	}
 	pthread_mutex_unlock(&server->lock);
 	return area;
 }

@@ -188,7 +188,9 @@ static void on_mapped(void *token, int result)
 
 static void device_asks(uint64_t offset, uint64_t size)
 {
-	const struct vfio_region_map map = { .offset = offset, .size = size, .fd = made_up.bar_fd };
+	const struct vfio_region_map map = {
+		.offset = offset, .size = size, .fd = made_up.bar_fd, .is_atomic = offset / 4096 % 2
+	};
 	int err;
 
 	if (!made_up.mapper)

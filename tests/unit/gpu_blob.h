@@ -32,6 +32,7 @@ static struct shower {
 	unsigned later_count;
 	struct {
 		uint64_t offset, size;
+		bool is_atomic;
 	} shown[1024];
 	unsigned shown_count;
 	pthread_mutex_t lock;
@@ -65,6 +66,7 @@ static int show(void *opaque, const struct vfio_region_map *map, vfio_mapped don
 			  MAP_SHARED | MAP_FIXED, map->fd, (off_t)map->fd_offset);
 		shower.wrong += at == MAP_FAILED;
 		shower.shown[shower.shown_count].offset = map->offset;
+		shower.shown[shower.shown_count].is_atomic = map->is_atomic;
 		shower.shown[shower.shown_count++].size = map->size;
 		shower.maps++;
 		ret = outcome(done, token);
@@ -140,6 +142,22 @@ static inline void shower_close(void)
 }
 
 /* ---- requests ------------------------------------------------------------------------------- */
+
+/* The worker's memory of a number; 0: plain shared memory. */
+static inline uint32_t create_numbered(uint32_t context, uint32_t id, uint64_t blob_id,
+				       uint64_t size)
+{
+	struct virtio_gpu_resource_create_blob request = {
+		.hdr = { .type = VIRTIO_GPU_CMD_RESOURCE_CREATE_BLOB, .ctx_id = context },
+		.resource_id = id,
+		.blob_mem = VIRTIO_GPU_BLOB_MEM_HOST3D,
+		.blob_flags = VIRTIO_GPU_BLOB_FLAG_USE_MAPPABLE,
+		.blob_id = blob_id,
+		.size = size,
+	};
+
+	return ASK(request);
+}
 
 static inline uint32_t create_blob(uint32_t context, uint32_t id, uint32_t memory, uint64_t size,
 				   const struct virtio_gpu_mem_entry *entries, uint32_t count)

@@ -288,6 +288,19 @@ static void blobs_in_the_window_are_bounded(void **state)
 	assert_int_equal(shower.shown_count, 0);
 }
 
+/* Rings are in shared memory; nothing that a program allocates may be taken for one. */
+static void only_shared_memory_is_changed_by_both_sides(void **state)
+{
+	assert_int_equal(context_create(1), VIRTIO_GPU_RESP_OK_NODATA);
+	assert_int_equal(create_numbered(1, 1, 0, 4096), VIRTIO_GPU_RESP_OK_NODATA);
+	assert_int_equal(create_numbered(1, 2, 7, 4096), VIRTIO_GPU_RESP_OK_NODATA);
+	for (uint32_t id = 1; id <= 2; id++)
+		assert_int_equal(map_blob(id, id * 4096), VIRTIO_GPU_RESP_OK_MAP_INFO);
+	assert_int_equal(shower.shown_count, 2);
+	assert_true(shower.shown[0].is_atomic);
+	assert_false(shower.shown[1].is_atomic);
+}
+
 static void a_blob_that_cannot_be_made_is_not_there(void **state)
 {
 	assert_int_equal(context_create(1), VIRTIO_GPU_RESP_OK_NODATA);
@@ -384,6 +397,7 @@ int main(void)
 		FENCE_TEST(fences_in_flight_are_bounded),
 		FENCE_TEST(dma_bufs_are_attached_where_the_guest_wants),
 		FENCE_TEST(blobs_in_the_window_are_bounded),
+		FENCE_TEST(only_shared_memory_is_changed_by_both_sides),
 		FENCE_TEST(a_blob_that_cannot_be_made_is_not_there),
 		FENCE_TEST(a_call_under_way_is_dropped_by_a_reset),
 		FENCE_TEST(a_call_that_takes_too_long_ends_the_server),
