@@ -138,6 +138,38 @@ static void who_keeps_its_turn_hears_once_that_somebody_waits(void **state)
 	}
 }
 
+/* One that keeps its turn too long has another beside it; from then on neither goes on for ever. */
+static void two_that_have_turns_are_not_alone(void **state)
+{
+	struct fixture *f = *state;
+	struct live_worker workers[2];
+	struct tenant tenants[2];
+	uint64_t slice;
+
+	stop(f);
+	f->config.hold_max_ns = 50 * MS;
+	start(f);
+	for (unsigned i = 0; i < 2; i++) {
+		create(f, SCHED_WEIGHTED, 100, 0, &tenants[i]);
+		open_worker(f, &tenants[i], &workers[i]);
+	}
+	assert_int_equal(live_worker_turn(&workers[0], GRAPHICS, NSEC_PER_SEC, &slice), 0);
+	assert_int_equal(live_worker_turn(&workers[1], GRAPHICS, 10 * NSEC_PER_SEC, &slice), 0);
+	assert_true(live_worker_has_turn(&workers[0], GRAPHICS, &slice));
+	work_for(300 * MS);
+	assert_false(live_worker_alone(&workers[0], GRAPHICS));
+	assert_false(live_worker_alone(&workers[1], GRAPHICS));
+	/* The other one ends: it is alone again. */
+	assert_int_equal(live_worker_release(&workers[1], GRAPHICS, false), 0);
+	for (unsigned i = 0; i < 500 && !live_worker_alone(&workers[0], GRAPHICS); i++)
+		work_for(MS);
+	assert_true(live_worker_alone(&workers[0], GRAPHICS));
+	for (unsigned i = 0; i < 2; i++) {
+		live_worker_close(&workers[i]);
+		close(tenants[i].owner);
+	}
+}
+
 static void stand_still(int signal)
 {
 	nanosleep(&(struct timespec){ .tv_sec = 2 }, NULL);
@@ -683,6 +715,7 @@ int main(void)
 		LIVE(an_owner_learns_how_many_ever_registered),
 		LIVE(who_keeps_its_turn_hears_once_that_somebody_waits),
 		LIVE(being_alone_is_a_lease),
+		LIVE(two_that_have_turns_are_not_alone),
 		LIVE(a_turn_that_was_kept_alone_costs_nothing),
 		LIVE(what_is_wanted_twice_is_wanted_once_and_can_be_taken_back),
 		LIVE(its_own_threads_and_the_end_of_its_vgpu_wake_a_sleeper),

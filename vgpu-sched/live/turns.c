@@ -44,9 +44,29 @@ static void alone_show(struct client *client, enum sched_engine engine, bool alo
 		turns_wake(client);
 }
 
+/* Whether more than one vGPU has a turn: with a depth above 1, or where one kept its own so long that another went beside it. */
+static bool several_have(const struct live_gpu *gpu, enum sched_engine engine)
+{
+	const struct arbiter *arbiter = gpu->arbiter;
+	const struct live_vgpu *first = NULL;
+
+	for (unsigned i = 0; i < arbiter->client_count; i++) {
+		const struct client *client = arbiter->clients[i];
+
+		if (!client->page || !client->vgpu || client->vgpu->gpu != gpu ||
+		    !client->engines[engine].grant)
+			continue;
+		if (first && first != client->vgpu)
+			return true;
+		first = client->vgpu;
+	}
+	return false;
+}
+
 /* As long as somebody is alone the arbiter comes back to renew the lease. */
 static void alone_update(struct live_gpu *gpu, enum sched_engine engine, uint64_t *next_ns)
 {
+	const bool others = gpu->waiting[engine] || several_have(gpu, engine);
 	struct arbiter *arbiter = gpu->arbiter;
 
 	for (unsigned i = 0; i < arbiter->client_count; i++) {
@@ -55,7 +75,7 @@ static void alone_update(struct live_gpu *gpu, enum sched_engine engine, uint64_
 		if (!client->page || !client->vgpu || client->vgpu->gpu != gpu ||
 		    !client->engines[engine].grant)
 			continue;
-		alone_show(client, engine, may_go_on(client->vgpu) && !gpu->waiting[engine]);
+		alone_show(client, engine, may_go_on(client->vgpu) && !others);
 		if (client->engines[engine].alone)
 			*next_ns = MIN(*next_ns, monotonic_ns() + LIVE_LEASE_NS / 5);
 	}

@@ -1,0 +1,53 @@
+# SPDX-License-Identifier: Apache-2.0
+# shellcheck shell=bash
+# Case: render processes killed in mid-work, a dozen times: the guest sees its device lost, goes on with the next, and nothing is left behind
+# full: once
+# limit: 2400
+. tests/rig/vgpu.sh
+
+vgpu_job <<'SCRIPT'
+#!/bin/sh
+export LD_LIBRARY_PATH=. VK_DRIVER_FILES=/usr/share/vulkan/icd.d/virtio_icd.json
+echo "rig: ready"
+round=0
+while read -r word && [ "$word" = go ]; do
+	round=$((round + 1))
+	timeout 60 ./vkload load --iterations 50 --seconds 30 >/dev/null 2>&1
+	echo "rig: round $round status $?"
+	./vkload frame --frames 1 --width 64 --height 64 | sed "s/^/rig: after $round /"
+done
+SCRIPT
+
+counts() { # of a process: descriptors, mappings
+	echo "$(ls "/proc/$1/fd" | wc -l) $(wc -l <"/proc/$1/maps")"
+}
+frame=$("$RIG_BUILD/tests/live/vkload" frame --frames 1 --width 64 --height 64 | sed 's/.*"hash":"\([0-9a-f]*\)".*/\1/')
+vgpu_serve vgpu --embedded --share 50% -- --window 256M
+vgpu_guest guest vgpu
+guest_wait 'rig: ready' 1800
+server=$(pgrep -x divvy-vgpu)
+# Workers are children of the render server.
+workers() { pgrep -P "$(pgrep -P "$server" | head -n 1)"; }
+for round in {1..12}; do
+	for _ in {1..100}; do [ -n "$(workers)" ] || break; sleep 0.2; done
+	[ -z "$(workers)" ] || fail "round $round: the last round's worker is still there"
+	guest_say go
+	for _ in {1..300}; do
+		worker=$(workers | head -n 1)
+		[ -z "$worker" ] || break
+		sleep 0.2
+	done
+	[ -n "$worker" ] || fail "round $round: there is no render worker"
+	sleep "$((RANDOM % 3)).$((RANDOM % 10))"
+	kill -KILL "$worker" || fail "round $round: the worker was gone before it was killed"
+	guest_wait "rig: round $round status [1-9]" 200
+	guest_wait "rig: after $round .*\"hash\":\"$frame\"" 200
+	[ "$round" -gt 2 ] || before="$(counts "$server") $(counts "$vm_pid")"
+done
+after="$(counts "$server") $(counts "$vm_pid")"
+note "descriptors and mappings of the vGPU, and of the VMM: $before after the second round, $after after the twelfth"
+[ "$before" = "$after" ] || fail "something was left behind"
+guest_say end
+vm_end
+vgpu_end vgpu
+note "a render worker killed in mid-work 12 times: the guest's program saw its device lost, the next one drew as ever"
