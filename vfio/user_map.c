@@ -17,12 +17,15 @@
 
 /*
  * Only memory: behind another kind of file somebody may let a vCPU wait for ever for a page. All of it
- * must be there; a server that cuts it short later ends its VM, as with its regions' files.
+ * must be there, which the last page is as a whole (drivers round memory up to pages, and not their files);
+ * a server that cuts it short later ends its VM, as with its regions' files.
  */
 static int file_check(int fd, uint64_t offset, uint64_t size)
 {
+	const uint64_t page_size = (uint64_t)sysconf(_SC_PAGESIZE);
 	struct statfs fs;
 	struct stat st;
+	uint64_t end;
 
 	if (fstatfs(fd, &fs) < 0 || fstat(fd, &st) < 0)
 		return -errno;
@@ -30,7 +33,8 @@ static int file_check(int fd, uint64_t offset, uint64_t size)
 		return -EACCES;
 	if (fs.f_type != DMA_BUF_MAGIC && !S_ISREG(st.st_mode))
 		return -EACCES;
-	if (st.st_size < 0 || offset > (uint64_t)st.st_size || size > (uint64_t)st.st_size - offset)
+	end = ALIGN_UP((uint64_t)MAX(st.st_size, 0), page_size);
+	if (offset > end || size > end - offset)
 		return -EFBIG;
 	return 0;
 }

@@ -169,30 +169,63 @@ static void put_known(uint8_t *edid, const struct virtio_gpu_mode *mode)
 		}
 }
 
-/* VESA DisplayID 1.3 in an extension block: one type I detailed timing (4.4.1), preferred. */
-static void put_displayid(uint8_t *block, const struct timing *timing)
+/* The head of a DisplayID data block at @at; returns where the next one begins. */
+static uint8_t *put_block(uint8_t *at, uint8_t tag, uint8_t size)
 {
-	const unsigned payload = 3 + 20;
-	uint8_t *at = block + 8;
+	at[0] = tag;
+	at[2] = size;
+	return at + 3 + size;
+}
+
+/*
+ * VESA DisplayID 1.3 in an extension block: what it asks of a display (its identity, size and interface), and one type I
+ * detailed timing (4.4.1), preferred.
+ */
+static void put_displayid(uint8_t *block, const struct timing *timing, uint32_t serial)
+{
+	uint8_t *const section = block + 1;
+	uint8_t *at = section + 4, *next;
 
 	block[0] = 0x70;
-	block[1] = 0x13;
-	block[2] = (uint8_t)payload;
-	block[3] = 0x00; /* an extension: the base block says the rest */
-	block[5] = 0x03; /* type I timings */
-	block[7] = 20;
-	put_le(at, timing->clock_10khz - 1, 3);
+	section[0] = 0x13;
+	section[2] = 0x03; /* a display device */
+	/* 4.1: as the base block has it. */
+	next = put_block(at, 0x00, 12);
+	memcpy(at + 3, "DVY", 3);
+	put_le(at + 6, 1, 2);
+	put_le(at + 8, serial, 4);
+	at[13] = 2025 - 2000;
+	at = next;
+	/* 4.2: in tenths of a millimetre, pixels; gamma 2.2, 8 bits a colour. */
+	next = put_block(at, 0x01, 12);
+	put_le(at + 3, millimetres(timing->width) * 10, 2);
+	put_le(at + 5, millimetres(timing->height) * 10, 2);
+	put_le(at + 7, timing->width, 2);
+	put_le(at + 9, timing->height, 2);
+	at[12] = 120;
+	at[13] = (uint8_t)MIN(timing->width * 100 / timing->height - 100, 255u);
+	at[14] = 0x77;
+	at = next;
+	/* 4.11: as DisplayPort, four lanes; RGB of 8 bits. */
+	next = put_block(at, 0x0f, 10);
+	at[3] = 0xa4;
+	at[5] = 0x02;
+	at = next;
+
+	next = put_block(at, 0x03, 20);
+	put_le(at + 3, timing->clock_10khz - 1, 3);
 	/* Preferred; 256:135 has a number, others are "undefined". */
-	at[3] = 0x80 | (timing->width * 135 == timing->height * 256 ? 7 : 8);
-	put_le(at + 4, timing->width - 1, 2);
-	put_le(at + 6, timing->h_blank - 1, 2);
-	put_le(at + 8, (timing->h_front - 1) | 0x8000, 2); /* sync is positive */
-	put_le(at + 10, timing->h_sync - 1, 2);
-	put_le(at + 12, timing->height - 1, 2);
-	put_le(at + 14, timing->v_blank - 1, 2);
-	put_le(at + 16, timing->v_front - 1, 2);
-	put_le(at + 18, timing->v_sync - 1, 2);
-	block[5 + payload] = checksum(block + 1, 4 + payload);
+	at[6] = 0x80 | (timing->width * 135 == timing->height * 256 ? 7 : 8);
+	put_le(at + 7, timing->width - 1, 2);
+	put_le(at + 9, timing->h_blank - 1, 2);
+	put_le(at + 11, (timing->h_front - 1) | 0x8000, 2); /* sync is positive */
+	put_le(at + 13, timing->h_sync - 1, 2);
+	put_le(at + 15, timing->height - 1, 2);
+	put_le(at + 17, timing->v_blank - 1, 2);
+	put_le(at + 19, timing->v_front - 1, 2);
+	put_le(at + 21, timing->v_sync - 1, 2);
+	section[1] = (uint8_t)(next - (section + 4));
+	*next = checksum(section, 4u + section[1]);
 	block[BLOCK - 1] = checksum(block, BLOCK - 1);
 }
 
@@ -237,6 +270,6 @@ size_t gpu_edid_make(const struct virtio_gpu_mode *mode, const char *name, uint3
 	edid[BLOCK - 1] = checksum(edid, BLOCK - 1);
 	if (!extended)
 		return BLOCK;
-	put_displayid(edid + BLOCK, &timing);
+	put_displayid(edid + BLOCK, &timing, serial);
 	return 2 * (size_t)BLOCK;
 }

@@ -227,7 +227,7 @@ void venus_post(struct venus *venus, struct venus_call *call)
 	fake.calls++;
 	fake.wrong += !fake_may(call) || fake.call;
 	if (fake.by_hand) {
-		fake.call = call;
+		__atomic_store_n(&fake.call, call, __ATOMIC_RELEASE);
 	} else {
 		fake_do(call, fake.ret);
 		fake.news.done = true;

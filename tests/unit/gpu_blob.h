@@ -102,14 +102,19 @@ static const struct vfio_mapper mapper = { .map = show, .unmap = hide };
 /* Give the answers that are due. Returns how many. */
 static inline unsigned shower_answer(int result)
 {
+	struct {
+		vfio_mapped done;
+		void *token;
+	} due[LATER_MAX];
 	unsigned count;
 
 	pthread_mutex_lock(&shower.lock);
 	count = shower.later_count;
+	memcpy(due, shower.later, sizeof(due));
 	shower.later_count = 0;
 	pthread_mutex_unlock(&shower.lock);
 	for (unsigned i = 0; i < count; i++)
-		shower.later[i].done(shower.later[i].token, result);
+		due[i].done(due[i].token, result);
 	return count;
 }
 

@@ -258,6 +258,24 @@ static void a_file_that_is_no_memory_is_not_shown(void **state)
 	disconnect();
 }
 
+/* Drivers round memory up to pages, and not their files. */
+static void the_last_page_of_a_file_is_there_as_a_whole(void **state)
+{
+	const int kept = blob;
+
+	connect_client();
+	blob = memfd_create("odd", MFD_CLOEXEC);
+	assert_true(blob >= 0);
+	assert_int_equal(ftruncate(blob, 4097), 0);
+	assert_int_equal(map_now(0, 0x3000, 0), -EFBIG);
+	assert_int_equal(map_now(0, 0x1000, 0x2000), -EFBIG);
+	assert_int_equal(map_now(0, 0x2000, 0), 0);
+	assert_int_equal(unmap_now(0, 0x2000), 0);
+	close(blob);
+	blob = kept;
+	disconnect();
+}
+
 static void without_a_mapper_of_its_own_the_client_refuses(void **state)
 {
 	connect_client();
@@ -511,6 +529,7 @@ int main(void)
 		TEST(what_the_device_maps_is_its_memory_on_the_other_side),
 		TEST(what_cannot_be_is_refused_before_it_is_asked),
 		TEST(a_file_that_is_no_memory_is_not_shown),
+		TEST(the_last_page_of_a_file_is_there_as_a_whole),
 		TEST(without_a_mapper_of_its_own_the_client_refuses),
 		TEST(a_client_that_cannot_map_reads_and_writes_by_messages),
 		TEST(the_message_is_what_is_written_down),

@@ -46,7 +46,7 @@ static unsigned word(const uint8_t *at)
 /* DisplayID 1.3 in an EDID extension: the first type I timing. */
 static void decode_displayid(const uint8_t block[128], struct mode *mode)
 {
-	const uint8_t *section = block + 1, *data = section + 4, *t = data + 3;
+	const uint8_t *section = block + 1, *data = section + 4, *t = NULL;
 	uint8_t sum = 0;
 
 	assert_int_equal(block[0], 0x70);
@@ -54,9 +54,15 @@ static void decode_displayid(const uint8_t block[128], struct mode *mode)
 	for (unsigned i = 0; i < section[1] + 5u; i++)
 		sum = (uint8_t)(sum + section[i]);
 	assert_int_equal(sum, 0);
-	assert_int_equal(data[0], 0x03);
-	assert_int_equal(data[2], 20);
-	assert_int_equal(section[1], 3 + data[2]);
+	/* Of the blocks, each with its tag and length, the one with timings. */
+	while (data < section + 4 + section[1]) {
+		if (data[0] == 0x03)
+			t = data + 3;
+		data += 3 + data[2];
+	}
+	assert_ptr_equal(data, section + 4 + section[1]);
+	assert_non_null(t);
+	assert_int_equal(t[-1], 20);
 	mode->clock_hz = (uint64_t)((t[0] | t[1] << 8 | t[2] << 16) + 1) * 10000;
 	mode->preferred = t[3] & 0x80;
 	mode->width = word(t + 4) + 1;

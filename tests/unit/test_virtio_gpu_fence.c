@@ -61,6 +61,12 @@ static struct virtio_gpu_ctrl_hdr *answer_at(unsigned place)
 	return guest_ptr(&guest, memory_gpa + place * 64);
 }
 
+static void wait_for_call(void)
+{
+	for (unsigned i = 0; !__atomic_load_n(&fake.call, __ATOMIC_ACQUIRE) && i < 5000; i++)
+		usleep(1000);
+}
+
 static void complete(int ret)
 {
 	for (unsigned i = 0; i < 5000; i++) {
@@ -124,8 +130,7 @@ static void a_fence_may_be_done_before_its_call_is(void **state)
 	fake.by_hand = true;
 	head = post_submit(0, 1, both, 0, 1);
 	guest_kick(&guest, CONTROL);
-	for (unsigned i = 0; !fake.call && i < 5000; i++)
-		usleep(1000);
+	wait_for_call();
 	/* What a renderer's other thread may do while the call is under way. */
 	pthread_mutex_lock(&fake.lock);
 	fake.news.retired[fake.news.retired_count++] = fake.call->fence_id;
@@ -329,8 +334,7 @@ static void a_call_under_way_is_dropped_by_a_reset(void **state)
 	fake.by_hand = true;
 	post_submit(0, 1, both, 0, 1);
 	guest_kick(&guest, CONTROL);
-	for (unsigned i = 0; !fake.call && i < 5000; i++)
-		usleep(1000);
+	wait_for_call();
 	assert_non_null(fake.call);
 	assert_int_equal(guest.device->ops->reset(guest.device), 0);
 	assert_null(fake.call);
@@ -346,8 +350,7 @@ static void a_ring_that_breaks_during_a_call_is_reset_and_no_more(void **state)
 	fake.by_hand = true;
 	post_submit(0, 1, both, 0, 1);
 	guest_kick(&guest, CONTROL);
-	for (unsigned i = 0; !fake.call && i < 5000; i++)
-		usleep(1000);
+	wait_for_call();
 	/* The chain is popped a second time for its answer: it is nonsense by then. */
 	for (unsigned i = 0; i < 16; i++)
 		guest.queues[CONTROL].desc[i].addr = UINT64_MAX - 4096;

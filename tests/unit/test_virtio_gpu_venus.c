@@ -403,9 +403,7 @@ static void a_head_shows_a_blob_of_the_host(void **state)
 
 static void *answer_later(void *arg)
 {
-	volatile bool *stop = arg;
-
-	while (!*stop) {
+	while (!__atomic_load_n((bool *)arg, __ATOMIC_ACQUIRE)) {
 		usleep(500);
 		shower_answer(0);
 	}
@@ -414,11 +412,11 @@ static void *answer_later(void *arg)
 
 static void a_mapper_may_answer_late(void **state)
 {
-	volatile bool stop = false;
+	bool stop = false;
 	pthread_t thread;
 
 	shower.is_late = true;
-	assert_int_equal(pthread_create(&thread, NULL, answer_later, (void *)(uintptr_t)&stop), 0);
+	assert_int_equal(pthread_create(&thread, NULL, answer_later, &stop), 0);
 	assert_int_equal(context_create(1), VIRTIO_GPU_RESP_OK_NODATA);
 	for (uint32_t id = 1; id <= 200; id++) {
 		assert_int_equal(create_shared(1, id, 4096), VIRTIO_GPU_RESP_OK_NODATA);
@@ -436,7 +434,7 @@ static void a_mapper_may_answer_late(void **state)
 	assert_int_equal(unref(1), VIRTIO_GPU_RESP_OK_NODATA);
 	for (unsigned i = 0; shower.shown_count && i < 1000; i++)
 		usleep(1000);
-	stop = true;
+	__atomic_store_n(&stop, true, __ATOMIC_RELEASE);
 	pthread_join(thread, NULL);
 	shower_answer(0);
 	shower.is_late = false;

@@ -8,6 +8,7 @@
 #include <limits.h>
 #include <libgen.h>
 #include <signal.h>
+#include <systemd/sd-event.h>
 
 static const char *const environment[] = {
 	"VK_DRIVER_FILES=/usr/share/vulkan/icd.d/lvp_icd.json",
@@ -15,14 +16,13 @@ static const char *const environment[] = {
 };
 static char path[64], build[PATH_MAX];
 
+static const struct virtio_gpu_venus_config venus = { .environment = environment };
+static const struct virtio_gpu_config config = {
+	.head_count = 1, .heads = { { 1280, 800 } }, .window_size = 1024 * GIB, .venus = &venus
+};
+
 static int setup(void **state)
 {
-	static const struct virtio_gpu_venus_config venus = { .environment = environment };
-	static const struct virtio_gpu_config config = { .head_count = 1,
-							 .heads = { { 1280, 800 } },
-							 .window_size = 1024 * GIB,
-							 .venus = &venus };
-
 	gpu_open(&config);
 	snprintf(path, sizeof(path), "/tmp/test-vtest-%d", getpid());
 	vtest_open(path);
@@ -34,6 +34,67 @@ static int teardown(void **state)
 	vtest_close(path);
 	return gpu_teardown(state);
 }
+
+/* ---- behind a vfio-user server ------------------------------------------------------------- */
+
+static struct {
+	struct vfio_device *device; /* the vGPU itself; guest.device is the client's view of it */
+	struct mdev_server *server;
+	sd_event *event;
+	pthread_t thread;
+	int stop;
+} served;
+
+static int on_stop(sd_event_source *source, int fd, uint32_t events, void *userdata)
+{
+	return sd_event_exit(sd_event_source_get_event(source), 0);
+}
+
+static void *serve_loop(void *arg)
+{
+	sd_event_loop(served.event);
+	return NULL;
+}
+
+static int setup_served(void **state)
+{
+	static const struct mdev_server_options options = { 0 };
+	struct vfio_device *client = NULL;
+	int sockets[2];
+
+	fds_before = count_fds();
+	served.device = gpu_create(&config);
+	assert_int_equal(vfio_device_start(served.device, NULL), 0);
+	assert_true(sd_event_new(&served.event) >= 0);
+	served.stop = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	assert_true(sd_event_add_io(served.event, NULL, served.stop, POLLIN, on_stop, NULL) >= 0);
+	assert_int_equal(
+		mdev_server_create(served.event, served.device, &options, &served.server, NULL), 0);
+	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, sockets), 0);
+	assert_int_equal(mdev_server_attach(served.server, sockets[0], NULL), 0);
+	assert_int_equal(pthread_create(&served.thread, NULL, serve_loop, NULL), 0);
+	assert_int_equal(vfio_user_open_fd(sockets[1], "vgpu", &client, NULL), 0);
+	guest_open(&guest, client);
+	snprintf(path, sizeof(path), "/tmp/test-vtest-%d", getpid());
+	vtest_open(path);
+	return 0;
+}
+
+static int teardown_served(void **state)
+{
+	vtest_close(path);
+	guest_close(&guest);
+	eventfd_write(served.stop, 1);
+	pthread_join(served.thread, NULL);
+	mdev_server_destroy(served.server);
+	served.device->ops->close(served.device);
+	sd_event_unref(served.event);
+	close(served.stop);
+	assert_int_equal(count_fds(), fds_before);
+	return 0;
+}
+
+/* ---- programs ------------------------------------------------------------------------------- */
 
 /* What a program printed. */
 static char output[64 * KIB];
@@ -147,6 +208,8 @@ int main(void)
 		cmocka_unit_test_setup_teardown(a_frame_has_the_same_pixels_as_without_a_guest,
 						setup, teardown),
 		cmocka_unit_test_setup_teardown(what_submissions_promise_holds, setup, teardown),
+		{ "what_submissions_promise_holds_behind_vfio_user", what_submissions_promise_holds,
+		  setup_served, teardown_served, NULL },
 	};
 	ssize_t length = readlink("/proc/self/exe", build, sizeof(build) - 1);
 
