@@ -703,7 +703,7 @@ static void a_server_that_ends_at_once_costs_contexts_only(void **state)
 	teardown(state);
 }
 
-/* A server that counts its starts and ends. */
+/* A server that counts its starts, hears that it is to begin, and ends. */
 static void starts_are_bounded(void **state)
 {
 	char script[64], count[80], text[256];
@@ -715,7 +715,8 @@ static void starts_are_bounded(void **state)
 
 	snprintf(script, sizeof(script), "/tmp/test-venus-%d.sh", getpid());
 	snprintf(count, sizeof(count), "%s.count", script);
-	snprintf(text, sizeof(text), "#!/bin/sh\necho >> %s\n", count);
+	snprintf(text, sizeof(text),
+		 "#!/bin/sh\necho >> %s\ndd bs=4096 count=1 <&3 >/dev/null 2>&1\n", count);
 	file = fopen(script, "we");
 	assert_non_null(file);
 	assert_true(fputs(text, file) >= 0);
