@@ -733,6 +733,32 @@ static void who_has_much_held_is_slowed_down(void **state)
 	fake_forgive();
 }
 
+/* It is the same thread that will signal what they wait for. */
+static void who_holds_back_its_own_work_is_not_slowed_down(void **state)
+{
+	VkSemaphore line = semaphore(VK_SEMAPHORE_TYPE_TIMELINE);
+	const VkSemaphoreSignalInfo signal = { .sType = VK_STRUCTURE_TYPE_SEMAPHORE_SIGNAL_INFO,
+					       .semaphore = line,
+					       .value = 1 };
+	const struct batch waits = { .wait = line, .wait_value = 1 };
+	VkFence last = fence();
+	uint64_t before = monotonic_ns();
+
+	for (unsigned i = 0; i < GATE_HELD_SOFT + 100; i++)
+		assert_int_equal(submit(w.queue, &waits, VK_NULL_HANDLE), VK_SUCCESS);
+	assert_int_equal(submit(w.queue, &waits, last), VK_SUCCESS);
+	/* 101 of them would have taken 25 s. */
+	assert_true(monotonic_ns() - before < 10 * S);
+	assert_int_equal(w.d.SignalSemaphore(w.device, &signal), VK_SUCCESS);
+	for (int i = 0; i < 5000 && w.d.GetFenceStatus(w.device, last) != VK_SUCCESS; i++) {
+		fake_run(100);
+		usleep(1000);
+	}
+	assert_int_equal(w.d.GetFenceStatus(w.device, last), VK_SUCCESS);
+	destroy_fences(&last, 1);
+	w.d.DestroySemaphore(w.device, line, NULL);
+}
+
 static void more_than_there_is_room_for_is_refused_whole(void **state)
 {
 	VkCommandBuffer commands = world_commands(&w, 0);
@@ -1136,6 +1162,7 @@ int main(void)
 		TEST(an_unknown_structure_holds_its_caller, begin_with_device),
 		TEST(an_exported_semaphore_is_signalled_by_what_is_issued, begin_with_device),
 		TEST(who_has_much_held_is_slowed_down, begin_with_device),
+		TEST(who_holds_back_its_own_work_is_not_slowed_down, begin_with_device),
 		TEST(more_than_there_is_room_for_is_refused_whole, begin_with_device),
 		TEST(only_what_is_needed_goes_without_a_turn, begin_with_device),
 		TEST(the_allowance_without_a_turn_ends, begin_with_device),

@@ -100,13 +100,26 @@ static bool is_full(const struct gate *gate)
 	       atomic_load(&gate->held_bytes) >= GATE_HELD_BYTES_SOFT;
 }
 
+/* Some of what is held waits for its turn only. Where all waits for semaphores, it may be this caller who is to signal them. */
+static bool moves(struct gate *gate)
+{
+	for (unsigned i = 0; i < gate->queue_count; i++) {
+		const struct work *head = gate->queues[i].first;
+
+		if (head && gate_ready(gate, head, head->sequence))
+			return true;
+	}
+	return false;
+}
+
 VkResult gate_make_room(struct gate *gate, uint32_t count)
 {
 	if (is_full(gate)) {
 		const uint64_t until = monotonic_ns() + LAYER_HOLD_MAX_NS;
 
 		pthread_mutex_lock(&gate->lock);
-		while (is_full(gate) && !atomic_load(&gate->lost) && monotonic_ns() < until)
+		while (is_full(gate) && moves(gate) && !atomic_load(&gate->lost) &&
+		       monotonic_ns() < until)
 			gate_wait_progress(gate, until);
 		pthread_mutex_unlock(&gate->lock);
 	}
