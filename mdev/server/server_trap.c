@@ -47,12 +47,13 @@ static bool overlaps(const struct mdev_server *server, const struct vfio_region_
 	return false;
 }
 
-/* Beyond its end there would be no memory, but SIGBUS. */
+/* Beyond its end there would be no memory, but SIGBUS. The last page is there as a whole: drivers round memory up, and not their files. */
 static bool is_long_enough(int fd, uint64_t offset, uint64_t size)
 {
-	const off_t end = lseek(fd, 0, SEEK_END);
+	const off_t last = lseek(fd, 0, SEEK_END);
+	const uint64_t end = ALIGN_UP((uint64_t)MAX(last, 0), (uint64_t)sysconf(_SC_PAGESIZE));
 
-	return end >= 0 && offset <= (uint64_t)end && size <= (uint64_t)end - offset;
+	return offset <= end && size <= end - offset;
 }
 
 static int map(void *opaque, const struct vfio_region_map *asked, vfio_mapped done, void *token)

@@ -230,6 +230,25 @@ static void what_programs_have_is_written_as_it_is(void **state)
 	assert_int_equal(memory[PAGE + 1], 4);
 }
 
+/* As lavapipe's is. */
+static void a_file_that_ends_within_a_page_has_that_page(void **state)
+{
+	struct vfio_region_map map = { .index = WINDOW, .size = PAGE };
+
+	map.fd = bench_memory(PAGE + 100, 0);
+	map.fd_offset = PAGE;
+	assert_int_equal(made_up.mapper->map(made_up.mapper_opaque, &map, NULL, NULL), 0);
+	client_write(PAGE - 4, 0x12345678, 4);
+	assert_int_equal(client_read(PAGE - 4, 4), 0x12345678);
+	unmap_page(0);
+	map.size = 2 * PAGE;
+	assert_int_equal(made_up.mapper->map(made_up.mapper_opaque, &map, NULL, NULL), -EFBIG);
+	map.size = PAGE;
+	map.fd_offset = 2 * PAGE;
+	assert_int_equal(made_up.mapper->map(made_up.mapper_opaque, &map, NULL, NULL), -EFBIG);
+	close(map.fd);
+}
+
 /* ---- at once, in truth ----------------------------------------------------------------------- */
 
 #define ROUNDS	   2000
@@ -290,6 +309,7 @@ int main(void)
 		TEST(what_both_sides_change_at_once_has_both_changes),
 		TEST(a_write_that_follows_no_read_is_a_write),
 		TEST(what_programs_have_is_written_as_it_is),
+		TEST(a_file_that_ends_within_a_page_has_that_page),
 		TEST(neither_side_loses_its_bit),
 	};
 
