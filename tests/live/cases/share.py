@@ -80,7 +80,7 @@ def weights(live):
     report(live, by_weight(live, (2, 4, 10, 20), 10 if live.bench else 5))
 
 
-@case("weights-long-jobs-light", sets="bench full", limit=60)
+@case("weights-long-jobs-light", sets="bench", limit=60)
 def weights_long_jobs_light(live):
     """the same with the longest jobs where the weight is least: a job of 20 ms is ten turns there"""
     report(live, by_weight(live, (20, 10, 4, 2), 20 if live.bench else 8))
