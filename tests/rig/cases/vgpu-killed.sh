@@ -46,7 +46,11 @@ for round in {1..12}; do
 done
 after="$(counts "$server") $(counts "$vm_pid")"
 note "descriptors and mappings of the vGPU, and of the VMM: $before after the second round, $after after the twelfth"
-[ "$before" = "$after" ] || fail "something was left behind"
+# Heaps grow and shrink by a mapping or two.
+read -r fds maps vmm_fds vmm_maps <<<"$before"
+read -r fds_now maps_now vmm_fds_now vmm_maps_now <<<"$after"
+[ "$fds_now $vmm_fds_now" = "$fds $vmm_fds" ] && [ "$maps_now" -le $((maps + 4)) ] && [ "$vmm_maps_now" -le $((vmm_maps + 4)) ] ||
+	fail "something was left behind"
 guest_say end
 vm_end
 vgpu_end vgpu
