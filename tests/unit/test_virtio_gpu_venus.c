@@ -720,7 +720,7 @@ static void starts_are_bounded(void **state)
 	file = fopen(script, "we");
 	assert_non_null(file);
 	assert_true(fputs(text, file) >= 0);
-	assert_int_equal(fclose(file), 0);
+	fclose(file);
 	assert_int_equal(chmod(script, 0700), 0);
 	broken.venus = &counting;
 	log_set_level(LOG_LEVEL_ERROR);
