@@ -285,8 +285,7 @@ static int counter_is_polled(struct vk *vk, struct error *e)
 const struct live_test wait_tests[] = {
 	{ "work-waits-for-the-host", work_waits_for_the_host },
 	{ "work-waits-long-for-the-host", work_waits_long_for_the_host },
-	/* Under our layer it takes minutes (docs/live.md, at its end). */
-	{ "thousands-wait-for-the-host", thousands_wait_for_the_host, .only_by_name = true },
+	{ "thousands-wait-for-the-host", thousands_wait_for_the_host },
 	{ "host-waits-for-work-that-waits", host_waits_for_work_that_waits },
 	{ "queue-waits-before-another-signals", queue_waits_before_another_signals },
 	{ "another-device-goes-on", another_device_goes_on },
