@@ -19,13 +19,13 @@ vgpu_job() {
 }
 
 declare -A vgpu_pids
-# vgpu_serve NAME SHARE... -- WORDS... - a vGPU at /tmp/NAME.sock, its share and its own words
+# vgpu_serve NAME SHARE... -- WORDS... - a vGPU at /tmp/NAME.sock, its share and its own words; on the processors VGPU_CPUS
 vgpu_serve() {
 	local name=$1 share=()
 	shift
 	while [ "$1" != -- ]; do share+=("$1"); shift; done
 	shift
-	"$DIVVY" run-native "${share[@]}" --name "$name" -- "$RIG_BUILD/divvy-vgpu" --socket "/tmp/$name.sock" --control "/tmp/$name.ctl" \
+	${VGPU_CPUS:+taskset -c "$VGPU_CPUS"} "$DIVVY" run-native "${share[@]}" --name "$name" -- "$RIG_BUILD/divvy-vgpu" --socket "/tmp/$name.sock" --control "/tmp/$name.ctl" \
 		"$@" >"$RIG_JOB/$name.log" 2>&1 &
 	vgpu_pids[$name]=$!
 	for _ in {1..300}; do [ ! -S "/tmp/$name.sock" ] || return 0; sleep 0.2; done
