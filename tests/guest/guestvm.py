@@ -22,7 +22,7 @@ TOP = os.path.realpath(os.path.join(os.path.dirname(os.path.realpath(__file__)),
 BUILD = os.environ.get("GUEST_BUILD", "build/gcc")
 OUT = "build/guest"
 ALONE = "init=/usr/lib/divvy/guest-run"
-BOOT_LIMIT = 240  # seconds; 8 are usual on two idle processors
+BOOT_LIMIT = 120  # seconds; 7 to 20 are usual
 
 
 class Failure(Exception):
@@ -244,13 +244,13 @@ class Guest:
         deadline, lines = time.monotonic() + limit, []
         while True:
             line = self._line(deadline, word)
-            if line.split(" ")[0] == word:
-                return lines, line.split(" ")[1:]
+            at = line.find(word + " ")  # systemd's escape sequences may stand before it
+            if at == 0 or at > 0 and "\x1b" in line[:at]:
+                return lines, line[at:].split(" ")[1:]
             lines.append(line)
 
     def ready(self):
-        self.wait_for("divvy-guest:", BOOT_LIMIT)
-        self.wait_for("@ready", 60)
+        self.wait_for("@ready", BOOT_LIMIT)
         self.boot_seconds = time.monotonic() - self.started
         return self
 
@@ -289,6 +289,22 @@ class Guest:
         self.process.stdin.close()
         self.process.stdout.close()
         self.console.close()
+
+
+def connectors(guest):
+    """What the guest's kernel knows of its monitors: name to status, modes, the serial number and size in the EDID."""
+    said = guest.sh("""for c in /sys/class/drm/card0-*; do
+        echo "connector ${c##*/card0-} $(cat $c/status) $(cat $c/modes | tr '\\n' ' ')"
+        edid-decode --check <$c/edid 2>&1 | grep -E 'Display Product Name|DTD 1:|Manufacturer|Warning|Failure|conformity' ; done""", status=None)
+    found = {}
+    for line in said.splitlines():
+        words = line.split()
+        if words[:1] == ["connector"]:
+            name = words[1]
+            found[name] = {"status": words[2], "modes": words[3:], "edid": []}
+        elif found:
+            found[name]["edid"].append(line.strip())
+    return found
 
 
 def case(name, sets="full"):

@@ -3,24 +3,8 @@
 
 import re
 
-from guestvm import Failure, case, until
+from guestvm import Failure, case, connectors, until
 from picture import FONT_SCRIPT, Font, Picture
-
-
-def connectors(guest):
-    """What the guest's kernel knows of its monitors: name to status, modes, the serial number and size in the EDID."""
-    said = guest.sh("""for c in /sys/class/drm/card0-*; do
-        echo "connector ${c##*/card0-} $(cat $c/status) $(cat $c/modes | tr '\\n' ' ')"
-        edid-decode --check <$c/edid 2>&1 | grep -E 'Display Product Name|DTD 1:|Manufacturer|Warning|Failure|conformity' ; done""", status=None)
-    found = {}
-    for line in said.splitlines():
-        words = line.split()
-        if words[:1] == ["connector"]:
-            name = words[1]
-            found[name] = {"status": words[2], "modes": words[3:], "edid": []}
-        elif found:
-            found[name]["edid"].append(line.strip())
-    return found
 
 
 @case("boot", sets="fast full")
