@@ -84,6 +84,8 @@ def reload(bench):
         seconds.append(time.monotonic() - begin)
         held.append(vgpu.settled())
     bench.note(f"a round {sorted(seconds)[5]:.1f} s; held {held[-1]}")
+    with open(f"{bench.folder}/held", "w", encoding="utf-8") as f:
+        f.writelines(f"{h}\n" for h in held)
     first, last = held[1], held[-1]
     for what, more in (("fds", 0), ("threads", 0), ("maps", 4), ("anonymous_kib", 512)):
         if last[what] > first[what] + more:
