@@ -37,16 +37,26 @@ def stock(bench):
         raise Failure("QEMU did not end well")
 
 
-@case("bookworm", sets="full")
-def bookworm(bench):
-    """Debian 12: Linux 6.1 finds both heads and shows its console on them"""
+def another_release(bench, variant):
     vgpu = bench.vgpu(["1280x800", "1024x768"])
-    guest = bench.guest(vgpu, variant="bookworm").ready()
+    guest = bench.guest(vgpu, variant=variant).ready()
     bench.note(f"Linux {guest.sh('uname -r')}, up after {guest.boot_seconds:.1f} s, {guest.cpu_seconds():.1f} s of CPU")
     found = connectors(guest)
     preferred = [found[name]["modes"][:1] for name in ("Virtual-1", "Virtual-2")]
     if preferred != [["1280x800"], ["1024x768"]]:
         raise Failure(f"its monitors prefer {preferred}")
-    shows_a_console(guest, vgpu, ("1280x800", "1024x768"), "a console of Debian 12")
+    shows_a_console(guest, vgpu, ("1280x800", "1024x768"), f"a console of {variant}")
     if guest.power_off():
         raise Failure("QEMU did not end well")
+
+
+@case("bookworm", sets="full")
+def bookworm(bench):
+    """Debian 12: Linux 6.1 finds both heads and shows its console on them"""
+    another_release(bench, "bookworm")
+
+
+@case("forky", sets="full")
+def forky(bench):
+    """Debian testing: the newest kernel does so too"""
+    another_release(bench, "forky")

@@ -3,6 +3,7 @@
 
 import json
 import os
+import subprocess
 import time
 
 from guestvm import BUILD, Failure, case
@@ -10,6 +11,7 @@ from guestvm import BUILD, Failure, case
 CONTEXTS = 20
 LOAD = f"{BUILD}/tests/live/vkload"
 LIBRARY = "libjansson.so.4"
+FRAME = ["frame", "--frames", "1", "--width", "64", "--height", "64"]  # every pixel that is read in the guest is a message
 # A share of the CPU's own Vulkan.
 SHARE = ("env", "VK_DRIVER_FILES=/usr/share/vulkan/icd.d/lvp_icd.json", f"{BUILD}/divvy", "run-native", "--embedded", "--share", "50%",
          "--memory-quota", "1G", "--")
@@ -20,6 +22,15 @@ PROGRAM = "cd /run/divvy && VK_DRIVER_FILES=/usr/share/vulkan/icd.d/virtio_icd.j
 def rendering(bench, **how):
     vgpu = bench.vgpu(["1280x800"], options=("--window", "1G"), wrapper=SHARE)
     return bench.guest(vgpu, **how).ready(), vgpu
+
+
+def program():
+    """What goes to the guest: the program, and what Debian's images have not got."""
+    library = next((f"{d}/{LIBRARY}" for d in ("/usr/lib/x86_64-linux-gnu", "/usr/lib/aarch64-linux-gnu", "/usr/lib64", "/usr/lib")
+                    if os.path.exists(f"{d}/{LIBRARY}")), None)
+    if not library:
+        raise Failure(f"{LIBRARY} is not found (next: apt install libjansson4)")
+    return {"vkload": LOAD, LIBRARY: library}
 
 
 @case("contexts", sets="full")
@@ -40,11 +51,7 @@ def contexts(bench):
 @case("vulkan", sets="full")
 def vulkan(bench):
     """what submissions promise, and a load, with results checked (tests/live's program in the guest)"""
-    library = next((f"{d}/{LIBRARY}" for d in ("/usr/lib/x86_64-linux-gnu", "/usr/lib/aarch64-linux-gnu", "/usr/lib64", "/usr/lib")
-                    if os.path.exists(f"{d}/{LIBRARY}")), None)
-    if not library:
-        raise Failure(f"{LIBRARY} is not found (next: apt install libjansson4)")
-    guest, _ = rendering(bench, files={"vkload": LOAD, LIBRARY: library})
+    guest, _ = rendering(bench, files=program())
     memory = json.loads(guest.sh(PROGRAM + "memory 2>/dev/null"))
     if [heap["size"] for heap in memory["heaps"]] != [1 << 30]:
         raise Failure(f"the quota is 1 GiB, the guest's heaps are {memory['heaps']}")
@@ -58,4 +65,20 @@ def vulkan(bench):
     if failed or not total or total["failed"] or total["passed"] < 20:
         raise Failure("; ".join(failed) or f"no good end: {lines[-3:]}")
     bench.note(f"{load['jobs']} jobs in the load; {total['passed']} tests passed, {total['left_out']} left out, {time.monotonic() - begin:.0f} s")
+    guest.power_off()
+
+
+@case("frame", sets="full")
+def frame(bench):
+    """a frame drawn in the guest, under a share, has the same pixels as one drawn natively"""
+    env = dict(os.environ, VK_DRIVER_FILES="/usr/share/vulkan/icd.d/lvp_icd.json")
+    native = json.loads(subprocess.run([LOAD] + FRAME, stdout=subprocess.PIPE, check=True, timeout=60, env=env).stdout)
+    guest, _ = rendering(bench, files=program())
+    drawn = json.loads(guest.sh(PROGRAM + " ".join(FRAME) + " 2>/dev/null", limit=60))
+    if not drawn["device"].startswith("Virtio-GPU Venus (") or drawn["hash"] != native["hash"]:
+        raise Failure(f"in the guest {drawn}, natively {native}")
+    bench.note(f"{drawn['hash']} in {drawn['seconds']:.1f} s, natively in {native['seconds']:.3f} s")
+    errors = guest.sh("dmesg | grep 'virtio_gpu.*ERROR' || true")
+    if errors:
+        raise Failure(f"the guest's kernel says: {errors}")
     guest.power_off()
