@@ -93,6 +93,32 @@ static void a_turn_ends_when_its_slice_is_used_up(void **state)
 	destroy_fences(done, 8);
 }
 
+/* Others wait, and one batch takes long: the next of its queue does not come behind it; one of another queue may be what it waits for. */
+static void a_long_batch_draws_no_other_after_it(void **state)
+{
+	VkFence done[3] = { fence(), fence(), fence() };
+
+	assert_int_equal(run(w.queue, world_commands(&w, 5 * MS), done[0]), VK_SUCCESS);
+	assert_true(fake_wait_batches(1));
+	assert_int_equal(live_worker_want(&worker, SCHED_ENGINE_GRAPHICS), 0);
+	for (int i = 0; i < 500 && live_worker_alone(&layer_device_of(w.device)->worker,
+						     SCHED_ENGINE_GRAPHICS);
+	     i++)
+		usleep(10000);
+	assert_int_equal(run(w.queue, world_commands(&w, 5 * MS), done[1]), VK_SUCCESS);
+	usleep(500000);
+	assert_int_equal(fake_batch_count(), 1);
+	assert_int_equal(run(w.second, world_commands(&w, 5 * MS), done[2]), VK_SUCCESS);
+	assert_true(fake_wait_batches(2));
+	usleep(500000);
+	assert_int_equal(fake_batch_count(), 2);
+	fake_run(2);
+	neighbour_runs();
+	neighbour_ends();
+	run_until(done[1]);
+	destroy_fences(done, 3);
+}
+
 static void at_most_two_are_in_flight_of_one_who_is_alone(void **state)
 {
 	VkFence done[6];
@@ -456,6 +482,7 @@ int main(void)
 		TEST(who_is_alone_submits_in_its_own_thread_and_asks_once, begin_with_device),
 		TEST(an_idle_turn_is_given_back_when_somebody_comes, begin_with_device),
 		TEST(a_turn_ends_when_its_slice_is_used_up, begin_with_device),
+		TEST(a_long_batch_draws_no_other_after_it, begin_with_device),
 		TEST(at_most_two_are_in_flight_of_one_who_is_alone, begin_with_device),
 		TEST(held_submits_of_a_queue_go_in_their_order, begin_with_device),
 		TEST(a_fence_alone_stays_behind_the_work_before_it, begin_with_device),

@@ -8,7 +8,6 @@
  * is debt. While nobody else waits, two are in flight whatever they take, so that the GPU does not stand still between them.
  */
 #include <stdlib.h>
-#include <string.h>
 
 #include "vgpu-sched/layer/held.h"
 
@@ -66,18 +65,29 @@ static uint64_t turn_look(struct gate *gate, enum sched_engine engine)
 	return grant ? MAX(atomic_load(&page->grants[engine].slice_ns), UINT64_C(1)) : 0;
 }
 
-/* The vGPU has the turn on @engine, and room in it for one more batch that takes @expected_ns. */
-static bool may_run(struct gate *gate, enum sched_engine engine, uint64_t expected_ns)
+/*
+ * Whether what is in flight stands still and may wait for what another queue holds. Not for what comes behind it on its own queue, which
+ * cannot be: a long batch would draw the next one after it.
+ */
+static bool stands_still(const struct turn *turn, const struct layer_queue *queue)
 {
-	const struct turn *turn = &gate->turns[engine];
-	const uint64_t slice_ns = turn_look(gate, engine);
-	const bool alone = live_worker_alone(&gate->device->worker, engine);
+	return turn->in_flight < IN_FLIGHT_ALONE && queue->meter.issued == queue->meter.done &&
+	       monotonic_ns() - turn->progress_ns > STANDSTILL_NS;
+}
+
+/* The vGPU has the turn on the queue's engine, and room in it for one more batch. */
+static bool may_run(struct gate *gate, const struct layer_queue *queue)
+{
+	const struct turn *turn = &gate->turns[queue->engine];
+	const uint64_t slice_ns = turn_look(gate, queue->engine);
+	const uint64_t expected_ns = queue->meter.expected_ns;
+	const bool alone = live_worker_alone(&gate->device->worker, queue->engine);
 
 	if (!slice_ns || turn->in_flight >= IN_FLIGHT_MAX)
 		return false;
 	if (!turn->in_flight)
 		return alone || !turn->used_ns || turn->used_ns + expected_ns <= slice_ns;
-	if (monotonic_ns() - turn->progress_ns > STANDSTILL_NS)
+	if (stands_still(turn, queue))
 		return true;
 	if (alone)
 		return turn->in_flight < IN_FLIGHT_ALONE ||
@@ -96,7 +106,7 @@ bool gate_may_go(struct gate *gate, const struct layer_queue *queue, const struc
 		return true;
 	if (meter_full(&queue->meter))
 		return false;
-	if (may_run(gate, queue->engine, queue->meter.expected_ns))
+	if (may_run(gate, queue))
 		return true;
 	*forced = work->needed && !gate->turns[queue->engine].forced &&
 		  live_worker_may_force(&gate->device->worker);

@@ -5,9 +5,7 @@
  *
  * Only the issuer takes works off the lists.
  */
-#include <errno.h>
 #include <stdlib.h>
-#include <string.h>
 
 #include "vgpu-sched/layer/held.h"
 
