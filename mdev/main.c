@@ -189,19 +189,15 @@ static void surroundings_free(struct surroundings *surroundings)
 
 /* ---- it runs ------------------------------------------------------------------------------------- */
 
-static int on_signal(sd_event_source *source, const struct signalfd_siginfo *info, void *opaque)
-{
-	return sd_event_exit(sd_event_source_get_event(source), 0);
-}
-
 static int signals_watch(sd_event *event, struct error *e)
 {
 	static const int ends[] = { SIGINT, SIGTERM, SIGHUP };
 	int err = 0;
 
+	/* Without a handler it ends the loop. */
 	for (size_t i = 0; i < ARRAY_SIZE(ends) && err >= 0; i++)
-		err = sd_event_add_signal(event, NULL, ends[i] | SD_EVENT_SIGNAL_PROCMASK,
-					  on_signal, NULL);
+		err = sd_event_add_signal(event, NULL, ends[i] | SD_EVENT_SIGNAL_PROCMASK, NULL,
+					  NULL);
 	return err < 0 ? error_set(e, -err, "event-loop", NULL, "event loop: %s", strerror(-err))
 		       : 0;
 }

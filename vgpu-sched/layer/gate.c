@@ -186,7 +186,7 @@ static enum sched_engine engine_of(VkQueueFlags flags)
 }
 
 static VkResult queue_add(struct gate *gate, const VkDeviceQueueCreateInfo *info, uint32_t index,
-			  enum sched_engine engine)
+			  const VkQueueFamilyProperties *family, bool timestamps)
 {
 	struct layer_device *device = gate->device;
 	const VkDeviceQueueInfo2 which = { .sType = VK_STRUCTURE_TYPE_DEVICE_QUEUE_INFO_2,
@@ -206,15 +206,17 @@ static VkResult queue_add(struct gate *gate, const VkDeviceQueueCreateInfo *info
 		return VK_ERROR_INITIALIZATION_FAILED;
 	queue->device = device;
 	queue->family = info->queueFamilyIndex;
-	queue->engine = engine;
+	queue->engine = engine_of(family->queueFlags);
+	queue->timestamp_bits = timestamps ? MIN(family->timestampValidBits, 64u) : 0;
 	queue->last = &queue->first;
 	pthread_mutex_init(&queue->lock, NULL);
 	gate->queue_count++;
 	return device->set_loader_data(device->handle, queue->handle);
 }
 
-static VkResult queues_add(struct gate *gate, const VkDeviceCreateInfo *info)
+static VkResult queues_add(struct gate *gate, const struct device_chain *chain)
 {
+	const VkDeviceCreateInfo *info = &chain->info;
 	struct layer_device *device = gate->device;
 	VkQueueFamilyProperties families[LAYER_QUEUES_MAX];
 	uint32_t count = ARRAY_SIZE(families);
@@ -228,9 +230,8 @@ static VkResult queues_add(struct gate *gate, const VkDeviceCreateInfo *info)
 		if (queues->queueFamilyIndex >= count)
 			return VK_ERROR_INITIALIZATION_FAILED;
 		for (uint32_t j = 0; j < queues->queueCount && !result; j++)
-			result =
-				queue_add(gate, queues, j,
-					  engine_of(families[queues->queueFamilyIndex].queueFlags));
+			result = queue_add(gate, queues, j, &families[queues->queueFamilyIndex],
+					   chain->host_query_reset);
 	}
 	return result;
 }
@@ -336,11 +337,10 @@ VkResult gate_create(struct layer_device *device, const struct device_chain *cha
 	if (!gate)
 		return VK_ERROR_OUT_OF_HOST_MEMORY;
 	gate->device = device;
-	gate->timestamps = chain->host_query_reset;
 	pthread_mutex_init(&gate->lock, NULL);
 	condition_create(&gate->progress);
 	clock_create(device, chain->calibrated, &gate->clock);
-	result = queues_add(gate, &chain->info);
+	result = queues_add(gate, chain);
 	if (!result && thread_create(&gate->issuer, "divvy-issuer", gate_issuer, gate))
 		result = VK_ERROR_OUT_OF_HOST_MEMORY;
 	if (result) {

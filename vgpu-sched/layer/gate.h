@@ -31,6 +31,7 @@ struct layer_queue {
 	VkQueue handle;
 	struct layer_device *device;
 	uint32_t family;
+	unsigned timestamp_bits; /* 0: by the CPU's clock */
 	enum sched_engine engine;
 	pthread_mutex_t lock;
 	struct work *scratch; /* under the queue's lock: where a work is made */
@@ -61,7 +62,6 @@ struct gate {
 	struct gate *next; /* of those that exit() ends */
 	bool ended;	   /* its threads have */
 	struct layer_device *device;
-	bool timestamps;
 	pthread_mutex_t lock;
 	pthread_cond_t progress; /* something was issued, dropped, or the device is dead */
 	pthread_t issuer;

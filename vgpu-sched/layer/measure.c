@@ -4,16 +4,6 @@
 
 /* ---- what a meter needs ------------------------------------------------------------------------ */
 
-static unsigned timestamp_bits(struct layer_device *device, uint32_t family)
-{
-	VkQueueFamilyProperties properties[LAYER_QUEUES_MAX];
-	uint32_t count = ARRAY_SIZE(properties);
-
-	device->instance->next.GetPhysicalDeviceQueueFamilyProperties(device->physical, &count,
-								      properties);
-	return family < count ? MIN(properties[family].timestampValidBits, 64u) : 0;
-}
-
 static VkResult record(struct layer_device *device, const struct meter *meter,
 		       VkCommandBuffer commands, uint32_t query)
 {
@@ -65,7 +55,7 @@ static VkResult recordings_create(struct layer_device *device, uint32_t family, 
 	return result;
 }
 
-VkResult meter_timeline_create(struct layer_device *device, VkSemaphore *timeline)
+static VkResult timeline_create(struct layer_device *device, VkSemaphore *timeline)
 {
 	static const VkSemaphoreTypeCreateInfo type = {
 		.sType = VK_STRUCTURE_TYPE_SEMAPHORE_TYPE_CREATE_INFO,
@@ -78,14 +68,14 @@ VkResult meter_timeline_create(struct layer_device *device, VkSemaphore *timelin
 	return device->next.CreateSemaphore(device->handle, &info, NULL, timeline);
 }
 
-VkResult meter_create(struct layer_device *device, bool timestamps, uint32_t family,
+VkResult meter_create(struct layer_device *device, unsigned timestamp_bits, uint32_t family,
 		      struct meter *meter)
 {
 	VkResult result;
 
 	*meter = (struct meter){ 0 };
-	result = meter_timeline_create(device, &meter->timeline);
-	meter->timestamp_bits = timestamps ? timestamp_bits(device, family) : 0;
+	result = timeline_create(device, &meter->timeline);
+	meter->timestamp_bits = timestamp_bits;
 	if (!result && meter->timestamp_bits)
 		result = recordings_create(device, family, meter);
 	if (result)

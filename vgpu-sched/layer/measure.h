@@ -42,16 +42,13 @@ struct measured {
 
 /*
  * meter_create() - for one queue of @family.
- * @timestamps: queries can be reset from the host
+ * @timestamp_bits: of the family's timestamps; 0: the CPU's clock measures
  * Nothing is left when it fails.
  */
-VkResult meter_create(struct layer_device *device, bool timestamps, uint32_t family,
+VkResult meter_create(struct layer_device *device, unsigned timestamp_bits, uint32_t family,
 		      struct meter *meter);
 /* What it issued is done, or the device is lost. */
 void meter_destroy(struct layer_device *device, struct meter *meter);
-
-/* meter_timeline_create() - a timeline semaphore that stands at 0. */
-VkResult meter_timeline_create(struct layer_device *device, VkSemaphore *timeline);
 
 /* meter_full() - no further batch may be issued before one is done. */
 bool meter_full(const struct meter *meter);

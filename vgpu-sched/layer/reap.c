@@ -113,7 +113,7 @@ VkResult gate_reaper_start(struct layer_queue *queue)
 	VkResult result =
 		atomic_load(&device->gate->stop)
 			? VK_ERROR_DEVICE_LOST
-			: meter_create(device, device->gate->timestamps, queue->family, &meter);
+			: meter_create(device, queue->timestamp_bits, queue->family, &meter);
 
 	if (result)
 		return result;

@@ -14,11 +14,6 @@
 
 #define DESCRIPTORS (2 * ARBITER_CLIENTS_MAX + ARBITER_GPUS_MAX * ARBITER_VGPUS_MAX + 64)
 
-static int on_signal(sd_event_source *source, const struct signalfd_siginfo *info, void *opaque)
-{
-	return sd_event_exit(sd_event_source_get_event(source), 0);
-}
-
 /* A line that is there can be read: recordings are looked at while they grow. */
 static int trace_open(const char *path, FILE **file, struct error *e)
 {
@@ -46,9 +41,10 @@ static int loop(sd_event *event, struct error *e)
 	static const int ends[] = { SIGINT, SIGTERM };
 	int err = 0;
 
+	/* Without a handler it ends the loop. */
 	for (size_t i = 0; i < ARRAY_SIZE(ends) && err >= 0; i++)
-		err = sd_event_add_signal(event, NULL, ends[i] | SD_EVENT_SIGNAL_PROCMASK,
-					  on_signal, NULL);
+		err = sd_event_add_signal(event, NULL, ends[i] | SD_EVENT_SIGNAL_PROCMASK, NULL,
+					  NULL);
 	if (err >= 0)
 		err = sd_event_loop(event);
 	return err < 0 ? error_set(e, -err, "event-loop", NULL, "event loop: %s", strerror(-err))
