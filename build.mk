@@ -11,7 +11,8 @@ Q := $(if $(V),,@)
 show = $(if $(V),,@printf '  %-7s %s\n' $(1) $@)
 
 LIBS := base iommu vfio vgpu-sched mdev hypervisor-glue instances
-PACKAGES := libsystemd libpci liburcu-memb liburcu-cds jansson liburing libseccomp libcap-ng libcyaml yaml-0.1 libmicrohttpd vulkan virglrenderer pixman-1 libpng
+PACKAGES := libsystemd libpci liburcu-memb liburcu-cds jansson liburing libseccomp libcap-ng libcyaml yaml-0.1 libmicrohttpd vulkan virglrenderer pixman-1 libpng \
+	libvncserver xkbcommon gnutls sqlite3 ncursesw libdrm
 comma := ,
 SANITIZERS := $(if $(SAN)$(FUZZ),-fsanitize=address$(comma)undefined -fno-omit-frame-pointer -fno-sanitize-recover=undefined)
 CFLAGS_ALL := -std=gnu11 -O2 -g -I. -I$(BUILD)/generated -D_GNU_SOURCE -D_FILE_OFFSET_BITS=64 -DDIVVY_VERSION='"$(VERSION)"' \
@@ -24,14 +25,14 @@ CFLAGS_ALL := -std=gnu11 -O2 -g -I. -I$(BUILD)/generated -D_GNU_SOURCE -D_FILE_O
 # A program gets only the libraries it calls: the VMM needs none of the simulator's.
 LDLIBS_ALL := -Wl,--as-needed $(shell pkg-config --libs $(PACKAGES)) -lm -pthread
 
-# main.c is a program; every other .c of a folder and of its folders goes into its library.
-srcs = $(filter-out $(1)/main.c,$(wildcard $(1)/*.c $(1)/*/*.c))
+# main.c (and daemon/main.c) is a program; every other .c of a folder and of its folders goes into its library.
+srcs = $(filter-out $(1)/main.c $(1)/daemon/main.c,$(wildcard $(1)/*.c $(1)/*/*.c))
 objs = $(patsubst %.c,$(BUILD)/%.o,$(1))
 ARCHIVES := $(foreach l,$(LIBS),$(if $(call srcs,$(l)),$(BUILD)/$(l)/lib$(l).a))
 # Link order: users before what they use.
 LINK := $(foreach l,instances hypervisor-glue mdev vgpu-sched vfio iommu base,$(filter $(BUILD)/$(l)/%,$(ARCHIVES)))
 
-PROGRAMS := $(if $(wildcard hypervisor-glue/main.c),$(BUILD)/divvy-vmm) $(if $(wildcard mdev/main.c),$(BUILD)/divvy-vgpu) $(if $(wildcard instances/main.c),$(BUILD)/divvy)
+PROGRAMS := $(if $(wildcard hypervisor-glue/main.c),$(BUILD)/divvy-vmm) $(if $(wildcard mdev/main.c),$(BUILD)/divvy-vgpu) $(if $(wildcard instances/main.c),$(BUILD)/divvy) $(if $(wildcard instances/daemon/main.c),$(BUILD)/divvyd)
 programs_of = $(patsubst %.c,$(BUILD)/%,$(wildcard $(1)))
 UNIT_TESTS := $(call programs_of,tests/unit/test_*.c)
 BENCHES := $(call programs_of,tests/bench/bench_*.c)
@@ -90,6 +91,9 @@ $(BUILD)/divvy-vgpu: $(BUILD)/mdev/main.o $(LINK)
 	$(call show,LINK)
 	$(Q)$(call link)
 $(BUILD)/divvy: $(BUILD)/instances/main.o $(LINK)
+	$(call show,LINK)
+	$(Q)$(call link)
+$(BUILD)/divvyd: $(BUILD)/instances/daemon/main.o $(LINK)
 	$(call show,LINK)
 	$(Q)$(call link)
 $(BUILD)/tests/unit/%: $(BUILD)/tests/unit/%.o $(LINK)
