@@ -1,0 +1,155 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * launch: the processes of one instance. Their command lines, spawned with as little as each needs, found again by whoever comes after
+ * the one that spawned them, and ended without a rest.
+ *
+ *     divvy run-native --share 25% ... -- divvy-vgpu      one a vGPU
+ *     divvyd console ... -- divvy-vmm                     the VM, below a small process that has its serial port and its exit status
+ *
+ * None of them dies with whoever spawned it, and none needs it. Used by divvyd and by `divvy run` without one.
+ */
+#ifndef INSTANCES_LAUNCH_LAUNCH_H
+#define INSTANCES_LAUNCH_LAUNCH_H
+
+#include "base/base.h"
+
+#define LAUNCH_GPUS_MAX	 16
+#define LAUNCH_HEADS_MAX 4
+#define LAUNCH_WORDS_MAX 160
+
+struct sd_event;
+
+/* Where programs and files are. Strings are borrowed. */
+struct launch_places {
+	const char *programs; /* folder of divvy, divvyd, divvy-vgpu, divvy-vmm */
+	const char *layers;   /* of the Vulkan layer's manifest; NULL: divvy finds it */
+	const char *run;      /* "/run/divvy/instances": sockets, one folder an instance */
+	const char *state; /* "/var/lib/divvy/instances": disks, the log, one folder an instance */
+	const char *arbiter; /* socket */
+	const char *cgroup;  /* a folder of cgroup v2 that is ours; NULL: none */
+};
+
+struct launch_gpu {
+	/* dedicated: PCI addresses of its functions, vGPU: none */
+	unsigned function_count;
+	struct pci_address functions[8];
+	bool dedicated;
+	/* vGPU, as divvy run-native takes it */
+	char gpu[48];	 /* "": the only one */
+	char policy[16]; /* "fixed_share" ... */
+	uint32_t share_ppm, elastic_ppm, weight;
+	uint64_t credit_max_ns, surplus_max_ns,
+		credit_ns; /* burst; @credit_ns: what it begins with */
+	uint64_t vram_bytes;
+	unsigned head_count;
+	struct {
+		unsigned width, height;
+	} heads[LAUNCH_HEADS_MAX];
+};
+
+/* One instance as it is to run. */
+struct launch_instance {
+	char name[48], uuid[37];
+	const char *image; /* folder with guest.conf */
+	unsigned vcpus;
+	uint64_t memory_bytes;
+	char huge_pages[4]; /* "", "2M", "1G" */
+	int numa_node;	    /* of the host; -1: any */
+	unsigned gpu_count;
+	struct launch_gpu gpus[LAUNCH_GPUS_MAX];
+	unsigned nic_count;
+	char nics[8][40]; /* "user", "tap=NAME" */
+	uint32_t uid;	  /* 0: the caller's own; else --jail, and the files are its */
+	uint32_t owner;	  /* who may use the console besides root */
+};
+
+/* A process as it is known over restarts. */
+struct launch_process {
+	int32_t pid;
+	uint64_t start_time; /* 0: none */
+	int pidfd;	     /* -1: not open */
+};
+
+/* launch_boot_id() - of this boot of the machine. */
+int launch_boot_id(char id[37]);
+
+/*
+ * launch_folders() - make the instance's folders below run and state, with its owner; idempotent.
+ * launch_folders_remove() - remove the one below run; @all: and the one below state, with its disks.
+ */
+int launch_folders(const struct launch_places *places, const struct launch_instance *instance,
+		   struct error *e);
+int launch_folders_remove(const struct launch_places *places, const char *name, bool all,
+			  struct error *e);
+/*
+ * launch_disks() - writable disks of the image are the instance's own: cloned below state (FICLONE, else copied) where they are not there
+ * yet, and a guest.conf written that names them. May take long; to be run where one can wait. A copy that is cut off leaves no disk.
+ */
+int launch_disks(const struct launch_places *places, const struct launch_instance *instance,
+		 struct error *e);
+
+/*
+ * launch_spawn_*() - fork a process that waits; @commit is told its pid and start time and writes them down; when it returns 0
+ * the process runs on, otherwise, or when the caller dies, it ends. *process is then the caller's (its pidfd to be closed).
+ * Returns 0 or -errno: "program-not-started", or what @commit said.
+ */
+typedef int launch_commit(void *opaque, const char *role, const struct launch_process *process,
+			  struct error *e);
+int launch_spawn_arbiter(const struct launch_places *places, launch_commit *commit, void *opaque,
+			 struct launch_process *process, struct error *e);
+int launch_spawn_vgpu(const struct launch_places *places, const struct launch_instance *instance,
+		      unsigned gpu, launch_commit *commit, void *opaque,
+		      struct launch_process *process, struct error *e);
+int launch_spawn_vmm(const struct launch_places *places, const struct launch_instance *instance,
+		     launch_commit *commit, void *opaque, struct launch_process *process,
+		     struct error *e);
+
+/* launch_vgpu_name() - what the arbiter calls it: "NAME/0". */
+void launch_vgpu_name(const char *instance, unsigned gpu, char name[48]);
+/* launch_path() - a file of the instance's below run: "vmm.ctl", "gpu0.sock", "gpu0.ctl", "console"; below state: "log", "exit". */
+void launch_path(const struct launch_places *places, const char *instance, const char *file,
+		 char path[108]);
+
+/*
+ * launch_find() - whether the process with this pid and start time is there: opens its pidfd.
+ * Returns 0, -ESRCH.
+ */
+int launch_find(struct launch_process *process);
+/* launch_kill() - @signal, by pidfd. -ESRCH when it is gone. */
+int launch_kill(const struct launch_process *process, int signal);
+/*
+ * launch_sweep() - SIGKILL for every process of the instance @uuid, by its cgroup and by DIVVY_INSTANCE in its environment;
+ * @keep: @keep_count processes (pids) that are known and stay. Returns how many were ended.
+ */
+unsigned launch_sweep(const struct launch_places *places, const char *name, const char *uuid,
+		      const int32_t *keep, unsigned keep_count);
+/*
+ * launch_orphans() - SIGKILL for processes of instances of this node's state folder that @known says are none of ours.
+ */
+unsigned launch_orphans(const struct launch_places *places,
+			bool (*known)(void *opaque, const char *uuid, int32_t pid), void *opaque);
+/* launch_exit_status() - of the last VMM, as the process above it wrote it: 0 to 255, or -ENOENT. */
+int launch_exit_status(const struct launch_places *places, const char *name);
+/* launch_log_tail() - the end of the instance's log, at most @size bytes, malloc()ed. */
+char *launch_log_tail(const struct launch_places *places, const char *name, size_t size,
+		      size_t *length);
+
+/* launch_console_main() - the process above a VMM: `divvyd console --socket .. --log .. --exit .. -- PROGRAM ...`. Returns its exit status. */
+int launch_console_main(int argc, char **argv);
+
+/* ---- asking a process by its control socket ----------------------------------------------------------- */
+
+struct launch_request;
+/* @status: HTTP's, 0 when nobody answered in time; @body: @size bytes, gone when this returns. The request is over then. */
+typedef void launch_answered(void *opaque, unsigned status, const char *body, size_t size);
+/*
+ * launch_ask() - one HTTP request over the UNIX socket @path, in the loop. @done is called once, never from within launch_ask().
+ * The answer may have 64 MiB. Returns 0 or -errno (@done is not called then).
+ */
+int launch_ask(struct sd_event *event, const char *path, const char *method, const char *url,
+	       const char *body, unsigned timeout_ms, launch_answered *done, void *opaque,
+	       struct launch_request **out);
+/* launch_ask_cancel() - @done is not called any more. NULL is fine. */
+void launch_ask_cancel(struct launch_request *request);
+
+#endif
