@@ -222,13 +222,19 @@ static inline void guest_open(struct guest *guest, struct vfio_device *device)
 	guest_find_capabilities(guest);
 }
 
+/* The guest goes; its device is somebody else's to close, and was. */
+static inline void guest_leave(struct guest *guest)
+{
+	for (unsigned i = 0; i <= GUEST_QUEUES; i++)
+		close(guest->vectors[i]);
+	munmap(guest->memory, GUEST_SIZE);
+}
+
 /* Close the device and the guest around it. */
 static inline void guest_close(struct guest *guest)
 {
 	guest->device->ops->close(guest->device);
-	for (unsigned i = 0; i <= GUEST_QUEUES; i++)
-		close(guest->vectors[i]);
-	munmap(guest->memory, GUEST_SIZE);
+	guest_leave(guest);
 }
 
 /* Reset, then up to FEATURES_OK with @features (VIRTIO 1.2, 3.1.1). Returns whether it stuck. */

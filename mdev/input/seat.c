@@ -1,0 +1,493 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * seat: several viewers, one keyboard, one pointer, one touch screen.
+ *
+ * What a viewer holds is noted for each, and how many hold a key or button for the seat: the guest hears of the first that presses
+ * and of the last that lets go, or goes away. One lock is over it, held for the time that it takes to note a few events.
+ */
+#include <errno.h>
+#include <linux/input-event-codes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "mdev/input/private.h"
+
+#define BUTTONS	    5
+#define WHEEL_FIRST 3
+#define WHEEL_LAST  6
+
+/* What coalesces with what: input_device_send(). */
+enum {
+	MOTION_POINTER = 1,
+	MOTION_FINGER /* and up, one a finger */
+};
+
+struct viewer {
+	const void *name; /* NULL: free */
+	unsigned buttons;
+	/* By key code: whether it is held, and for which keysym, if it was one. */
+	bool held[INPUT_KEYS];
+	uint32_t keysym[INPUT_KEYS];
+};
+
+struct finger {
+	const void *viewer; /* NULL: free */
+	unsigned number;
+};
+
+struct input_seat {
+	char name[64];
+	struct input_device *devices[INPUT_KINDS];
+	struct input_keymap *keymap;
+
+	pthread_mutex_t lock; /* all below */
+	struct viewer viewers[INPUT_VIEWERS_MAX];
+	unsigned key_holders[INPUT_KEYS], button_holders[BUTTONS];
+	struct finger fingers[INPUT_FINGERS_MAX];
+	uint16_t tracking_id;
+	struct {
+		uint32_t width, height;
+	} heads[INPUT_HEADS_MAX];
+};
+
+/* A frame that is put together. */
+struct frame {
+	unsigned count;
+	struct input_event_plain events[16];
+};
+
+static void add(struct frame *frame, uint16_t type, uint16_t code, int32_t value)
+{
+	if (frame->count < ARRAY_SIZE(frame->events))
+		frame->events[frame->count++] = (struct input_event_plain){ type, code, value };
+}
+
+static void send(struct input_seat *seat, enum input_kind kind, const struct frame *frame,
+		 unsigned motion)
+{
+	input_device_send(seat->devices[kind], frame->events, frame->count, motion);
+}
+
+/* ---- viewers ------------------------------------------------------------------------------------ */
+
+static struct viewer *viewer_find(struct input_seat *seat, const void *name)
+{
+	for (unsigned i = 0; i < INPUT_VIEWERS_MAX; i++)
+		if (seat->viewers[i].name == name)
+			return &seat->viewers[i];
+	return NULL;
+}
+
+/* NULL: there are too many. */
+static struct viewer *viewer_get(struct input_seat *seat, const void *name)
+{
+	struct viewer *viewer = name ? viewer_find(seat, name) : NULL;
+
+	if (!viewer && name) {
+		viewer = viewer_find(seat, NULL);
+		if (viewer)
+			*viewer = (struct viewer){ .name = name };
+		else
+			log_limited(LOG_LEVEL_WARN,
+				    "%s: more than %u viewers: the input of one is dropped",
+				    seat->name, INPUT_VIEWERS_MAX);
+	}
+	return viewer;
+}
+
+/* ---- keys --------------------------------------------------------------------------------------- */
+
+static void key_event(struct input_seat *seat, uint16_t code, bool down)
+{
+	struct frame frame = { 0 };
+
+	add(&frame, EV_KEY, code, down);
+	send(seat, INPUT_KEYBOARD, &frame, 0);
+}
+
+static void key_press(struct input_seat *seat, struct viewer *viewer, uint16_t code,
+		      uint32_t keysym)
+{
+	if (viewer->held[code])
+		return;
+	viewer->held[code] = true;
+	viewer->keysym[code] = keysym;
+	if (!seat->key_holders[code]++)
+		key_event(seat, code, true);
+}
+
+static void key_release(struct input_seat *seat, struct viewer *viewer, uint16_t code)
+{
+	if (!viewer->held[code])
+		return;
+	viewer->held[code] = false;
+	viewer->keysym[code] = 0;
+	if (!--seat->key_holders[code])
+		key_event(seat, code, false);
+}
+
+static unsigned leds(const struct input_seat *seat)
+{
+	return input_device_leds(seat->devices[INPUT_KEYBOARD]);
+}
+
+/* Which modifiers the guest has, as far as it was told and tells. */
+static unsigned modifiers_now(const struct input_seat *seat)
+{
+	const uint16_t level3 = input_keymap_level3(seat->keymap);
+	unsigned now = 0;
+
+	if (seat->key_holders[KEY_LEFTSHIFT] || seat->key_holders[KEY_RIGHTSHIFT])
+		now |= INPUT_SHIFT;
+	if (level3 && seat->key_holders[level3])
+		now |= INPUT_LEVEL3;
+	if (leds(seat) & 1u << LED_CAPSL)
+		now |= INPUT_CAPS;
+	if (leds(seat) & 1u << LED_NUML)
+		now |= INPUT_NUM;
+	return now;
+}
+
+/* Let go of (or take back) what is held of a modifier that is in the way; or hold one that is not (and let go). */
+static void modifier_bend(struct input_seat *seat, const uint16_t *keys, unsigned count,
+			  bool is_wanted, bool back)
+{
+	if (is_wanted) {
+		key_event(seat, keys[0], !back);
+		return;
+	}
+	for (unsigned i = 0; i < count; i++)
+		if (seat->key_holders[keys[i]])
+			key_event(seat, keys[i], back);
+}
+
+static void modifiers_bend(struct input_seat *seat, unsigned now, unsigned wanted, bool back)
+{
+	const uint16_t shifts[] = { KEY_LEFTSHIFT, KEY_RIGHTSHIFT };
+	const uint16_t level3 = input_keymap_level3(seat->keymap);
+
+	if ((now ^ wanted) & INPUT_SHIFT)
+		modifier_bend(seat, shifts, ARRAY_SIZE(shifts), wanted & INPUT_SHIFT, back);
+	if ((now ^ wanted) & INPUT_LEVEL3)
+		modifier_bend(seat, &level3, 1, wanted & INPUT_LEVEL3, back);
+}
+
+/*
+ * A key with modifiers that nobody holds, or without some that are held: it goes down and up at once, since what it would repeat as
+ * is another character.
+ */
+static void key_tap(struct input_seat *seat, const struct input_stroke *stroke, unsigned now)
+{
+	modifiers_bend(seat, now, stroke->modifiers, false);
+	if (seat->key_holders[stroke->code])
+		key_event(seat, stroke->code, false);
+	key_event(seat, stroke->code, true);
+	key_event(seat, stroke->code, false);
+	modifiers_bend(seat, now, stroke->modifiers, true);
+}
+
+static void keysym_down(struct input_seat *seat, struct viewer *viewer, uint32_t keysym)
+{
+	const unsigned now = modifiers_now(seat);
+	struct input_stroke stroke;
+
+	for (uint16_t code = 1; code < INPUT_KEYS; code++)
+		if (viewer->keysym[code] == keysym)
+			return;
+	stroke = input_keymap_find(seat->keymap, keysym, now);
+	if (!stroke.code)
+		log_limited(
+			LOG_LEVEL_INFO,
+			"%s: no key of the layout makes keysym %#x: dropped (--layout, docs/input.md)",
+			seat->name, keysym);
+	else if (stroke.modifiers == (now & (INPUT_SHIFT | INPUT_LEVEL3)))
+		key_press(seat, viewer, stroke.code, keysym);
+	else
+		key_tap(seat, &stroke, now);
+}
+
+static void keysym_up(struct input_seat *seat, struct viewer *viewer, uint32_t keysym)
+{
+	struct input_stroke stroke;
+
+	for (uint16_t code = 1; code < INPUT_KEYS; code++) {
+		if (viewer->keysym[code] == keysym) {
+			key_release(seat, viewer, code);
+			return;
+		}
+	}
+	/* "A" went down, then Shift up, and now it is "a" that goes up. */
+	stroke = input_keymap_find(seat->keymap, keysym, modifiers_now(seat));
+	if (stroke.code && viewer->keysym[stroke.code])
+		key_release(seat, viewer, stroke.code);
+}
+
+void input_seat_key(struct input_seat *seat, const void *name, uint32_t keysym,
+		    uint32_t xt_scancode, bool down)
+{
+	const uint16_t code = input_scancode_key(xt_scancode);
+	struct viewer *viewer;
+
+	pthread_mutex_lock(&seat->lock);
+	viewer = viewer_get(seat, name);
+	if (viewer && code && down)
+		key_press(seat, viewer, code, 0);
+	else if (viewer && code)
+		key_release(seat, viewer, code);
+	else if (viewer && keysym && down)
+		keysym_down(seat, viewer, keysym);
+	else if (viewer && keysym)
+		keysym_up(seat, viewer, keysym);
+	pthread_mutex_unlock(&seat->lock);
+}
+
+/* ---- pointer ------------------------------------------------------------------------------------- */
+
+void input_seat_head(struct input_seat *seat, unsigned head, uint32_t width, uint32_t height)
+{
+	if (head >= INPUT_HEADS_MAX)
+		return;
+	pthread_mutex_lock(&seat->lock);
+	seat->heads[head].width = width;
+	seat->heads[head].height = height;
+	pthread_mutex_unlock(&seat->lock);
+}
+
+/* The middle of pixel @at of @size, on an axis. */
+static int32_t axis(uint64_t at, uint64_t size)
+{
+	return (int32_t)MIN((2 * at + 1) * (INPUT_ABS_MAX + 1) / (2 * size), INPUT_ABS_MAX);
+}
+
+static uint64_t scale(int at, unsigned from, uint64_t to)
+{
+	const unsigned inside = at < 0 ? 0 : MIN((unsigned)at, from - 1);
+
+	return (uint64_t)inside * to / from;
+}
+
+struct place {
+	int32_t x, y;
+};
+
+/* Where on the whole desktop; false: nowhere. */
+static bool place(const struct input_seat *seat, unsigned head, int x, int y, unsigned width,
+		  unsigned height, struct place *out)
+{
+	uint64_t left = 0, all_width = 0, all_height = 0, own_width = 0, own_height = 0;
+
+	if (head >= INPUT_HEADS_MAX || !width || !height)
+		return false;
+	for (unsigned i = 0; i < INPUT_HEADS_MAX; i++) {
+		uint64_t head_width = seat->heads[i].width, head_height = seat->heads[i].height;
+
+		/* Nobody said how large it is: as the viewer sees it. */
+		if (i == head && (!head_width || !head_height)) {
+			head_width = width;
+			head_height = height;
+		}
+		if (i == head) {
+			left = all_width;
+			own_width = head_width;
+			own_height = head_height;
+		}
+		all_width += head_width;
+		all_height = MAX(all_height, head_height);
+	}
+	out->x = axis(left + scale(x, width, own_width), all_width);
+	out->y = axis(scale(y, height, own_height), all_height);
+	return true;
+}
+
+static const struct {
+	unsigned bit; /* RFB's */
+	uint16_t code;
+} buttons_of[BUTTONS] = {
+	{ 0, BTN_LEFT }, { 1, BTN_MIDDLE }, { 2, BTN_RIGHT }, { 7, BTN_SIDE }, { 8, BTN_EXTRA },
+};
+
+static const struct {
+	uint16_t code;
+	int32_t step;
+} wheels_of[WHEEL_LAST - WHEEL_FIRST + 1] = {
+	{ REL_WHEEL, 1 },
+	{ REL_WHEEL, -1 },
+	{ REL_HWHEEL, -1 },
+	{ REL_HWHEEL, 1 },
+};
+
+static void buttons_change(struct input_seat *seat, struct viewer *viewer, unsigned buttons,
+			   struct frame *frame)
+{
+	const unsigned went_down = buttons & ~viewer->buttons, went_up = viewer->buttons & ~buttons;
+
+	for (unsigned i = 0; i < BUTTONS; i++) {
+		const unsigned bit = 1u << buttons_of[i].bit;
+
+		if (went_down & bit && !seat->button_holders[i]++)
+			add(frame, EV_KEY, buttons_of[i].code, 1);
+		else if (went_up & bit && !--seat->button_holders[i])
+			add(frame, EV_KEY, buttons_of[i].code, 0);
+	}
+	for (unsigned i = 0; i < ARRAY_SIZE(wheels_of); i++)
+		if (went_down & 1u << (WHEEL_FIRST + i))
+			add(frame, EV_REL, wheels_of[i].code, wheels_of[i].step);
+	viewer->buttons = buttons;
+}
+
+void input_seat_pointer(struct input_seat *seat, const void *name, unsigned head, int x, int y,
+			unsigned width, unsigned height, unsigned buttons)
+{
+	struct frame frame = { 0 };
+	struct viewer *viewer;
+	struct place at;
+
+	pthread_mutex_lock(&seat->lock);
+	viewer = viewer_get(seat, name);
+	if (viewer && place(seat, head, x, y, width, height, &at)) {
+		add(&frame, EV_ABS, ABS_X, at.x);
+		add(&frame, EV_ABS, ABS_Y, at.y);
+		buttons_change(seat, viewer, buttons, &frame);
+		send(seat, INPUT_POINTER, &frame, frame.count == 2 ? MOTION_POINTER : 0);
+	}
+	pthread_mutex_unlock(&seat->lock);
+}
+
+/* ---- touch --------------------------------------------------------------------------------------- */
+
+static struct finger *finger_find(struct input_seat *seat, const void *viewer, unsigned number)
+{
+	for (unsigned i = 0; i < INPUT_FINGERS_MAX; i++)
+		if (seat->fingers[i].viewer == viewer &&
+		    (!viewer || seat->fingers[i].number == number))
+			return &seat->fingers[i];
+	return NULL;
+}
+
+static unsigned fingers_down(const struct input_seat *seat)
+{
+	unsigned count = 0;
+
+	for (unsigned i = 0; i < INPUT_FINGERS_MAX; i++)
+		count += !!seat->fingers[i].viewer;
+	return count;
+}
+
+static void finger_lift(struct input_seat *seat, struct finger *finger)
+{
+	struct frame frame = { 0 };
+
+	finger->viewer = NULL;
+	add(&frame, EV_ABS, ABS_MT_SLOT, (int32_t)(finger - seat->fingers));
+	add(&frame, EV_ABS, ABS_MT_TRACKING_ID, -1);
+	if (!fingers_down(seat))
+		add(&frame, EV_KEY, BTN_TOUCH, 0);
+	send(seat, INPUT_TOUCH, &frame, 0);
+}
+
+static void finger_put(struct input_seat *seat, struct finger *finger, const void *viewer,
+		       unsigned number, const struct place *at)
+{
+	const int32_t slot = (int32_t)(finger - seat->fingers);
+	const bool is_new = !finger->viewer;
+	struct frame frame = { 0 };
+
+	add(&frame, EV_ABS, ABS_MT_SLOT, slot);
+	if (is_new)
+		add(&frame, EV_ABS, ABS_MT_TRACKING_ID, seat->tracking_id++);
+	add(&frame, EV_ABS, ABS_MT_POSITION_X, at->x);
+	add(&frame, EV_ABS, ABS_MT_POSITION_Y, at->y);
+	if (is_new && !fingers_down(seat))
+		add(&frame, EV_KEY, BTN_TOUCH, 1);
+	*finger = (struct finger){ viewer, number };
+	send(seat, INPUT_TOUCH, &frame, is_new ? 0 : MOTION_FINGER + (unsigned)slot);
+}
+
+void input_seat_touch(struct input_seat *seat, const void *name, unsigned head, unsigned number,
+		      int x, int y, unsigned width, unsigned height, bool down)
+{
+	struct finger *finger;
+	struct place at;
+
+	if (!name)
+		return;
+	pthread_mutex_lock(&seat->lock);
+	finger = finger_find(seat, name, number);
+	if (finger && !down)
+		finger_lift(seat, finger);
+	if (!finger && down)
+		finger = finger_find(seat, NULL, 0);
+	if (finger && down && place(seat, head, x, y, width, height, &at))
+		finger_put(seat, finger, name, number, &at);
+	pthread_mutex_unlock(&seat->lock);
+}
+
+/* ---- life ------------------------------------------------------------------------------------------ */
+
+void input_seat_viewer_gone(struct input_seat *seat, const void *name)
+{
+	struct frame frame = { 0 };
+	struct viewer *viewer;
+
+	if (!name)
+		return;
+	pthread_mutex_lock(&seat->lock);
+	viewer = viewer_find(seat, name);
+	if (viewer) {
+		for (uint16_t code = 1; code < INPUT_KEYS; code++)
+			key_release(seat, viewer, code);
+		buttons_change(seat, viewer, 0, &frame);
+		send(seat, INPUT_POINTER, &frame, 0);
+		viewer->name = NULL;
+	}
+	for (unsigned i = 0; i < INPUT_FINGERS_MAX; i++)
+		if (seat->fingers[i].viewer == name)
+			finger_lift(seat, &seat->fingers[i]);
+	pthread_mutex_unlock(&seat->lock);
+}
+
+unsigned input_seat_leds(const struct input_seat *seat)
+{
+	const unsigned bits = leds(seat);
+
+	return (bits & 1u << LED_SCROLLL ? 1u : 0) | (bits & 1u << LED_NUML ? 2u : 0) |
+	       (bits & 1u << LED_CAPSL ? 4u : 0);
+}
+
+struct vfio_device *input_seat_device(struct input_seat *seat, enum input_kind kind)
+{
+	return input_device_vfio(seat->devices[kind]);
+}
+
+int input_seat_create(const struct input_config *config, struct input_seat **out, struct error *e)
+{
+	struct input_seat *seat = calloc(1, sizeof(*seat));
+	int ret;
+
+	if (!seat)
+		return error_set(e, ENOMEM, "device-failed", NULL, "input: out of memory");
+	pthread_mutex_init(&seat->lock, NULL);
+	snprintf(seat->name, sizeof(seat->name), "%s", config->name ? config->name : "vgpu");
+	ret = input_keymap_create(config->layout ? config->layout : "us", &seat->keymap, e);
+	for (unsigned kind = 0; kind < INPUT_KINDS && !ret; kind++)
+		ret = input_device_create(kind, seat->name, &seat->devices[kind], e);
+	if (ret) {
+		input_seat_destroy(seat);
+		return ret;
+	}
+	*out = seat;
+	return 0;
+}
+
+void input_seat_destroy(struct input_seat *seat)
+{
+	if (!seat)
+		return;
+	for (unsigned kind = 0; kind < INPUT_KINDS; kind++)
+		if (seat->devices[kind])
+			vfio_device_close(input_device_vfio(seat->devices[kind]));
+	input_keymap_destroy(seat->keymap);
+	pthread_mutex_destroy(&seat->lock);
+	free(seat);
+}
