@@ -248,6 +248,20 @@ void findings_add(struct findings *f, enum finding_level level, const char *code
 /* findings_blockers() - how many blockers the list holds. */
 unsigned findings_blockers(const struct findings *f);
 
+/*
+ * A listening UNIX socket with a name, mode 0600. Its name goes with it, from a folder that is held open.
+ *
+ * unix_listener_open() - at @path. A socket that nobody listens on any more is replaced; anything else that is
+ * there is not. On failure nothing is open. Errors: "socket-in-use", "socket-path".
+ * unix_listener_close() - also of one that is not open, which is { .fd = -1, .folder_fd = -1 }.
+ */
+struct unix_listener {
+	int fd, folder_fd;
+	char name[108]; /* in the folder; "": none */
+};
+int unix_listener_open(const char *path, struct unix_listener *listener, struct error *e);
+void unix_listener_close(struct unix_listener *listener);
+
 /* ---- control sockets ---------------------------------------------------------------------------- */
 
 /*
@@ -281,8 +295,7 @@ struct control_reply control_refuse(unsigned status, const struct error *e);
 struct control_reply control_failed(const struct error *e);
 
 /*
- * control_socket_create() - a socket at @path, mode 0600. A socket that nobody listens on any more is replaced; anything
- * else that is there is not. Errors: "control-in-use", "control-path", "control-failed".
+ * control_socket_create() - at a socket as unix_listener_open() makes it. Errors: that one's, "control-failed".
  * control_socket_open() - without a name, for control_socket_adopt() only: to speak HTTP on the connected socket @fd, which is
  * taken over. Attached only.
  * control_socket_destroy() - close all connections and remove the socket. NULL is fine.

@@ -21,7 +21,6 @@
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
-#include <sys/stat.h>
 #include <sys/un.h>
 #include <systemd/sd-event.h>
 #include <unistd.h>
@@ -31,7 +30,6 @@
 #define CONNECTIONS_MAX	  8
 #define CONNECTION_MEMORY (32 * KIB) /* request line, headers, and what is read at once */
 #define IDLE_SECONDS	  10u
-#define BACKLOG		  8
 
 struct connection {
 	int fd; /* libmicrohttpd's; -1: free */
@@ -39,8 +37,7 @@ struct connection {
 };
 
 struct control_socket {
-	int listen_fd, folder_fd;
-	char name[sizeof(((struct sockaddr_un *)NULL)->sun_path)]; /* in the folder; "": none */
+	struct unix_listener listener; /* fd -1: none */
 	uid_t owner;
 	struct MHD_Daemon *daemon;
 	struct connection connections[CONNECTIONS_MAX];
@@ -272,8 +269,8 @@ int control_socket_attach(struct control_socket *control, sd_event *event, contr
 	if (err >= 0)
 		err = sd_event_add_time_relative(event, &control->timer, CLOCK_MONOTONIC, 0, 0,
 						 on_timer, control);
-	if (err >= 0 && control->listen_fd >= 0)
-		err = sd_event_add_io(event, &control->listening, control->listen_fd, EPOLLIN,
+	if (err >= 0 && control->listener.fd >= 0)
+		err = sd_event_add_io(event, &control->listening, control->listener.fd, EPOLLIN,
 				      on_listening, control);
 	if (err >= 0)
 		return 0;
@@ -297,7 +294,7 @@ int control_socket_open(struct control_socket **out, struct error *e)
 
 	if (!control)
 		return error_set(e, ENOMEM, "no-memory", NULL, "control socket: out of memory");
-	control->listen_fd = control->folder_fd = -1;
+	control->listener = (struct unix_listener){ .fd = -1, .folder_fd = -1 };
 	json_object_seed(0); /* from /dev/urandom, while it can be opened */
 	control->owner = geteuid();
 	for (unsigned i = 0; i < CONNECTIONS_MAX; i++)
@@ -317,88 +314,13 @@ int control_socket_open(struct control_socket **out, struct error *e)
 	return 0;
 }
 
-/* Whether a socket is left from somebody who is gone. Not ours, or in use: *e says so. */
-static bool is_stale(const struct sockaddr_un *address, int fd, struct error *e)
-{
-	const char *path = address->sun_path;
-	struct stat st;
-
-	if (lstat(path, &st) < 0) {
-		error_set(e, errno, "control-path", NULL, "%s: %s", path, strerror(errno));
-		return false;
-	}
-	if (!S_ISSOCK(st.st_mode) || st.st_uid != geteuid()) {
-		error_set(e, EEXIST, "control-path", "choose another path for --control",
-			  "%s is there and is no socket of this user", path);
-		return false;
-	}
-	if (!connect(fd, (const struct sockaddr *)address, sizeof(*address)) ||
-	    errno != ECONNREFUSED) {
-		error_set(e, EADDRINUSE, "control-in-use", "choose another path for --control",
-			  "%s: somebody listens there", path);
-		return false;
-	}
-	return true;
-}
-
-static int listen_at(struct control_socket *control, const char *path, struct error *e)
-{
-	struct sockaddr_un address = { .sun_family = AF_UNIX };
-	const struct sockaddr *any = (const struct sockaddr *)&address;
-	const char *slash = strrchr(path, '/');
-	char folder[sizeof(address.sun_path)] = ".";
-	int fd, probe, err;
-
-	if (strlen(path) >= sizeof(address.sun_path))
-		return error_set(e, ENAMETOOLONG, "control-path", NULL, "%s: too long", path);
-	strcpy(address.sun_path, path);
-	if (slash)
-		snprintf(folder, sizeof(folder), "%.*s", (int)MAX(slash - path, 1), path);
-	control->folder_fd = open(folder, O_PATH | O_DIRECTORY | O_CLOEXEC);
-	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-	probe = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-	/* The socket's mode becomes its name's (unix(7)), so that there is no moment of another. */
-	if (control->folder_fd < 0 || fd < 0 || probe < 0 || fchmod(fd, 0600) < 0) {
-		err = error_set(e, errno, "control-path", NULL, "%s: %s", path, strerror(errno));
-		goto fail;
-	}
-	if (bind(fd, any, sizeof(address)) < 0) {
-		err = -errno;
-		if (err == -EADDRINUSE && !is_stale(&address, probe, e)) {
-			err = e ? -e->err : err;
-			goto fail;
-		}
-		if (err == -EADDRINUSE && (unlink(path) < 0 || bind(fd, any, sizeof(address)) < 0))
-			err = -errno;
-		else if (err == -EADDRINUSE)
-			err = 0;
-		if (err) {
-			error_set(e, -err, "control-path", NULL, "%s: %s", path, strerror(-err));
-			goto fail;
-		}
-	}
-	strcpy(control->name, slash ? slash + 1 : path);
-	if (listen(fd, BACKLOG) < 0) {
-		err = error_set(e, errno, "control-failed", NULL, "%s: %s", path, strerror(errno));
-		goto fail;
-	}
-	fd_close(&probe);
-	control->listen_fd = fd;
-	return 0;
-
-fail:
-	fd_close(&probe);
-	fd_close(&fd);
-	return err;
-}
-
 int control_socket_create(const char *path, struct control_socket **out, struct error *e)
 {
 	int err = control_socket_open(out, e);
 
 	if (err)
 		return err;
-	err = listen_at(*out, path, e);
+	err = unix_listener_open(path, &(*out)->listener, e);
 	if (err) {
 		control_socket_destroy(*out);
 		*out = NULL;
@@ -410,11 +332,7 @@ void control_socket_destroy(struct control_socket *control)
 {
 	if (!control)
 		return;
-	/* First, so that a new one may take the name as soon as the socket is closed. */
-	if (control->name[0] && unlinkat(control->folder_fd, control->name, 0) < 0)
-		log_warn("control socket %s: %s", control->name, strerror(errno));
-	fd_close(&control->listen_fd);
-	fd_close(&control->folder_fd);
+	unix_listener_close(&control->listener);
 	MHD_stop_daemon(control->daemon);
 	free(control);
 }

@@ -292,17 +292,24 @@ static int set_console(struct machine_config *config, const struct setting *sett
 
 static int set_serial(struct machine_config *config, const struct setting *setting, struct error *e)
 {
-	static const char file[] = "file:";
-	char path[sizeof(config->serial) - sizeof(file)];
+	static const char *const places[] = { "file:", "socket:" };
+	const char *place = NULL;
+	char path[sizeof(config->serial) - sizeof("socket:")];
 	int err;
 
 	if (!strcmp(setting->value, "stdio") || !strcmp(setting->value, "none"))
 		return copy_text(config->serial, sizeof(config->serial), setting, e);
-	if (strncmp(setting->value, file, strlen(file)))
-		return config_bad_value(setting, "stdio, none or file:PATH", e);
-	err = copy_path(path, sizeof(path), setting->value + strlen(file), setting, e);
+	for (size_t i = 0; i < ARRAY_SIZE(places); i++)
+		if (!strncmp(setting->value, places[i], strlen(places[i])))
+			place = places[i];
+	if (!place)
+		return config_bad_value(setting, "stdio, none, file:PATH or socket:PATH", e);
+	err = copy_path(path, sizeof(path), setting->value + strlen(place), setting, e);
+	/* sockaddr_un's, as unix_listener_open() would say, but before anything is done */
+	if (!err && place == places[1] && strlen(path) >= sizeof(((struct unix_listener *)0)->name))
+		err = config_bad_value(setting, "a socket's path of at most 107 bytes", e);
 	if (!err)
-		snprintf(config->serial, sizeof(config->serial), "%s%s", file, path);
+		snprintf(config->serial, sizeof(config->serial), "%s%s", place, path);
 	return err;
 }
 
@@ -387,7 +394,7 @@ static const struct word words[] = {
 	{ "no-rng", NULL, "no virtio entropy device", set_no_rng },
 	{ "console", "serial|virtio", "what the terminal is on: ttyS0 or hvc0 (serial)",
 	  set_console },
-	{ "serial", "stdio|none|file:PATH", "where ttyS0 goes (stdio)", set_serial },
+	{ "serial", "stdio|none|file:PATH|socket:PATH", "where ttyS0 goes (stdio)", set_serial },
 	{ "control", "PATH", "a UNIX socket for commands (docs/control.md)", config_set_control },
 	{ "hotplug-ports", "N", "PCIe ports for devices that come later (2 with --control)",
 	  config_set_hotplug_ports },

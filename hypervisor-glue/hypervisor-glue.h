@@ -84,7 +84,7 @@ struct machine_config {
 	bool rng;		 /* virtio-rng, on by default */
 	uint32_t vsock_cid;	 /* 0: no vsock */
 	bool virtio_console;	 /* the terminal is hvc0 instead of ttyS0 */
-	char serial[4096];	 /* "stdio", "none", or "file:PATH" */
+	char serial[4096];	 /* "stdio", "none", "file:PATH" or "socket:PATH" */
 	bool no_reboot;		 /* a guest's reset ends the VM */
 	char control[108];	 /* the control socket's path; "": none. sockaddr_un's room */
 	int hotplug_ports;	 /* root ports for devices that come later; -1: not said */

@@ -228,7 +228,9 @@ static int virtio_console_add(struct machine *machine, struct error *e)
 	if (pipe2(machine->console_pipe, O_CLOEXEC) < 0 ||
 	    fcntl(machine->console_pipe[1], F_SETFL, O_NONBLOCK) < 0)
 		return error_set(e, errno, "console", NULL, "console: pipe: %s", strerror(errno));
-	err = virtio_console_create(machine->console_pipe[0], STDOUT_FILENO, &device, e);
+	err = virtio_console_create(machine->console_pipe[0],
+				    machine->console_socket ? machine->serial_fd : STDOUT_FILENO,
+				    &device, e);
 	return err ? err : machine_software_add(machine, device, false, e);
 }
 
@@ -258,11 +260,17 @@ static int vsock_add(struct machine *machine, struct error *e)
 
 static int serial_open(struct machine *machine, struct error *e)
 {
-	static const char file[] = "file:";
+	static const char file[] = "file:", at_socket[] = "socket:";
 	const char *text = machine->config->serial;
+	int err;
 
 	if (!strcmp(text, "stdio")) {
 		machine->serial_fd = STDOUT_FILENO;
+	} else if (!strncmp(text, at_socket, strlen(at_socket))) {
+		err = console_socket_create(text + strlen(at_socket), &machine->console_socket, e);
+		if (err)
+			return err;
+		machine->serial_fd = console_socket_output(machine->console_socket);
 	} else if (!strncmp(text, file, strlen(file))) {
 		const char *path = text + strlen(file);
 
@@ -277,8 +285,8 @@ static int serial_open(struct machine *machine, struct error *e)
 
 static int terminal_take(struct machine *machine, struct error *e)
 {
-	bool guest_reads =
-		machine->config->virtio_console || !strcmp(machine->config->serial, "stdio");
+	bool guest_reads = !machine->console_socket && (machine->config->virtio_console ||
+							!strcmp(machine->config->serial, "stdio"));
 
 	/* With nothing of the guest on it, the terminal stays as it is: Ctrl-C ends the VM. */
 	return guest_reads ? console_create(STDIN_FILENO, &machine->console, e) : 0;
@@ -348,17 +356,29 @@ static const struct sandbox_path hotplug_paths[] = {
 	{ .path = "/sys/kernel/iommu_groups" },
 };
 
+/* The folder of @path, in @folder. */
+static const char *folder_of(const char *path, char *folder, size_t size)
+{
+	const char *slash = strrchr(path, '/');
+
+	if (slash)
+		snprintf(folder, size, "%.*s", (int)MAX(slash - path, 1), path);
+	else
+		snprintf(folder, size, ".");
+	return folder;
+}
+
 /* RAM that an assigned device reaches may have to be locked again, by then without privilege. */
 static int machine_close(const struct machine *machine, struct error *e)
 {
 	const struct machine_config *config = machine->config;
 	bool hotplug = machine_hotplug_ports(config) && machine->control;
-	struct sandbox_path paths[ARRAY_SIZE(hotplug_paths) + MACHINE_REACH_MAX + 1];
-	char folder[sizeof(config->control)] = ".";
-	const char *slash = strrchr(config->control, '/');
+	struct sandbox_path paths[ARRAY_SIZE(hotplug_paths) + MACHINE_REACH_MAX + 2];
+	char control_folder[sizeof(config->control)], console_folder[sizeof(config->serial)];
 	struct sandbox_options options = {
 		.jail = config->jail,
 		.control = machine->control,
+		.console = machine->console_socket,
 		.hotplug = hotplug,
 		.locked = machine->device_count || hotplug ? config->memory : 0,
 		.paths = paths,
@@ -366,11 +386,17 @@ static int machine_close(const struct machine *machine, struct error *e)
 
 	if (!config->sandbox)
 		return 0;
-	if (slash)
-		snprintf(folder, sizeof(folder), "%.*s", (int)MAX(slash - config->control, 1),
-			 config->control);
+	/* Their names go with them. */
 	if (machine->control)
-		paths[options.path_count++] = (struct sandbox_path){ folder, .remove = true };
+		paths[options.path_count++] =
+			(struct sandbox_path){ folder_of(config->control, control_folder,
+							 sizeof(control_folder)),
+					       .remove = true };
+	if (machine->console_socket)
+		paths[options.path_count++] =
+			(struct sandbox_path){ folder_of(strchr(config->serial, ':') + 1,
+							 console_folder, sizeof(console_folder)),
+					       .remove = true };
 	for (size_t i = 0; i < ARRAY_SIZE(hotplug_paths) && hotplug; i++)
 		paths[options.path_count++] = hotplug_paths[i];
 	for (unsigned i = 0; i < config->hotplug_path_count && hotplug; i++)
@@ -427,6 +453,7 @@ static void machine_release(struct machine *machine)
 		guest_memory_destroy(machine->memory);
 	free(machine->affinity);
 	fd_close(&machine->kvm_fd);
+	console_socket_destroy(machine->console_socket);
 	control_socket_destroy(machine->control);
 	boot_close(&machine->boot_files);
 }

@@ -9,6 +9,7 @@
 
 #include "hypervisor-glue/boot.h"
 #include "hypervisor-glue/console.h"
+#include "hypervisor-glue/console_socket.h"
 #include "hypervisor-glue/device_memory.h"
 #include "hypervisor-glue/hypervisor-glue.h"
 #include "hypervisor-glue/memory_plan.h"
@@ -52,10 +53,12 @@ struct machine {
 	unsigned device_count, software_count;
 	struct machine_assigned devices[MACHINE_DEVICES_MAX];
 	struct machine_software *software[MACHINE_SOFTWARE_MAX];
-	int serial_fd;	     /* -1: no serial port */
-	bool serial_owned;   /* a file of ours */
-	int console_pipe[2]; /* to the virtio console: read end, write end */
-	struct console *console;
+	int serial_fd;		 /* -1: no serial port */
+	bool serial_owned;	 /* a file of ours */
+	int console_pipe[2];	 /* to the virtio console: read end, write end */
+	struct console *console; /* the terminal; NULL: the guest has none */
+	struct console_socket
+		*console_socket;	/* instead of standard input and output; NULL: none */
 	struct control_socket *control; /* NULL: none */
 	struct cpu_list *affinity;	/* of each vCPU; NULL: any CPU */
 	unsigned port_count;		/* root ports of the first life, spare ones and all */

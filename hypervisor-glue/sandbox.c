@@ -138,8 +138,9 @@ void sandbox_thread(const char *kind)
 
 int sandbox_close(const struct sandbox_options *options, struct error *e)
 {
-	unsigned roles =
-		(options->control ? ROLE_CONTROL : 0) | (options->hotplug ? ROLE_HOTPLUG : 0);
+	unsigned roles = (options->control ? ROLE_CONTROL : 0) |
+			 (options->hotplug ? ROLE_HOTPLUG : 0) |
+			 (options->console ? ROLE_CONSOLE : 0);
 	int err = threads_check(e);
 
 	if (err)

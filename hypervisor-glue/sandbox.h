@@ -34,7 +34,7 @@ struct sandbox_path {
 
 struct sandbox_options {
 	struct machine_jail jail;
-	bool control, hotplug;		  /* what the first thread does beside waiting */
+	bool control, console, hotplug;	  /* what the first thread does beside waiting */
 	uint64_t locked;		  /* bytes that may have to be locked for DMA later */
 	const struct sandbox_path *paths; /* NULL: none */
 	unsigned path_count;
@@ -76,6 +76,7 @@ enum sandbox_kind {
 /* What the first thread does besides, when an option asks for it. */
 #define ROLE_CONTROL (1 << SANDBOX_KINDS)
 #define ROLE_HOTPLUG (2 << SANDBOX_KINDS)
+#define ROLE_CONSOLE (4 << SANDBOX_KINDS)
 /* Begun by the first thread after its own filter, which therefore holds theirs. */
 #define KINDS_BELOW_MAIN    (KIND_VCPU | KIND_SERIAL | KIND_RCU | KIND_RESET)
 #define KINDS_BELOW_HOTPLUG (KIND_BLK | KIND_USER)

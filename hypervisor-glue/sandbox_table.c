@@ -204,11 +204,11 @@ const struct sandbox_rule sandbox_rules[] = {
 	/* what kind of file a served device wants shown: vfio/user_map.c */
 	{ KIND_USER, SYS_fstatfs },
 
-	/* -- the control socket (--control): libmicrohttpd in the first thread's loop -- */
+	/* -- the control socket (--control): libmicrohttpd in the first thread's loop; the console's socket -- */
 
-	{ ROLE_CONTROL, SYS_accept4 },
+	{ ROLE_CONTROL | ROLE_CONSOLE, SYS_accept4 },
 	/* who speaks: SO_PEERCRED */
-	{ ROLE_CONTROL, SYS_getsockopt },
+	{ ROLE_CONTROL | ROLE_CONSOLE, SYS_getsockopt },
 	{ ROLE_CONTROL, SYS_fcntl, EQUALS(1, F_GETFL) },
 	{ ROLE_CONTROL, SYS_fcntl, EQUALS(1, F_SETFL) },
 	{ ROLE_CONTROL, SYS_fcntl, EQUALS(1, F_GETFD) },
@@ -216,9 +216,9 @@ const struct sandbox_rule sandbox_rules[] = {
 	/* libmicrohttpd tries TCP's options in vain */
 	{ ROLE_CONTROL, SYS_setsockopt, EQUALS(1, IPPROTO_TCP) },
 	{ ROLE_CONTROL, SYS_recvfrom },
-	{ ROLE_CONTROL, SYS_sendto },
+	{ ROLE_CONTROL | ROLE_CONSOLE, SYS_sendto },
 	/* its name goes with it; Landlock says where */
-	{ ROLE_CONTROL, SYS_unlinkat },
+	{ ROLE_CONTROL | ROLE_CONSOLE, SYS_unlinkat },
 	/* a guest that is paused sees no lost time: vm_pause.c */
 	IOCTL(KIND_VCPU, KVM_KVMCLOCK_CTRL),
 

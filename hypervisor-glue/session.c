@@ -162,6 +162,11 @@ static int events_add(struct session *session, struct error *e)
 	}
 	if (err)
 		return err;
+	if (machine->console_socket) {
+		err = console_socket_attach(machine->console_socket, session->event, &target, e);
+		session->console_attached = !err;
+		return err;
+	}
 	/* Only a terminal in use or input that goes somewhere is worth reading. */
 	if (!machine->console)
 		return 0;
@@ -335,7 +340,9 @@ static int session_build(struct session *session, struct error *e)
 
 static void session_release(struct session *session)
 {
-	if (session->console_attached)
+	if (session->console_attached && session->machine->console_socket)
+		console_socket_detach(session->machine->console_socket);
+	else if (session->console_attached)
 		console_detach(session->machine->console);
 	if (session->control_attached)
 		control_socket_detach(session->machine->control);

@@ -361,6 +361,13 @@ static void choices_refuse_what_they_do_not_know(void **state)
 	assert_int_equal(set(f, "serial", "file:/tmp/log"), 0);
 	assert_string_equal(f->config.serial, "file:/tmp/log");
 	expect_bad(f, "serial", "file:");
+	assert_int_equal(set(f, "serial", "socket:/tmp/console"), 0);
+	assert_string_equal(f->config.serial, "socket:/tmp/console");
+	expect_bad(f, "serial", "socket:");
+	expect_bad(
+		f, "serial",
+		"socket:/a-path-that-is-longer-than-any-name-of-a-unix-socket-may-be/which-is-one-"
+		"hundred-and-eight-bytes-with-its-nul");
 	expect_bad(f, "serial", "pty");
 	assert_int_equal(set(f, "log-level", "debug"), 0);
 	assert_int_equal(f->config.log_level, LOG_LEVEL_DEBUG);

@@ -191,7 +191,7 @@ static void a_socket_in_use_is_not_taken(void **state)
 	unsigned fds = count_fds();
 
 	assert_int_equal(control_socket_create(f->path, &second, &e), -EADDRINUSE);
-	assert_string_equal(e.code, "control-in-use");
+	assert_string_equal(e.code, "socket-in-use");
 	assert_int_equal(count_fds(), fds);
 	assert_int_equal(http(f->path, "GET", API "info", NULL, NULL), 200);
 }
@@ -216,7 +216,7 @@ static void a_stale_socket_is_replaced_and_nothing_else_is(void **state)
 	assert_non_null(file);
 	fclose(file);
 	assert_int_equal(control_socket_create(address.sun_path, &second, &e), -EEXIST);
-	assert_string_equal(e.code, "control-path");
+	assert_string_equal(e.code, "socket-path");
 	assert_int_equal(unlink(address.sun_path), 0); /* still there */
 	assert_int_equal(symlink(f->path, address.sun_path), 0);
 	assert_int_equal(control_socket_create(address.sun_path, &second, &e), -EEXIST);

@@ -32,9 +32,9 @@ struct fixture {
 	char folder[32];
 	char serial[64], disk[64], said[64], socket[64];
 	char jail[32]; /* "": none */
-	char control[80], later[80], elsewhere[80];
+	char control[80], later[80], elsewhere[80], console[80];
 	const char *guest;
-	bool with_control;
+	bool with_control, with_console;
 	pid_t server, vmm;
 };
 
@@ -68,6 +68,7 @@ static int setup(void **state)
 	snprintf(f->said, sizeof(f->said), "%s/stderr", f->folder);
 	snprintf(f->socket, sizeof(f->socket), "%s/socket", f->folder);
 	snprintf(f->control, sizeof(f->control), "%s/control", f->folder);
+	snprintf(f->console, sizeof(f->console), "%s/console", f->folder);
 	snprintf(f->later, sizeof(f->later), "%s/later", f->folder);
 	snprintf(f->elsewhere, sizeof(f->elsewhere), "%s/elsewhere", f->folder);
 	make_disk(f->disk);
@@ -165,7 +166,7 @@ static void start_server(struct fixture *f)
 
 static void start_vmm(struct fixture *f)
 {
-	char program[5000], kernel[5000], serial[80];
+	char program[5000], kernel[5000], serial[100];
 	const char *arguments[] = {
 		program,
 		"--kernel",
@@ -212,7 +213,8 @@ static void start_vmm(struct fixture *f)
 	start_server(f);
 	snprintf(program, sizeof(program), "%s/divvy-vmm", f->build);
 	snprintf(kernel, sizeof(kernel), "%s/guest-drivers/testguest/testguest.elf", f->build);
-	snprintf(serial, sizeof(serial), "file:%s", f->serial);
+	snprintf(serial, sizeof(serial), "%s:%s", f->with_console ? "socket" : "file",
+		 f->with_console ? f->console : f->serial);
 	f->vmm = spawn(f, arguments, f->said);
 }
 
@@ -466,6 +468,78 @@ static void commands_are_obeyed_and_devices_come_and_go(struct fixture *f)
 	stop_vmm(f);
 }
 
+/* Until "@text" came from the console @fd, which is waited for. */
+static void await_said(const struct fixture *f, int fd, const char *text)
+{
+	struct pollfd p = { .fd = fd, .events = POLLIN };
+	char said[4096] = "";
+	size_t length = 0;
+
+	while (!strstr(said, text)) {
+		ssize_t n = poll(&p, 1, READY_MS) == 1
+				    ? read(fd, said + length, sizeof(said) - 1 - length)
+				    : 0;
+
+		if (n <= 0) {
+			say(f);
+			fail_msg("the console said \"%s\", not \"%s\"", said, text);
+		}
+		length += (size_t)n;
+		said[length] = '\0';
+	}
+}
+
+/* It is there for one at a time, over resets, and its name goes with it. */
+static void the_console_waits_at_its_socket(struct fixture *f)
+{
+	char who[64], byte;
+	int fd, second;
+
+	f->with_console = f->with_control = true;
+	f->guest = "irq";
+	start_vmm(f);
+	for (unsigned waited = 0; waited < READY_MS && access(f->console, F_OK); waited += 20)
+		usleep(20000);
+	fd = http_connect(f->console);
+	assert_true(fd >= 0);
+	await_said(f, fd, "ready");
+	second = http_connect(f->console);
+	assert_true(second >= 0);
+	snprintf(who, sizeof(who), "in use by process %d of user %u", getpid(), getuid());
+	await_said(f, second, who);
+	close(second);
+	assert_int_equal(write(fd, "typed\r", 6), 6);
+	expect_answer(f, "PUT", "reset", NULL, 204, NULL);
+	await_said(f, fd, "ready");
+	close(fd);
+	/* Whoever comes later hears what was said before. */
+	fd = http_connect(f->console);
+	await_said(f, fd, "ready");
+	stop_vmm(f);
+	while (read(fd, &byte, 1) > 0)
+		;
+	close(fd);
+	/* The folder is not a jailed VMM's. */
+	assert_int_equal(access(f->console, F_OK), f->jail[0] ? 0 : -1);
+}
+
+static void a_confined_vmm_serves_its_console(void **state)
+{
+	the_console_waits_at_its_socket(need(state));
+}
+
+static void a_jailed_vmm_serves_its_console(void **state)
+{
+	struct fixture *f = need(state);
+
+	if (geteuid()) {
+		print_message("skipped: a jail needs root\n");
+		skip();
+	}
+	strcpy(f->jail, "uid=54321,gid=54322");
+	the_console_waits_at_its_socket(f);
+}
+
 static void a_confined_vmm_obeys_its_control_socket(void **state)
 {
 	struct fixture *f = need(state);
@@ -495,6 +569,8 @@ int main(void)
 		TEST(a_guest_resets_again_and_again_with_nothing_missing),
 		TEST(a_jailed_vmm_is_another_user_in_an_empty_root),
 		TEST(a_confined_vmm_obeys_its_control_socket),
+		TEST(a_confined_vmm_serves_its_console),
+		TEST(a_jailed_vmm_serves_its_console),
 		TEST(a_jailed_vmm_obeys_its_control_socket),
 	};
 
