@@ -67,6 +67,7 @@ struct store_instance {
 		*request; /* malloc()ed; JSON of the type, and of what was asked for */
 	char digest[33];
 	uint32_t owner;
+	uint32_t uid;		 /* its processes' own, of the daemon's pool; 0: none */
 	bool transient, desired; /* @desired: it shall run */
 	enum store_state state;
 	enum store_restart restart;
@@ -94,7 +95,8 @@ struct store_reservation {
 	bool dedicated;
 	uint32_t share_ppm; /* promised time: fixed share, baseline */
 	uint64_t vram_bytes;
-	char functions[8 * 16 + 1];	   /* dedicated: PCI addresses, with blanks between */
+	int32_t numa_node;	    /* of the host, that the instance is placed on; -1: any */
+	char functions[8 * 16 + 1]; /* dedicated: PCI addresses, with blanks between */
 	char arbiter_gpu[STORE_NAME_SIZE]; /* shared: how `divvy run-native --gpu` finds it */
 };
 /*

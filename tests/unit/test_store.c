@@ -1,0 +1,477 @@
+// SPDX-License-Identifier: Apache-2.0
+/* The store: what is committed is there after a kill; what may never be is refused; what is broken is left as it is. */
+#include <errno.h>
+#include <fcntl.h>
+#include <setjmp.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "instances/store/store_private.h"
+#include "tests/unit/resources.h"
+
+static char folder[64];
+
+static int setup(void **state)
+{
+	strcpy(folder, "/tmp/divvy-store-XXXXXX");
+	return mkdtemp(folder) ? 0 : -1;
+}
+
+static int teardown(void **state)
+{
+	char command[128];
+
+	snprintf(command, sizeof(command), "rm -rf %s", folder);
+	return system(command);
+}
+
+static struct store *opened(void)
+{
+	struct store *store;
+	struct error e = { 0 };
+
+	if (store_open(folder, &store, &e))
+		fail_msg("%s: %s", e.code, e.text);
+	return store;
+}
+
+static void put(struct store *store, const char *name, enum store_state state)
+{
+	struct store_instance i = { .image = strdup("/images/a"),
+				    .definition = strdup("{}"),
+				    .request = strdup("{}"),
+				    .state = state,
+				    .exit_status = -1 };
+	struct error e = { 0 };
+
+	snprintf(i.name, sizeof(i.name), "%s", name);
+	snprintf(i.uuid, sizeof(i.uuid), "uuid-%s", name);
+	if (store_instance_put(store, &i, &e))
+		fail_msg("%s: %s", e.code, e.text);
+	store_instance_free(&i);
+}
+
+static int reserve(struct store *store, const char *instance, unsigned index, const char *gpu,
+		   bool dedicated, uint32_t share_ppm, struct error *e)
+{
+	struct store_reservation r = {
+		.index = index, .dedicated = dedicated, .share_ppm = share_ppm, .numa_node = -1
+	};
+
+	snprintf(r.instance, sizeof(r.instance), "%s", instance);
+	snprintf(r.gpu, sizeof(r.gpu), "%s", gpu);
+	return store_reservation_add(store, &r, e);
+}
+
+static int count_instance(void *count, struct store_instance *instance)
+{
+	assert_string_equal(instance->image, "/images/a");
+	++*(unsigned *)count;
+	return 0;
+}
+
+static unsigned instances(struct store *store)
+{
+	unsigned count = 0;
+
+	assert_int_equal(store_instances(store, count_instance, &count, NULL), 0);
+	return count;
+}
+
+static int count_reservation(void *count, const struct store_reservation *reservation)
+{
+	++*(unsigned *)count;
+	return 0;
+}
+
+static unsigned reservations(struct store *store)
+{
+	unsigned count = 0;
+
+	assert_int_equal(store_reservations(store, count_reservation, &count, NULL), 0);
+	return count;
+}
+
+static void what_was_written_is_read_again(void **state)
+{
+	const unsigned fds = count_fds();
+	struct store *store = opened();
+
+	put(store, "a", STORE_RUNNING);
+	put(store, "b", STORE_DEFINED);
+	put(store, "b", STORE_STOPPED);
+	store_close(store);
+	store = opened();
+	assert_int_equal(instances(store), 2);
+	assert_int_equal(store_instance_delete(store, "b", NULL), 0);
+	assert_int_equal(instances(store), 1);
+	store_close(store);
+	assert_int_equal(count_fds(), fds);
+}
+
+/* A child writes and says how far it is; it is killed in between. */
+static void what_was_committed_outlives_a_kill(void **state)
+{
+	for (unsigned round = 0; round < 20; round++) {
+		int pipe_fds[2];
+		uint32_t said = 0, one;
+		struct store *store;
+		pid_t child;
+
+		assert_int_equal(pipe(pipe_fds), 0);
+		child = fork();
+		assert_true(child >= 0);
+		if (!child) {
+			struct store *own;
+			char name[32];
+
+			if (store_open(folder, &own, NULL))
+				_exit(1);
+			for (uint32_t i = 1;; i++) {
+				struct store_credit credit = { .usage_ns = i };
+
+				snprintf(name, sizeof(name), "%u-%u", round, i);
+				snprintf(credit.instance, sizeof(credit.instance), "%s", name);
+				if (store_begin(own, NULL))
+					_exit(1);
+				put(own, name, STORE_DEFINED);
+				if (store_credit_put(own, &credit, NULL) ||
+				    store_commit(own, NULL) ||
+				    write(pipe_fds[1], &i, sizeof(i)) != sizeof(i))
+					_exit(1);
+			}
+		}
+		close(pipe_fds[1]);
+		for (unsigned i = 0; i < 3 + round % 5; i++)
+			assert_int_equal(read(pipe_fds[0], &one, sizeof(one)), sizeof(one));
+		kill(child, SIGKILL);
+		assert_int_equal(waitpid(child, NULL, 0), child);
+		said = one;
+		while (read(pipe_fds[0], &one, sizeof(one)) == sizeof(one))
+			said = one;
+		close(pipe_fds[0]);
+
+		store = opened();
+		for (uint32_t i = 1; i <= said; i++) {
+			char name[32];
+			int64_t found = 0;
+			sqlite3_stmt *row;
+
+			snprintf(name, sizeof(name), "%u-%u", round, i);
+			assert_int_equal(
+				sqlite3_prepare_v2(
+					store->db,
+					"SELECT count(*) FROM instances JOIN credits ON name = instance WHERE name = ?",
+					-1, &row, NULL),
+				SQLITE_OK);
+			sqlite3_bind_text(row, 1, name, -1, SQLITE_TRANSIENT);
+			assert_int_equal(sqlite3_step(row), SQLITE_ROW);
+			found = sqlite3_column_int64(row, 0);
+			sqlite3_finalize(row);
+			assert_int_equal(found, 1);
+		}
+		assert_int_equal(store_check(store, NULL), 0);
+		store_close(store);
+	}
+}
+
+static void a_gpu_is_never_given_whole_twice_or_whole_and_shared(void **state)
+{
+	struct store *store = opened();
+	struct error e = { 0 };
+
+	put(store, "a", STORE_DEFINED);
+	put(store, "b", STORE_DEFINED);
+	assert_int_equal(reserve(store, "a", 0, "g0", true, 0, &e), 0);
+	assert_int_equal(reserve(store, "b", 0, "g0", true, 0, &e), -EBUSY);
+	assert_string_equal(e.code, "gpu-taken");
+	assert_int_equal(reserve(store, "b", 0, "g0", false, 1, &e), -EBUSY);
+	assert_int_equal(reserve(store, "b", 0, "g1", false, 600000, &e), 0);
+	assert_int_equal(reserve(store, "a", 1, "g1", true, 0, &e), -EBUSY);
+	assert_int_equal(reserve(store, "a", 1, "g1", false, 400001, &e), -EBUSY);
+	assert_int_equal(reserve(store, "a", 1, "g1", false, 400000, &e), 0);
+	assert_int_equal(reserve(store, "nobody", 0, "g2", true, 0, &e), -EBUSY);
+	assert_int_equal(reservations(store), 3);
+	/* With the instance goes what it had. */
+	assert_int_equal(store_instance_delete(store, "a", NULL), 0);
+	assert_int_equal(reservations(store), 1);
+	assert_int_equal(reserve(store, "b", 1, "g0", true, 0, &e), 0);
+	store_close(store);
+}
+
+static void a_gpu_has_one_lease_at_a_time(void **state)
+{
+	struct store *store = opened();
+	struct store_lease lease = { .gpu = "g0", .instance = "a", .uuid = "u", .begun_ms = 5 };
+	struct error e = { 0 };
+
+	assert_int_equal(store_lease_begin(store, &lease, &e), 0);
+	assert_int_equal(store_lease_begin(store, &lease, &e), 0); /* the same one again */
+	strcpy(lease.uuid, "other");
+	assert_int_equal(store_lease_begin(store, &lease, &e), -EBUSY);
+	assert_int_equal(store_lease_end(store, &lease, &e), 0);
+	assert_int_equal(store_lease_begin(store, &lease, &e), 0);
+	store_close(store);
+}
+
+static void a_transaction_is_all_or_nothing(void **state)
+{
+	struct store *store = opened();
+	int64_t id;
+
+	assert_int_equal(store_begin(store, NULL), 0);
+	put(store, "a", STORE_DEFINED);
+	assert_int_equal(store_change_begin(store, "start", "a", "", &id, NULL), 0);
+	store_rollback(store);
+	assert_int_equal(instances(store), 0);
+	assert_int_equal(store_begin(store, NULL), 0);
+	put(store, "a", STORE_DEFINED);
+	store_close(store);
+	store = opened();
+	assert_int_equal(instances(store), 0);
+	store_close(store);
+}
+
+static int last_change(void *id, const struct store_change *change)
+{
+	*(int64_t *)id = change->id;
+	return 0;
+}
+
+static void an_open_change_is_found_again(void **state)
+{
+	struct store *store = opened();
+	int64_t id, found = 0;
+
+	assert_int_equal(store_change_begin(store, "bind", "a", "g0", &id, NULL), 0);
+	store_close(store);
+	store = opened();
+	assert_int_equal(store_changes_open(store, last_change, &found, NULL), 0);
+	assert_int_equal(found, id);
+	assert_int_equal(store_change_end(store, id, "done", NULL), 0);
+	found = 0;
+	assert_int_equal(store_changes_open(store, last_change, &found, NULL), 0);
+	assert_int_equal(found, 0);
+	store_close(store);
+}
+
+static void a_second_process_is_told_who_has_it(void **state)
+{
+	struct store *store = opened(), *other;
+	struct error e = { 0 };
+	char expected[32];
+	int status;
+	pid_t child = fork();
+
+	assert_true(child >= 0);
+	snprintf(expected, sizeof(expected), "process %d has it", getppid());
+	if (!child) {
+		snprintf(expected, sizeof(expected), "process %d has it", getppid());
+		_exit(store_open(folder, &other, &e) == -EBUSY && !strcmp(e.code, "store-in-use") &&
+				      strstr(e.text, expected)
+			      ? 0
+			      : 1);
+	}
+	assert_int_equal(waitpid(child, &status, 0), child);
+	assert_int_equal(status, 0);
+	/* A child that outlives us keeps nobody out. */
+	child = fork();
+	assert_true(child >= 0);
+	if (!child) {
+		pause();
+		_exit(0);
+	}
+	store_close(store);
+	store = opened();
+	kill(child, SIGKILL);
+	waitpid(child, NULL, 0);
+	store_close(store);
+}
+
+static void file_path(char path[96])
+{
+	snprintf(path, 96, "%s/state.db", folder);
+}
+
+/* Every kind of damage is refused in words, and not one byte of it is changed. */
+static void a_broken_store_is_refused_and_left_alone(void **state)
+{
+	char path[96], before[4096] = { 0 }, after[4096] = { 0 };
+	static const struct {
+		off_t at;
+		size_t count;
+		off_t cut; /* -1: none */
+	} damages[] = {
+		{ 0, 100, -1 }, { 0, 0, 0 }, { 0, 0, 5000 }, { 4096, 4000, -1 }, { 68, 4, -1 }
+	};
+
+	file_path(path);
+	for (unsigned i = 0; i < ARRAY_SIZE(damages); i++) {
+		char noise[4096];
+		struct store *store = opened();
+		struct error e = { 0 };
+		struct stat st[2];
+		int fd;
+
+		put(store, "a", STORE_DEFINED);
+		store_close(store);
+		memset(noise, 0xa5, sizeof(noise));
+		fd = open(path, O_RDWR | O_CLOEXEC);
+		assert_true(fd >= 0);
+		assert_int_equal(pwrite(fd, noise, damages[i].count, damages[i].at),
+				 damages[i].count);
+		if (damages[i].cut >= 0)
+			assert_int_equal(ftruncate(fd, damages[i].cut), 0);
+		assert_int_equal(fstat(fd, &st[0]), 0);
+		assert_true(pread(fd, before, sizeof(before), 0) >= 0);
+		assert_true(store_open(folder, &store, &e) < 0);
+		if (strcmp(e.code, "store-corrupt"))
+			fail_msg("damage %u: %s: %s", i, e.code, e.text);
+		assert_non_null(strstr(e.next, "divvy backup"));
+		assert_true(pread(fd, after, sizeof(after), 0) >= 0);
+		assert_int_equal(fstat(fd, &st[1]), 0);
+		assert_int_equal(st[0].st_size, st[1].st_size);
+		assert_memory_equal(before, after, sizeof(before));
+		close(fd);
+		unlink(path);
+	}
+}
+
+static void a_newer_store_is_not_touched(void **state)
+{
+	struct store *store = opened();
+	struct error e = { 0 };
+
+	assert_int_equal(sqlite3_exec(store->db, "PRAGMA user_version = 99", NULL, NULL, NULL), 0);
+	store_close(store);
+	assert_int_equal(store_open(folder, &store, &e), -ENOTSUP);
+	assert_string_equal(e.code, "store-newer");
+}
+
+static void a_backup_is_a_store(void **state)
+{
+	struct store *store = opened();
+	struct error e = { 0 };
+	char path[96], copy[96], command[512];
+	uint64_t bytes = 0;
+
+	put(store, "a", STORE_RUNNING);
+	snprintf(copy, sizeof(copy), "%s/copy", folder);
+	assert_int_equal(store_backup(store, copy, &bytes, &e), 0);
+	assert_true(bytes > 0);
+	assert_int_equal(store_backup(store, copy, NULL, &e), -EEXIST);
+	assert_string_equal(e.code, "backup-exists");
+	put(store, "b", STORE_RUNNING);
+	store_close(store);
+	/* As the page says: the copy in its place. */
+	file_path(path);
+	snprintf(command, sizeof(command), "rm -f %s-wal %s-shm; cp %s %s", path, path, copy, path);
+	assert_int_equal(system(command), 0);
+	store = opened();
+	assert_int_equal(instances(store), 1);
+	assert_int_equal(store_backup(store, "/nowhere/at/all", NULL, &e), -ENOENT);
+	store_close(store);
+	/* Nothing is left of the copying. */
+	snprintf(command, sizeof(command), "ls %s | grep -c copy", folder);
+	assert_int_equal(system(command), 0);
+	snprintf(command, sizeof(command), "test $(ls %s | grep -c copy) = 1", folder);
+	assert_int_equal(system(command), 0);
+}
+
+/* A file that may not grow is a disk that is full. */
+static void a_full_disk_refuses_the_change_and_loses_nothing(void **state)
+{
+	struct rlimit old, small;
+	struct store *store;
+	struct error e = { 0 };
+	char large[60000];
+	struct store_instance i = { .name = "large", .uuid = "l", .exit_status = -1 };
+	unsigned put_before = 0;
+	int err = 0;
+
+	store = opened();
+	put(store, "a", STORE_RUNNING);
+	memset(large, 'x', sizeof(large) - 1);
+	large[sizeof(large) - 1] = '\0';
+	i.image = strdup("/images/a");
+	i.definition = strdup(large);
+	i.request = strdup("{}");
+	signal(SIGXFSZ, SIG_IGN);
+	assert_int_equal(getrlimit(RLIMIT_FSIZE, &old), 0);
+	small = old;
+	small.rlim_cur = 300000;
+	assert_int_equal(setrlimit(RLIMIT_FSIZE, &small), 0);
+	for (; put_before < 50 && !err; put_before++) {
+		snprintf(i.name, sizeof(i.name), "large-%u", put_before);
+		snprintf(i.uuid, sizeof(i.uuid), "l-%u", put_before);
+		err = store_instance_put(store, &i, &e);
+	}
+	put_before--;
+	assert_int_equal(setrlimit(RLIMIT_FSIZE, &old), 0);
+	assert_true(err < 0);
+	assert_true(put_before > 0);
+	assert_int_equal(instances(store), 1 + put_before);
+	assert_int_equal(store_check(store, NULL), 0);
+	put(store, "later", STORE_DEFINED);
+	store_close(store);
+	store = opened();
+	assert_int_equal(instances(store), 2 + put_before);
+	store_close(store);
+	store_instance_free(&i);
+}
+
+static int count_event(void *count, const struct store_event *event)
+{
+	++*(unsigned *)count;
+	return 0;
+}
+
+static void events_are_kept_up_to_a_bound(void **state)
+{
+	struct store *store = opened();
+	struct store_event event = { .kind = "gpu", .code = "x" };
+	unsigned count = 0;
+
+	assert_int_equal(store_begin(store, NULL), 0);
+	for (unsigned i = 0; i < STORE_EVENTS_MAX + 50; i++)
+		assert_int_equal(store_event_add(store, &event, NULL), 0);
+	assert_int_equal(store_commit(store, NULL), 0);
+	assert_int_equal(store_events(store, 0, 1000000, count_event, &count, NULL), 0);
+	assert_int_equal(count, STORE_EVENTS_MAX);
+	count = 0;
+	assert_int_equal(store_events(store, event.id - 3, 1000000, count_event, &count, NULL), 0);
+	assert_int_equal(count, 3);
+	store_close(store);
+}
+
+int main(void)
+{
+#define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+	const struct CMUnitTest tests[] = {
+		T(what_was_written_is_read_again),
+		T(what_was_committed_outlives_a_kill),
+		T(a_gpu_is_never_given_whole_twice_or_whole_and_shared),
+		T(a_gpu_has_one_lease_at_a_time),
+		T(a_transaction_is_all_or_nothing),
+		T(an_open_change_is_found_again),
+		T(a_second_process_is_told_who_has_it),
+		T(a_broken_store_is_refused_and_left_alone),
+		T(a_newer_store_is_not_touched),
+		T(a_backup_is_a_store),
+		T(a_full_disk_refuses_the_change_and_loses_nothing),
+		T(events_are_kept_up_to_a_bound),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
