@@ -7,6 +7,7 @@
  */
 #include <endian.h>
 #include <linux/input.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "mdev/input/private.h"
@@ -83,8 +84,8 @@ static void put(struct virtio_input_config *config, const void *data, size_t siz
 	memcpy(&config->u, data, config->size);
 }
 
-void input_describe(enum input_kind kind, const char *serial, uint8_t select, uint8_t subsel,
-		    struct virtio_input_config *config)
+void input_describe(enum input_kind kind, unsigned head, const char *serial, uint8_t select,
+		    uint8_t subsel, struct virtio_input_config *config)
 {
 	const struct virtio_input_devids ids = {
 		.bustype = htole16(BUS_VIRTUAL),
@@ -93,10 +94,17 @@ void input_describe(enum input_kind kind, const char *serial, uint8_t select, ui
 		.version = htole16(1),
 	};
 
+	char title[32];
+
+	/* As Linux counts its outputs: the first one is Virtual-1. */
+	if (head == INPUT_ALL_HEADS)
+		snprintf(title, sizeof(title), "%s", kinds[kind].title);
+	else
+		snprintf(title, sizeof(title), "%s %u", kinds[kind].title, head + 1);
 	/* 5.8.4: what there is not has size 0. */
 	*config = (struct virtio_input_config){ .select = select, .subsel = subsel };
 	if (select == VIRTIO_INPUT_CFG_ID_NAME && !subsel)
-		put(config, kinds[kind].title, strlen(kinds[kind].title));
+		put(config, title, strlen(title));
 	else if (select == VIRTIO_INPUT_CFG_ID_SERIAL && !subsel)
 		put(config, serial, strlen(serial));
 	else if (select == VIRTIO_INPUT_CFG_ID_DEVIDS && !subsel)

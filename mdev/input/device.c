@@ -29,6 +29,7 @@ struct input_device {
 	struct virtio_device dev; /* first */
 	struct virtio_device_ops ops;
 	enum input_kind kind;
+	unsigned head;
 	char serial[64];
 	uint8_t select, subsel; /* registers: under dev.lock */
 	unsigned leds;		/* atomic */
@@ -135,14 +136,14 @@ void input_device_send(struct input_device *input, const struct input_event_plai
 		eventfd_write(input->wake_fd, 1);
 }
 
-static bool any(struct input_device *input)
+unsigned input_device_waiting(struct input_device *input)
 {
-	bool is_any;
+	unsigned count;
 
 	pthread_mutex_lock(&input->lock);
-	is_any = input->taken != input->put;
+	count = (unsigned)(input->put - input->taken);
 	pthread_mutex_unlock(&input->lock);
-	return is_any;
+	return count;
 }
 
 static bool take(struct input_device *input, struct virtio_input_event *event)
@@ -175,7 +176,7 @@ static void deliver(struct virtio_device *dev)
 
 		if (__atomic_load_n(&dev->call_pending, __ATOMIC_RELAXED))
 			break;
-		if (!any(input))
+		if (!input_device_waiting(input))
 			return;
 		chain = virtio_queue_pop(dev, EVENT_QUEUE);
 		if (!chain)
@@ -238,7 +239,8 @@ static void config_read(struct virtio_device *dev, void *config)
 {
 	const struct input_device *input = input_of(dev);
 
-	input_describe(input->kind, input->serial, input->select, input->subsel, config);
+	input_describe(input->kind, input->head, input->serial, input->select, input->subsel,
+		       config);
 }
 
 static void config_write(struct virtio_device *dev, uint32_t offset, const void *data, size_t count)
@@ -301,8 +303,8 @@ static const struct virtio_device_ops input_ops = {
 /* PCI's classes of input devices: keyboard, mouse, another. */
 static const uint32_t classes[INPUT_KINDS] = { 0x090000, 0x090200, 0x098000 };
 
-int input_device_create(enum input_kind kind, const char *serial, struct input_device **out,
-			struct error *e)
+int input_device_create(enum input_kind kind, unsigned head, const char *serial,
+			struct input_device **out, struct error *e)
 {
 	struct input_device *input = calloc(1, sizeof(*input));
 	char name[32];
@@ -311,6 +313,7 @@ int input_device_create(enum input_kind kind, const char *serial, struct input_d
 	if (!input)
 		return error_set(e, ENOMEM, "device-failed", NULL, "virtio-input: out of memory");
 	input->kind = kind;
+	input->head = head;
 	snprintf(input->serial, sizeof(input->serial), "%s", serial);
 	snprintf(name, sizeof(name), "virtio-input(%s)", input_kind_name(kind));
 	input->ops = input_ops;

@@ -22,8 +22,8 @@ struct input_seat;
 
 enum input_kind {
 	INPUT_KEYBOARD,
-	INPUT_POINTER, /* absolute, over all heads; with wheels and five buttons */
-	INPUT_TOUCH,   /* over all heads */
+	INPUT_POINTER, /* absolute; with wheels and five buttons */
+	INPUT_TOUCH,
 	INPUT_KINDS
 };
 
@@ -32,6 +32,11 @@ struct input_config {
 		name; /* of the vGPU, for messages and as the devices' serial number; NULL: "vgpu" */
 	/* The guest's keyboard layout in X's terms, "de" or with a variant "us:dvorak"; NULL: "us". */
 	const char *layout;
+	/*
+	 * 0: one pointer and one touch screen that cover the desktop; else that many of each, one a head, for guests that put
+	 * each device on an output.
+	 */
+	unsigned per_head;
 };
 
 /*
@@ -43,8 +48,11 @@ int input_seat_create(const struct input_config *config, struct input_seat **out
 /* input_seat_destroy() - closes its devices too. NULL is fine. */
 void input_seat_destroy(struct input_seat *seat);
 
-/* input_seat_device() - good until the seat is destroyed, which closes it: offer it, start it, do not close it. */
-struct vfio_device *input_seat_device(struct input_seat *seat, enum input_kind kind);
+/*
+ * input_seat_device() - good until the seat is destroyed, which closes it: offer it, start it, do not close it. NULL: there is
+ * none of this kind for @head (0, where there is one for all).
+ */
+struct vfio_device *input_seat_device(struct input_seat *seat, enum input_kind kind, unsigned head);
 /* input_kind_name() - "keyboard", "pointer", "touch". */
 const char *input_kind_name(enum input_kind kind);
 
@@ -53,6 +61,12 @@ const char *input_kind_name(enum input_kind kind);
  * desktops arrange them by themselves.
  */
 void input_seat_head(struct input_seat *seat, unsigned head, uint32_t width, uint32_t height);
+/*
+ * input_seat_follow() - have that told by a vGPU, until input_seat_unfollow(), which goes before either's end. Not on the vGPU's
+ * worker. Returns 0 or -ENOSPC (VIRTIO_GPU_DISPLAYS_MAX).
+ */
+int input_seat_follow(struct input_seat *seat, struct vfio_device *gpu);
+void input_seat_unfollow(struct input_seat *seat, struct vfio_device *gpu);
 
 /*
  * A viewer is named by any address that is its own until input_seat_viewer_gone().

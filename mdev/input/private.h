@@ -14,9 +14,12 @@
 
 /* ---- describe.c: what a device says of itself ---------------------------------------------------- */
 
+/* Of which head a device is, or of all. */
+#define INPUT_ALL_HEADS (~0u)
+
 /* input_describe() - the configuration (5.8.4) as the driver finds it with this selected. */
-void input_describe(enum input_kind kind, const char *serial, uint8_t select, uint8_t subsel,
-		    struct virtio_input_config *config);
+void input_describe(enum input_kind kind, unsigned head, const char *serial, uint8_t select,
+		    uint8_t subsel, struct virtio_input_config *config);
 
 /* ---- device.c: one virtio-input device ------------------------------------------------------------- */
 
@@ -27,8 +30,8 @@ struct input_event_plain {
 
 struct input_device;
 
-int input_device_create(enum input_kind kind, const char *serial, struct input_device **out,
-			struct error *e);
+int input_device_create(enum input_kind kind, unsigned head, const char *serial,
+			struct input_device **out, struct error *e);
 struct vfio_device *input_device_vfio(struct input_device *input);
 /*
  * input_device_send() - one frame, to which the SYN_REPORT is added. Where the guest is not there it is dropped; where it does not
@@ -37,8 +40,36 @@ struct vfio_device *input_device_vfio(struct input_device *input);
  */
 void input_device_send(struct input_device *input, const struct input_event_plain *events,
 		       unsigned count, unsigned motion);
+/* input_device_waiting() - events that the guest has not taken yet. Any thread. */
+unsigned input_device_waiting(struct input_device *input);
 /* input_device_leds() - bits 1 << LED_*. Any thread. */
 unsigned input_device_leds(const struct input_device *input);
+
+/* ---- desktop.c: where things are -------------------------------------------------------------------- */
+
+struct input_desktop {
+	bool is_per_head;
+	struct {
+		uint32_t width, height;
+	} heads[INPUT_HEADS_MAX];
+};
+
+/* A position as axes have it, and the device (a head's, or the first) that it is for. */
+struct input_place {
+	unsigned device;
+	int32_t x, y;
+};
+
+/* A position as a viewer has it. */
+struct input_point {
+	unsigned head;
+	int x, y;
+	unsigned width, height;
+};
+
+/* input_desktop_place() - false: nowhere. */
+bool input_desktop_place(const struct input_desktop *desktop, const struct input_point *point,
+			 struct input_place *out);
 
 /* ---- keymap.c: a layout, the other way round --------------------------------------------------------- */
 

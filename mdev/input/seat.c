@@ -12,6 +12,7 @@
 #include <string.h>
 
 #include "mdev/input/private.h"
+#include "mdev/mdev.h"
 
 #define BUTTONS	    5
 #define WHEEL_FIRST 3
@@ -33,22 +34,22 @@ struct viewer {
 
 struct finger {
 	const void *viewer; /* NULL: free */
-	unsigned number;
+	unsigned number, device;
 };
 
 struct input_seat {
 	char name[64];
-	struct input_device *devices[INPUT_KINDS];
+	/* By head, or the first for all. */
+	struct input_device *devices[INPUT_KINDS][INPUT_HEADS_MAX];
 	struct input_keymap *keymap;
 
 	pthread_mutex_t lock; /* all below */
 	struct viewer viewers[INPUT_VIEWERS_MAX];
 	unsigned key_holders[INPUT_KEYS], button_holders[BUTTONS];
+	unsigned button_devices[BUTTONS]; /* on which one it was pressed */
 	struct finger fingers[INPUT_FINGERS_MAX];
 	uint16_t tracking_id;
-	struct {
-		uint32_t width, height;
-	} heads[INPUT_HEADS_MAX];
+	struct input_desktop desktop;
 };
 
 /* A frame that is put together. */
@@ -63,10 +64,10 @@ static void add(struct frame *frame, uint16_t type, uint16_t code, int32_t value
 		frame->events[frame->count++] = (struct input_event_plain){ type, code, value };
 }
 
-static void send(struct input_seat *seat, enum input_kind kind, const struct frame *frame,
-		 unsigned motion)
+static void send(struct input_seat *seat, enum input_kind kind, unsigned device,
+		 const struct frame *frame, unsigned motion)
 {
-	input_device_send(seat->devices[kind], frame->events, frame->count, motion);
+	input_device_send(seat->devices[kind][device], frame->events, frame->count, motion);
 }
 
 /* ---- viewers ------------------------------------------------------------------------------------ */
@@ -103,7 +104,7 @@ static void key_event(struct input_seat *seat, uint16_t code, bool down)
 	struct frame frame = { 0 };
 
 	add(&frame, EV_KEY, code, down);
-	send(seat, INPUT_KEYBOARD, &frame, 0);
+	send(seat, INPUT_KEYBOARD, 0, &frame, 0);
 }
 
 static void key_press(struct input_seat *seat, struct viewer *viewer, uint16_t code,
@@ -129,7 +130,7 @@ static void key_release(struct input_seat *seat, struct viewer *viewer, uint16_t
 
 static unsigned leds(const struct input_seat *seat)
 {
-	return input_device_leds(seat->devices[INPUT_KEYBOARD]);
+	return input_device_leds(seat->devices[INPUT_KEYBOARD][0]);
 }
 
 /* Which modifiers the guest has, as far as it was told and tells. */
@@ -249,55 +250,9 @@ void input_seat_head(struct input_seat *seat, unsigned head, uint32_t width, uin
 	if (head >= INPUT_HEADS_MAX)
 		return;
 	pthread_mutex_lock(&seat->lock);
-	seat->heads[head].width = width;
-	seat->heads[head].height = height;
+	seat->desktop.heads[head].width = width;
+	seat->desktop.heads[head].height = height;
 	pthread_mutex_unlock(&seat->lock);
-}
-
-/* The middle of pixel @at of @size, on an axis. */
-static int32_t axis(uint64_t at, uint64_t size)
-{
-	return (int32_t)MIN((2 * at + 1) * (INPUT_ABS_MAX + 1) / (2 * size), INPUT_ABS_MAX);
-}
-
-static uint64_t scale(int at, unsigned from, uint64_t to)
-{
-	const unsigned inside = at < 0 ? 0 : MIN((unsigned)at, from - 1);
-
-	return (uint64_t)inside * to / from;
-}
-
-struct place {
-	int32_t x, y;
-};
-
-/* Where on the whole desktop; false: nowhere. */
-static bool place(const struct input_seat *seat, unsigned head, int x, int y, unsigned width,
-		  unsigned height, struct place *out)
-{
-	uint64_t left = 0, all_width = 0, all_height = 0, own_width = 0, own_height = 0;
-
-	if (head >= INPUT_HEADS_MAX || !width || !height)
-		return false;
-	for (unsigned i = 0; i < INPUT_HEADS_MAX; i++) {
-		uint64_t head_width = seat->heads[i].width, head_height = seat->heads[i].height;
-
-		/* Nobody said how large it is: as the viewer sees it. */
-		if (i == head && (!head_width || !head_height)) {
-			head_width = width;
-			head_height = height;
-		}
-		if (i == head) {
-			left = all_width;
-			own_width = head_width;
-			own_height = head_height;
-		}
-		all_width += head_width;
-		all_height = MAX(all_height, head_height);
-	}
-	out->x = axis(left + scale(x, width, own_width), all_width);
-	out->y = axis(scale(y, height, own_height), all_height);
-	return true;
 }
 
 static const struct {
@@ -317,39 +272,47 @@ static const struct {
 	{ REL_HWHEEL, 1 },
 };
 
+/* @frames: by device; @device: where what goes down goes down. What goes up goes up where it went down. */
 static void buttons_change(struct input_seat *seat, struct viewer *viewer, unsigned buttons,
-			   struct frame *frame)
+			   unsigned device, struct frame *frames)
 {
 	const unsigned went_down = buttons & ~viewer->buttons, went_up = viewer->buttons & ~buttons;
 
 	for (unsigned i = 0; i < BUTTONS; i++) {
 		const unsigned bit = 1u << buttons_of[i].bit;
 
-		if (went_down & bit && !seat->button_holders[i]++)
-			add(frame, EV_KEY, buttons_of[i].code, 1);
-		else if (went_up & bit && !--seat->button_holders[i])
-			add(frame, EV_KEY, buttons_of[i].code, 0);
+		if (went_down & bit && !seat->button_holders[i]++) {
+			seat->button_devices[i] = device;
+			add(&frames[device], EV_KEY, buttons_of[i].code, 1);
+		} else if (went_up & bit && !--seat->button_holders[i]) {
+			add(&frames[seat->button_devices[i]], EV_KEY, buttons_of[i].code, 0);
+		}
 	}
 	for (unsigned i = 0; i < ARRAY_SIZE(wheels_of); i++)
 		if (went_down & 1u << (WHEEL_FIRST + i))
-			add(frame, EV_REL, wheels_of[i].code, wheels_of[i].step);
+			add(&frames[device], EV_REL, wheels_of[i].code, wheels_of[i].step);
 	viewer->buttons = buttons;
 }
 
 void input_seat_pointer(struct input_seat *seat, const void *name, unsigned head, int x, int y,
 			unsigned width, unsigned height, unsigned buttons)
 {
-	struct frame frame = { 0 };
+	const struct input_point point = { head, x, y, width, height };
+	struct frame frames[INPUT_HEADS_MAX] = { 0 };
+	struct input_place at;
 	struct viewer *viewer;
-	struct place at;
 
 	pthread_mutex_lock(&seat->lock);
 	viewer = viewer_get(seat, name);
-	if (viewer && place(seat, head, x, y, width, height, &at)) {
-		add(&frame, EV_ABS, ABS_X, at.x);
-		add(&frame, EV_ABS, ABS_Y, at.y);
-		buttons_change(seat, viewer, buttons, &frame);
-		send(seat, INPUT_POINTER, &frame, frame.count == 2 ? MOTION_POINTER : 0);
+	if (viewer && input_desktop_place(&seat->desktop, &point, &at) &&
+	    seat->devices[INPUT_POINTER][at.device]) {
+		add(&frames[at.device], EV_ABS, ABS_X, at.x);
+		add(&frames[at.device], EV_ABS, ABS_Y, at.y);
+		buttons_change(seat, viewer, buttons, at.device, frames);
+		for (unsigned i = 0; i < INPUT_HEADS_MAX; i++)
+			if (frames[i].count)
+				send(seat, INPUT_POINTER, i, &frames[i],
+				     frames[i].count == 2 ? MOTION_POINTER : 0);
 	}
 	pthread_mutex_unlock(&seat->lock);
 }
@@ -365,12 +328,12 @@ static struct finger *finger_find(struct input_seat *seat, const void *viewer, u
 	return NULL;
 }
 
-static unsigned fingers_down(const struct input_seat *seat)
+static unsigned fingers_down(const struct input_seat *seat, unsigned device)
 {
 	unsigned count = 0;
 
 	for (unsigned i = 0; i < INPUT_FINGERS_MAX; i++)
-		count += !!seat->fingers[i].viewer;
+		count += seat->fingers[i].viewer && seat->fingers[i].device == device;
 	return count;
 }
 
@@ -381,13 +344,13 @@ static void finger_lift(struct input_seat *seat, struct finger *finger)
 	finger->viewer = NULL;
 	add(&frame, EV_ABS, ABS_MT_SLOT, (int32_t)(finger - seat->fingers));
 	add(&frame, EV_ABS, ABS_MT_TRACKING_ID, -1);
-	if (!fingers_down(seat))
+	if (!fingers_down(seat, finger->device))
 		add(&frame, EV_KEY, BTN_TOUCH, 0);
-	send(seat, INPUT_TOUCH, &frame, 0);
+	send(seat, INPUT_TOUCH, finger->device, &frame, 0);
 }
 
 static void finger_put(struct input_seat *seat, struct finger *finger, const void *viewer,
-		       unsigned number, const struct place *at)
+		       unsigned number, const struct input_place *at)
 {
 	const int32_t slot = (int32_t)(finger - seat->fingers);
 	const bool is_new = !finger->viewer;
@@ -398,27 +361,34 @@ static void finger_put(struct input_seat *seat, struct finger *finger, const voi
 		add(&frame, EV_ABS, ABS_MT_TRACKING_ID, seat->tracking_id++);
 	add(&frame, EV_ABS, ABS_MT_POSITION_X, at->x);
 	add(&frame, EV_ABS, ABS_MT_POSITION_Y, at->y);
-	if (is_new && !fingers_down(seat))
+	if (is_new && !fingers_down(seat, at->device))
 		add(&frame, EV_KEY, BTN_TOUCH, 1);
-	*finger = (struct finger){ viewer, number };
-	send(seat, INPUT_TOUCH, &frame, is_new ? 0 : MOTION_FINGER + (unsigned)slot);
+	*finger = (struct finger){ viewer, number, at->device };
+	send(seat, INPUT_TOUCH, at->device, &frame, is_new ? 0 : MOTION_FINGER + (unsigned)slot);
 }
 
 void input_seat_touch(struct input_seat *seat, const void *name, unsigned head, unsigned number,
 		      int x, int y, unsigned width, unsigned height, bool down)
 {
+	const struct input_point point = { head, x, y, width, height };
+	struct input_place at;
 	struct finger *finger;
-	struct place at;
+	bool is_there;
 
 	if (!name)
 		return;
 	pthread_mutex_lock(&seat->lock);
+	is_there = input_desktop_place(&seat->desktop, &point, &at) &&
+		   seat->devices[INPUT_TOUCH][at.device];
 	finger = finger_find(seat, name, number);
-	if (finger && !down)
+	/* On another screen it is another finger. */
+	if (finger && (!down || (is_there && at.device != finger->device))) {
 		finger_lift(seat, finger);
+		finger = NULL;
+	}
 	if (!finger && down)
 		finger = finger_find(seat, NULL, 0);
-	if (finger && down && place(seat, head, x, y, width, height, &at))
+	if (finger && down && is_there)
 		finger_put(seat, finger, name, number, &at);
 	pthread_mutex_unlock(&seat->lock);
 }
@@ -427,7 +397,7 @@ void input_seat_touch(struct input_seat *seat, const void *name, unsigned head, 
 
 void input_seat_viewer_gone(struct input_seat *seat, const void *name)
 {
-	struct frame frame = { 0 };
+	struct frame frames[INPUT_HEADS_MAX] = { 0 };
 	struct viewer *viewer;
 
 	if (!name)
@@ -437,8 +407,10 @@ void input_seat_viewer_gone(struct input_seat *seat, const void *name)
 	if (viewer) {
 		for (uint16_t code = 1; code < INPUT_KEYS; code++)
 			key_release(seat, viewer, code);
-		buttons_change(seat, viewer, 0, &frame);
-		send(seat, INPUT_POINTER, &frame, 0);
+		buttons_change(seat, viewer, 0, 0, frames);
+		for (unsigned i = 0; i < INPUT_HEADS_MAX; i++)
+			if (frames[i].count)
+				send(seat, INPUT_POINTER, i, &frames[i], 0);
 		viewer->name = NULL;
 	}
 	for (unsigned i = 0; i < INPUT_FINGERS_MAX; i++)
@@ -455,9 +427,42 @@ unsigned input_seat_leds(const struct input_seat *seat)
 	       (bits & 1u << LED_CAPSL ? 4u : 0);
 }
 
-struct vfio_device *input_seat_device(struct input_seat *seat, enum input_kind kind)
+struct vfio_device *input_seat_device(struct input_seat *seat, enum input_kind kind, unsigned head)
 {
-	return input_device_vfio(seat->devices[kind]);
+	struct input_device *input = head < INPUT_HEADS_MAX ? seat->devices[kind][head] : NULL;
+
+	return input ? input_device_vfio(input) : NULL;
+}
+
+static void head_size(void *opaque, unsigned head, uint32_t width, uint32_t height)
+{
+	input_seat_head(opaque, head, width, height);
+}
+
+static const struct virtio_gpu_display_ops follow_ops = { .size = head_size };
+
+int input_seat_follow(struct input_seat *seat, struct vfio_device *gpu)
+{
+	return virtio_gpu_display_add(gpu, &follow_ops, seat);
+}
+
+void input_seat_unfollow(struct input_seat *seat, struct vfio_device *gpu)
+{
+	virtio_gpu_display_remove(gpu, &follow_ops, seat);
+}
+
+static int devices_make(struct input_seat *seat, unsigned per_head, struct error *e)
+{
+	int ret = 0;
+
+	for (unsigned kind = 0; kind < INPUT_KINDS; kind++) {
+		const bool is_one = kind == INPUT_KEYBOARD || !per_head;
+
+		for (unsigned i = 0; i < (is_one ? 1 : per_head) && !ret; i++)
+			ret = input_device_create(kind, is_one ? INPUT_ALL_HEADS : i, seat->name,
+						  &seat->devices[kind][i], e);
+	}
+	return ret;
 }
 
 int input_seat_create(const struct input_config *config, struct input_seat **out, struct error *e)
@@ -469,9 +474,10 @@ int input_seat_create(const struct input_config *config, struct input_seat **out
 		return error_set(e, ENOMEM, "device-failed", NULL, "input: out of memory");
 	pthread_mutex_init(&seat->lock, NULL);
 	snprintf(seat->name, sizeof(seat->name), "%s", config->name ? config->name : "vgpu");
+	seat->desktop.is_per_head = config->per_head;
 	ret = input_keymap_create(config->layout ? config->layout : "us", &seat->keymap, e);
-	for (unsigned kind = 0; kind < INPUT_KINDS && !ret; kind++)
-		ret = input_device_create(kind, seat->name, &seat->devices[kind], e);
+	if (!ret)
+		ret = devices_make(seat, MIN(config->per_head, INPUT_HEADS_MAX), e);
 	if (ret) {
 		input_seat_destroy(seat);
 		return ret;
@@ -485,8 +491,9 @@ void input_seat_destroy(struct input_seat *seat)
 	if (!seat)
 		return;
 	for (unsigned kind = 0; kind < INPUT_KINDS; kind++)
-		if (seat->devices[kind])
-			vfio_device_close(input_device_vfio(seat->devices[kind]));
+		for (unsigned i = 0; i < INPUT_HEADS_MAX; i++)
+			if (seat->devices[kind][i])
+				vfio_device_close(input_device_vfio(seat->devices[kind][i]));
 	input_keymap_destroy(seat->keymap);
 	pthread_mutex_destroy(&seat->lock);
 	free(seat);

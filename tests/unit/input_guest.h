@@ -46,9 +46,9 @@ static inline void input_guest_read(struct input_guest *input)
 }
 
 static inline void input_guest_open(struct input_guest *input, struct input_seat *seat,
-				    enum input_kind kind)
+				    enum input_kind kind, unsigned head)
 {
-	guest_open(&input->guest, input_seat_device(seat, kind));
+	guest_open(&input->guest, input_seat_device(seat, kind, head));
 	input_guest_start(input);
 }
 
