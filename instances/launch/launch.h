@@ -4,9 +4,10 @@
  * the one that spawned them, and ended without a rest.
  *
  *     divvy run-native --share 25% ... -- divvy-vgpu      one a vGPU
- *     divvyd console ... -- divvy-vmm                     the VM, below a small process that has its serial port and its exit status
+ *     divvy-vmm                                           the VM
  *
- * None of them dies with whoever spawned it, and none needs it. Used by divvyd and by `divvy run` without one.
+ * Each below a small process (`divvyd keep`) that keeps its log short and writes down how it ended. None of them dies with whoever spawned
+ * it, and none needs it. Used by divvyd and by `divvy run` without one.
  */
 #ifndef INSTANCES_LAUNCH_LAUNCH_H
 #define INSTANCES_LAUNCH_LAUNCH_H
@@ -57,10 +58,12 @@ struct launch_instance {
 	int numa_node;	    /* of the host; -1: any */
 	unsigned gpu_count;
 	struct launch_gpu gpus[LAUNCH_GPUS_MAX];
+	unsigned
+		disk_count; /* of the type: the image's in their order are made so large, further ones are empty */
+	uint64_t disk_bytes[8];
 	unsigned nic_count;
 	char nics[8][40]; /* "user", "tap=NAME" */
 	uint32_t uid;	  /* 0: the caller's own; else --jail, and the files are its */
-	uint32_t owner;	  /* who may use the console besides root */
 };
 
 /* A process as it is known over restarts. */
@@ -106,7 +109,7 @@ int launch_spawn_vmm(const struct launch_places *places, const struct launch_ins
 
 /* launch_vgpu_name() - what the arbiter calls it: "NAME/0". */
 void launch_vgpu_name(const char *instance, unsigned gpu, char name[48]);
-/* launch_path() - a file of the instance's below run: "vmm.ctl", "gpu0.sock", "gpu0.ctl", "console"; below state: "log", "exit". */
+/* launch_path() - a file of the instance's below run: "vmm.ctl", "gpu0.sock", "gpu0.ctl", "console". */
 void launch_path(const struct launch_places *places, const char *instance, const char *file,
 		 char path[108]);
 
@@ -118,24 +121,21 @@ int launch_find(struct launch_process *process);
 /* launch_kill() - @signal, by pidfd. -ESRCH when it is gone. */
 int launch_kill(const struct launch_process *process, int signal);
 /*
- * launch_sweep() - SIGKILL for every process of the instance @uuid, by its cgroup and by DIVVY_INSTANCE in its environment;
- * @keep: @keep_count processes (pids) that are known and stay. Returns how many were ended.
+ * launch_sweep() - SIGKILL for every process of the instance, by its cgroup and by DIVVY_INSTANCE in its environment. Returns how many
+ * there were: to be called again, a little later, until it is 0.
+ * launch_orphans() - the same for all processes that a node with this state folder ever started for instances that are not @known.
  */
-unsigned launch_sweep(const struct launch_places *places, const char *name, const char *uuid,
-		      const int32_t *keep, unsigned keep_count);
-/*
- * launch_orphans() - SIGKILL for processes of instances of this node's state folder that @known says are none of ours.
- */
+unsigned launch_sweep(const struct launch_places *places, const char *name, const char *uuid);
 unsigned launch_orphans(const struct launch_places *places,
-			bool (*known)(void *opaque, const char *uuid, int32_t pid), void *opaque);
-/* launch_exit_status() - of the last VMM, as the process above it wrote it: 0 to 255, or -ENOENT. */
-int launch_exit_status(const struct launch_places *places, const char *name);
+			bool (*known)(void *opaque, const char *uuid), void *opaque);
+/* launch_exit_status() - of the last process of @role, as the one above it wrote it: 0 to 255, or -ENOENT. */
+int launch_exit_status(const struct launch_places *places, const char *name, const char *role);
 /* launch_log_tail() - the end of the instance's log, at most @size bytes, malloc()ed. */
 char *launch_log_tail(const struct launch_places *places, const char *name, size_t size,
 		      size_t *length);
 
-/* launch_console_main() - the process above a VMM: `divvyd console --socket .. --log .. --exit .. -- PROGRAM ...`. Returns its exit status. */
-int launch_console_main(int argc, char **argv);
+/* launch_keep_main() - the process above each: `divvyd keep --log FILE --exit FILE -- PROGRAM ...`. Returns its exit status. */
+int launch_keep_main(int argc, char **argv);
 
 /* ---- asking a process by its control socket ----------------------------------------------------------- */
 
