@@ -14,6 +14,7 @@
 #include <systemd/sd-event.h>
 #include <unistd.h>
 
+#include "mdev/input/input.h"
 #include "mdev/mdev.h"
 
 #ifndef DIVVY_VERSION
@@ -34,6 +35,9 @@ static const char usage_text[] =
 	"  --heads WxH[,WxH]  the monitors, up to 4, each from 640x480 to 4096x2160 (1280x800)\n"
 	"  --window SIZE      how much of the host's memory the guest can see at once (1G); K, M, G; a power of two\n"
 	"  --no-render        a display only: no Vulkan, and no share of a GPU is needed\n"
+	"  --input            a keyboard, a pointer and a touch screen too, at PATH.keyboard, PATH.pointer, PATH.touch\n"
+	"  --input-per-head   the same with a pointer and a touch screen for each monitor: PATH.pointer0 ... (docs/input.md)\n"
+	"  --layout NAME      the guest's keyboard layout, as X names it: de, us:dvorak (us)\n"
 	"  --control PATH     screenshots and other monitors while it runs (docs/vgpu.md)\n"
 	"  --name NAME        up to 12 letters, as the guest's monitors are called (vgpu)\n";
 
@@ -41,6 +45,12 @@ struct options {
 	const char *socket, *control, *name;
 	struct virtio_gpu_config config;
 	bool render;
+	enum {
+		INPUT_NONE,
+		INPUT_ONE,
+		INPUT_PER_HEAD
+	} input;
+	const char *layout;
 };
 
 /* ---- options ----------------------------------------------------------------------------------- */
@@ -92,6 +102,9 @@ static int parse(int argc, char **argv, struct options *options)
 		{ "heads", required_argument, NULL, 'h' },
 		{ "window", required_argument, NULL, 'w' },
 		{ "no-render", no_argument, NULL, 'n' },
+		{ "input", no_argument, NULL, 'i' },
+		{ "input-per-head", no_argument, NULL, 'I' },
+		{ "layout", required_argument, NULL, 'l' },
 		{ "control", required_argument, NULL, 'c' },
 		{ "name", required_argument, NULL, 'N' },
 		{ "help", no_argument, NULL, '?' },
@@ -117,6 +130,15 @@ static int parse(int argc, char **argv, struct options *options)
 		case 'n':
 			options->render = false;
 			break;
+		case 'i':
+			options->input = MAX(options->input, INPUT_ONE);
+			break;
+		case 'I':
+			options->input = INPUT_PER_HEAD;
+			break;
+		case 'l':
+			options->layout = optarg;
+			break;
 		case 'c':
 			options->control = optarg;
 			break;
@@ -138,6 +160,8 @@ static int parse(int argc, char **argv, struct options *options)
 	}
 	if (optind < argc)
 		return usage("a word too many: ", argv[optind]);
+	if (options->layout && !options->input)
+		return usage("--layout is of no use without ", "--input");
 	return options->socket ? -1 : usage("--socket is missing", "");
 }
 
@@ -208,9 +232,12 @@ static int loop(sd_event *event, struct virtio_gpu_control *answers, const struc
 	const struct mdev_server_options where = { .path = options->socket };
 	struct control_socket *control = NULL;
 	struct mdev_server *server = NULL;
+	struct input_offer *input = NULL;
 	int err = mdev_server_create(event, answers->device, &where, &server, e);
 
 	answers->server = server;
+	if (!err && answers->seat)
+		err = input_offer_create(answers->seat, event, options->socket, &input, e);
 	if (!err && options->control)
 		err = control_socket_create(options->control, &control, e);
 	if (!err && control)
@@ -223,8 +250,30 @@ static int loop(sd_event *event, struct virtio_gpu_control *answers, const struc
 	if (control)
 		control_socket_detach(control);
 	control_socket_destroy(control);
+	input_offer_destroy(input);
 	mdev_server_destroy(server);
 	return err;
+}
+
+static int seat_make(const struct options *options, struct vfio_device *gpu,
+		     struct input_seat **out, struct error *e)
+{
+	const struct input_config config = {
+		.name = options->name,
+		.layout = options->layout,
+		.per_head = options->input == INPUT_PER_HEAD ? options->config.head_count : 0,
+	};
+	int err;
+
+	if (!options->input)
+		return 0;
+	err = input_seat_create(&config, out, e);
+	if (err)
+		return err;
+	err = input_seat_follow(*out, gpu);
+	return err ? error_set(e, -err, "device-failed", NULL, "input: cannot follow the heads: %s",
+			       strerror(-err))
+		   : 0;
 }
 
 static int run(struct options *options, struct error *e)
@@ -250,12 +299,17 @@ static int run(struct options *options, struct error *e)
 		err = virtio_gpu_create(&options->config, &device, e);
 	if (!err)
 		err = vfio_device_start(device, e);
+	if (!err)
+		err = seat_make(options, device, &answers.seat, e);
 	if (!err) {
 		answers.device = device;
 		answers.head_count = options->config.head_count;
 		memcpy(answers.modes, options->config.heads, sizeof(answers.modes));
 		err = loop(event, &answers, options, e);
 	}
+	if (answers.seat)
+		input_seat_unfollow(answers.seat, device);
+	input_seat_destroy(answers.seat);
 	if (device)
 		vfio_device_close(device);
 	sd_event_unref(event);
@@ -284,7 +338,8 @@ int main(int argc, char **argv)
 	if (!run(&options, &e))
 		return STATUS_OK;
 	error_print(&e, "divvy-vgpu");
-	return e.code && (!strcmp(e.code, "bad-config") || !strcmp(e.code, "no-vgpu"))
+	return e.code && (!strcmp(e.code, "bad-config") || !strcmp(e.code, "no-vgpu") ||
+			  !strcmp(e.code, "bad-layout"))
 		       ? STATUS_USAGE
 		       : STATUS_FAILED;
 }

@@ -294,10 +294,13 @@ int virtio_gpu_head_look(struct vfio_device *device, unsigned head,
  */
 int virtio_gpu_screenshot(struct vfio_device *device, unsigned head, int fd);
 
+struct input_seat;
+
 /* What a vGPU's control socket needs to know; the answers are mdev/gpu/control.c's. */
 struct virtio_gpu_control {
 	struct vfio_device *device;
 	const struct mdev_server *server; /* NULL: in the VMM's own process */
+	struct input_seat *seat; /* NULL: no keyboard and no pointer (mdev/input/input.h) */
 	const char *name;
 	bool vulkan;
 	unsigned head_count;

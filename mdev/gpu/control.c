@@ -5,6 +5,7 @@
  *	GET /api/v1/vgpu.info
  *	PUT /api/v1/vgpu.head          {"head": 0, "width": 1920, "height": 1080}; 0 x 0 unplugs
  *	GET /api/v1/vgpu.screenshot/N  a PNG of head N
+ *	PUT /api/v1/vgpu.keys, text, pointer, touch: mdev/input/control.c
  */
 #include <errno.h>
 #include <jansson.h>
@@ -15,6 +16,7 @@
 #include <unistd.h>
 
 #include "mdev/gpu/gpu.h"
+#include "mdev/input/input.h"
 
 #define API "/api/v1/vgpu."
 
@@ -120,6 +122,7 @@ struct control_reply virtio_gpu_control_answer(void *opaque, const char *method,
 	struct virtio_gpu_control *control = opaque;
 	const bool get = !strcmp(method, "GET"), put = !strcmp(method, "PUT");
 	static const char pictures[] = API "screenshot/";
+	struct control_reply reply;
 
 	if (!strcmp(path, API "info"))
 		return get ? info(control) : wrong_method("GET");
@@ -127,5 +130,8 @@ struct control_reply virtio_gpu_control_answer(void *opaque, const char *method,
 		return put ? head(control, body, size) : wrong_method("PUT");
 	if (!strncmp(path, pictures, sizeof(pictures) - 1))
 		return get ? screenshot(control, path + sizeof(pictures) - 1) : wrong_method("GET");
+	if (!strncmp(path, API, sizeof(API) - 1) &&
+	    input_control_answer(control->seat, method, path + sizeof(API) - 1, body, size, &reply))
+		return reply;
 	return refuse(404, ENOENT, "no-such-resource", "there is no such resource");
 }

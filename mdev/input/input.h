@@ -53,6 +53,8 @@ void input_seat_destroy(struct input_seat *seat);
  * none of this kind for @head (0, where there is one for all).
  */
 struct vfio_device *input_seat_device(struct input_seat *seat, enum input_kind kind, unsigned head);
+/* input_seat_is_per_head() - whether pointers and touch screens are one a head. */
+bool input_seat_is_per_head(const struct input_seat *seat);
 /* input_kind_name() - "keyboard", "pointer", "touch". */
 const char *input_kind_name(enum input_kind kind);
 
@@ -91,7 +93,32 @@ void input_seat_touch(struct input_seat *seat, const void *viewer, unsigned head
 /* input_seat_viewer_gone() - nothing is held by it any more. One that never did anything is fine. */
 void input_seat_viewer_gone(struct input_seat *seat, const void *viewer);
 
+/* input_seat_waiting() - events of the keyboard that the guest has not taken yet. */
+unsigned input_seat_waiting(struct input_seat *seat);
 /* input_seat_leds() - what the guest shows on its keyboard, as in RFB's LED state: bit 0 scroll, 1 num, 2 caps lock. */
 unsigned input_seat_leds(const struct input_seat *seat);
+
+/* ---- offered to a VM, and by the control socket: the loop's thread -------------------------------- */
+
+struct sd_event;
+struct input_offer;
+
+/*
+ * input_offer_create() - start the seat's devices and listen for a VMM at a vfio-user socket each: @beside and ".keyboard",
+ * ".pointer", ".touch"; or ".pointer0", ".touch0" and on. input_offer_destroy(), before the seat's end, removes them; NULL is fine.
+ * Returns 0 or -errno: as mdev_server_create().
+ */
+int input_offer_create(struct input_seat *seat, struct sd_event *event, const char *beside,
+		       struct input_offer **out, struct error *e);
+void input_offer_destroy(struct input_offer *offer);
+
+/*
+ * input_control_answer() - what the vGPU's control socket has of input: "keys", "text", "pointer", "touch".
+ * @seat: NULL: there is none
+ * @body: @size bytes
+ * Returns whether it is one of them, with *reply.
+ */
+bool input_control_answer(struct input_seat *seat, const char *method, const char *resource,
+			  const char *body, size_t size, struct control_reply *reply);
 
 #endif

@@ -434,6 +434,16 @@ struct vfio_device *input_seat_device(struct input_seat *seat, enum input_kind k
 	return input ? input_device_vfio(input) : NULL;
 }
 
+bool input_seat_is_per_head(const struct input_seat *seat)
+{
+	return seat->desktop.is_per_head;
+}
+
+unsigned input_seat_waiting(struct input_seat *seat)
+{
+	return input_device_waiting(seat->devices[INPUT_KEYBOARD][0]);
+}
+
 static void head_size(void *opaque, unsigned head, uint32_t width, uint32_t height)
 {
 	input_seat_head(opaque, head, width, height);

@@ -11,6 +11,7 @@
 #include <cmocka.h>
 
 #include "mdev/mdev.h"
+#include "tests/unit/input_guest.h"
 
 static struct virtio_gpu_control control;
 
@@ -117,9 +118,106 @@ static void what_is_asked_wrongly_is_refused_and_changes_nothing(void **state)
 	assert_int_equal(control.modes[0].width, 1280);
 }
 
+/* ---- input --------------------------------------------------------------------------------------- */
+
+#define PLACE "\"head\": 0, \"x\": 5, \"y\": 6, \"width\": 100, \"height\": 100"
+
+static void what_is_typed_and_pointed_wrongly_is_refused(void **state)
+{
+	static const struct {
+		const char *path, *body, *code;
+		unsigned status;
+	} wrong[] = {
+		{ "keys", "", "bad-request", 400 },
+		{ "keys", "[]", "bad-request", 400 },
+		{ "keys", "{}", "bad-request", 400 },
+		{ "keys", "{\"keys\": []}", "bad-request", 400 },
+		{ "keys", "{\"keys\": [\"a\"], \"x\": 1}", "bad-request", 400 },
+		{ "keys", "{\"keys\": [5]}", "bad-key", 400 },
+		{ "keys", "{\"keys\": [\"a\", \"AnyKey\"]}", "bad-key", 400 },
+		{ "text", "{\"text\": \"\"}", "bad-request", 400 },
+		{ "text", "{\"text\": 5}", "bad-request", 400 },
+		{ "text",
+		  "{\"text\": \"1234567890123456789012345678901234567890123456789012345678901234\u00e4\"}",
+		  "bad-request", 400 },
+		{ "pointer", "{" PLACE "}", "bad-request", 400 },
+		{ "pointer", "{" PLACE ", \"buttons\": 512}", "bad-request", 400 },
+		{ "pointer",
+		  "{\"head\": 4, \"x\": 5, \"y\": 6, \"width\": 100, \"height\": 100, \"buttons\": 0}",
+		  "bad-request", 400 },
+		{ "pointer",
+		  "{\"head\": 0, \"x\": 100, \"y\": 6, \"width\": 100, \"height\": 100, \"buttons\": 0}",
+		  "bad-request", 400 },
+		{ "touch", "{" PLACE ", \"finger\": 0}", "bad-request", 400 },
+		{ "touch", "{" PLACE ", \"finger\": -1, \"down\": true}", "bad-request", 400 },
+	};
+	char code[32], path[64];
+
+	for (unsigned with = 0; with < 2; with++) {
+		for (size_t i = 0; i < ARRAY_SIZE(wrong); i++) {
+			snprintf(path, sizeof(path), "/api/v1/vgpu.%s", wrong[i].path);
+			assert_int_equal(ask("PUT", path, wrong[i].body, code),
+					 with ? wrong[i].status : 404);
+			assert_string_equal(code, with ? wrong[i].code : "no-input");
+			assert_int_equal(ask("GET", path, "", code), 405);
+		}
+		if (!with)
+			assert_int_equal(
+				input_seat_create(&(struct input_config){ 0 }, &control.seat, NULL),
+				0);
+	}
+	input_seat_destroy(control.seat);
+	control.seat = NULL;
+}
+
+static void it_types_and_points(void **state)
+{
+	struct input_guest keyboard, pointer;
+	char code[32];
+
+	assert_int_equal(
+		input_seat_create(&(struct input_config){ .layout = "de" }, &control.seat, NULL),
+		0);
+	input_guest_open(&keyboard, control.seat, INPUT_KEYBOARD, 0);
+	input_guest_open(&pointer, control.seat, INPUT_POINTER, 0);
+	assert_int_equal(ask("PUT", "/api/v1/vgpu.text", "{\"text\": \"y\\u00e4\\n\"}", code), 204);
+	/* Not read yet. */
+	assert_int_equal(ask("PUT", "/api/v1/vgpu.text", "{\"text\": \"x\"}", code), 409);
+	assert_string_equal(code, "not-read");
+	input_guest_read(&keyboard);
+	for (unsigned i = 0; i < 3; i++) {
+		const uint16_t keys[] = { KEY_Z, KEY_APOSTROPHE, KEY_ENTER };
+
+		input_guest_expect_key(&keyboard, keys[i], 1);
+		input_guest_expect_key(&keyboard, keys[i], 0);
+	}
+	assert_int_equal(
+		ask("PUT", "/api/v1/vgpu.keys", "{\"keys\": [\"Control_L\", \"Delete\"]}", code),
+		204);
+	input_guest_expect_key(&keyboard, KEY_LEFTCTRL, 1);
+	input_guest_expect_key(&keyboard, KEY_DELETE, 1);
+	input_guest_expect_key(&keyboard, KEY_DELETE, 0);
+	input_guest_expect_key(&keyboard, KEY_LEFTCTRL, 0);
+	input_guest_read(&pointer);
+	assert_int_equal(ask("PUT", "/api/v1/vgpu.pointer", "{" PLACE ", \"buttons\": 1}", code),
+			 204);
+	input_guest_expect(&pointer, EV_ABS, ABS_X, 11 * 32768 / 200);
+	input_guest_expect(&pointer, EV_ABS, ABS_Y, 13 * 32768 / 200);
+	input_guest_expect(&pointer, EV_KEY, BTN_LEFT, 1);
+	assert_int_equal(ask("PUT", "/api/v1/vgpu.touch",
+			     "{" PLACE ", \"finger\": 0, \"down\": true}", code),
+			 204);
+	input_seat_destroy(control.seat);
+	control.seat = NULL;
+	guest_leave(&keyboard.guest);
+	guest_leave(&pointer.guest);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(what_is_typed_and_pointed_wrongly_is_refused),
+		cmocka_unit_test(it_types_and_points),
 		cmocka_unit_test_setup_teardown(it_says_what_is_plugged_in, begin, end),
 		cmocka_unit_test_setup_teardown(a_monitor_is_changed_and_told, begin, end),
 		cmocka_unit_test_setup_teardown(
