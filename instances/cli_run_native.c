@@ -17,6 +17,7 @@ static const char usage_text[] =
 	"  --weight N         a part of what is left of shares, beside others' weights (100)\n"
 	"  --credits M        earn credits at the share, spend them beside others, save up to M (a credit is the GPU for a minute)\n"
 	"  --surplus M        and go so far below none\n"
+	"  --balance M        begin with so many (none)\n"
 	"  --policy P         best_effort, equal_share, fixed_share, weighted, burst; else what the others imply, or equal_share\n"
 	"  --memory-quota 2G  the most device memory; K, M, G, T are powers of 1024\n"
 	"  --gpu NAME         its name (0000:01:00.0), or a part of what Vulkan calls it\n"
@@ -34,6 +35,7 @@ enum {
 	OPTION_WEIGHT,
 	OPTION_CREDITS,
 	OPTION_SURPLUS,
+	OPTION_BALANCE,
 	OPTION_POLICY,
 	OPTION_QUOTA,
 	OPTION_GPU,
@@ -51,6 +53,7 @@ static const struct option option_table[] = {
 	{ "weight", required_argument, NULL, OPTION_WEIGHT },
 	{ "credits", required_argument, NULL, OPTION_CREDITS },
 	{ "surplus", required_argument, NULL, OPTION_SURPLUS },
+	{ "balance", required_argument, NULL, OPTION_BALANCE },
 	{ "policy", required_argument, NULL, OPTION_POLICY },
 	{ "memory-quota", required_argument, NULL, OPTION_QUOTA },
 	{ "gpu", required_argument, NULL, OPTION_GPU },
@@ -75,7 +78,7 @@ static const struct {
 
 struct words {
 	struct launch_options launch;
-	bool json, policy, share, elastic, weight, credits, surplus;
+	bool json, policy, share, elastic, weight, credits, surplus, balance;
 };
 
 static int usage(const char *problem, const char *word)
@@ -175,6 +178,9 @@ static int take(int option, struct words *words, struct error *e)
 	case OPTION_SURPLUS:
 		words->surplus = true;
 		return credits(optarg, &config->surplus_max_ns, e);
+	case OPTION_BALANCE:
+		words->balance = true;
+		return credits(optarg, &words->launch.credit_ns, e);
 	case OPTION_POLICY:
 		words->policy = true;
 		return policy(optarg, &config->policy, e);
@@ -219,6 +225,7 @@ static int check(struct words *words, struct error *e)
 		{ words->weight, meanings[config->policy].weight, "--weight" },
 		{ words->credits, meanings[config->policy].credits, "--credits" },
 		{ words->surplus, meanings[config->policy].credits, "--surplus" },
+		{ words->balance, meanings[config->policy].credits, "--balance" },
 	};
 
 	for (size_t i = 0; i < ARRAY_SIZE(said); i++)

@@ -421,6 +421,17 @@ int arbiter_serve(const struct arbiter_options *options, struct error *e);
  * Returns 0 or -errno: "no-arbiter".
  */
 int arbiter_status(const char *socket, char **json, struct error *e);
+/*
+ * arbiter_ask() - the same for who may not wait: asks, and returns a descriptor that becomes readable (or ends), or -errno: "no-arbiter".
+ * arbiter_answer() - what came on it; the descriptor stays the caller's.
+ */
+int arbiter_ask(const char *socket, struct error *e);
+int arbiter_answer(int fd, char **json, struct error *e);
+/*
+ * arbiter_reweigh() - another weight for the vGPU called @name, for root and the arbiter's own user. Waits up to 10 s.
+ * Returns 0 or -errno: "no-arbiter", "no-such-vgpu", "vgpu-policy", "vgpu-weight".
+ */
+int arbiter_reweigh(const char *socket, const char *name, uint32_t weight, struct error *e);
 
 /* ---- a program under a share (docs/arbiter.md) ------------------------------------------------------ */
 
@@ -431,6 +442,7 @@ struct launch_options {
 	const char *name;   /* of the vGPU, for people; NULL: the program's */
 	const char *layers; /* folder of the Vulkan layer's manifest; NULL: beside the executable */
 	struct sched_vgpu_config config; /* identity is not read */
+	uint64_t credit_ns;		 /* burst: what it begins with */
 	uint64_t memory_quota;		 /* bytes of device memory; 0: none */
 	char **argv;			 /* the program and its words, NULL at the end */
 };

@@ -3,6 +3,8 @@
  * The arbiter, live: launchers and workers over its socket, on a GPU that is a lock and a sleep. Each worker
  * runs in a thread of its own.
  */
+#include <poll.h>
+
 #include "tests/unit/arbiter_fixture.h"
 
 /* The GPU: whoever runs while another runs has found a hole. */
@@ -287,6 +289,86 @@ static void a_weight_can_change_while_it_runs(void **state)
 	close(b.owner);
 }
 
+static uint64_t figure(struct fixture *f, const char *vgpu, const char *key)
+{
+	json_t *json = status(f), *one;
+	uint64_t value = UINT64_MAX;
+	size_t i;
+
+	json_array_foreach(json_object_get(json, "vgpus"), i, one)
+	{
+		json_t *engine = json_object_get(json_object_get(one, "engines"), "graphics");
+
+		if (!strcmp(json_string_value(json_object_get(one, "name")), vgpu))
+			value = (uint64_t)json_integer_value(
+				json_object_get(json_object_get(one, key) ? one : engine, key));
+	}
+	json_decref(json);
+	return value;
+}
+
+static void who_may_gives_a_vgpu_another_weight_by_its_name(void **state)
+{
+	struct fixture *f = *state;
+	struct tenant a, b, twins[2];
+	struct error e = { 0 };
+
+	if (try_create(f, &(struct live_message){ .policy = SCHED_WEIGHTED, .name = "vm/0" }, &a,
+		       &e) ||
+	    try_create(f,
+		       &(struct live_message){
+			       .policy = SCHED_FIXED_SHARE, .share_ppm = 100000, .name = "fixed" },
+		       &b, &e))
+		fail_msg("%s", e.text);
+	create(f, SCHED_WEIGHTED, 100, 0, &twins[0]);
+	create(f, SCHED_WEIGHTED, 100, 0, &twins[1]);
+	assert_int_equal(arbiter_reweigh(f->path, "vm/0", 250, &e), 0);
+	assert_int_equal(figure(f, "vm/0", "weight"), 250);
+	assert_int_equal(arbiter_reweigh(f->path, "vm/0", SCHED_WEIGHT_MAX + 1, &e), -EINVAL);
+	assert_string_equal(e.code, "vgpu-weight");
+	assert_int_equal(figure(f, "vm/0", "weight"), 250);
+	assert_int_equal(arbiter_reweigh(f->path, "nobody", 1, &e), -ENOENT);
+	assert_string_equal(e.code, "no-such-vgpu");
+	assert_int_equal(arbiter_reweigh(f->path, "tenant", 1, &e), -EBUSY);
+	assert_int_equal(arbiter_reweigh(f->path, "fixed", 1, &e), -EINVAL);
+	assert_string_equal(e.code, "vgpu-policy");
+	assert_int_equal(figure(f, "fixed", "share_ppm"), 100000);
+	close(a.owner);
+	close(b.owner);
+	close(twins[0].owner);
+	close(twins[1].owner);
+}
+
+/* Asked without waiting; what was waited for turns is told. */
+static void who_waits_is_told_how_long(void **state)
+{
+	struct fixture *f = *state;
+	struct load loads[2] = { { .job_ns = MS }, { .job_ns = MS } };
+	struct error e = { 0 };
+	struct tenant a, b;
+	struct pollfd poller = { .events = POLLIN };
+	char *text = NULL;
+
+	if (try_create(f, &(struct live_message){ .policy = SCHED_WEIGHTED, .name = "a" }, &a, &e))
+		fail_msg("%s", e.text);
+	create(f, SCHED_WEIGHTED, 100, 0, &b);
+	loads[0].token = a.token;
+	loads[1].token = b.token;
+	run_loads(f, loads, 2, NSEC_PER_SEC / 2);
+	/* About half the time, but at least some and never more than there was. */
+	assert_in_range(figure(f, "a", "waited_ns"), 50 * MS, 5000 * MS);
+	poller.fd = arbiter_ask(f->path, &e);
+	assert_true(poller.fd >= 0);
+	assert_int_equal(poll(&poller, 1, 10000), 1);
+	assert_int_equal(arbiter_answer(poller.fd, &text, &e), 0);
+	assert_non_null(strstr(text, "waited_ns"));
+	free(text);
+	close(poller.fd);
+	assert_int_equal(arbiter_ask("/nowhere", &e), -ENOENT);
+	close(a.owner);
+	close(b.owner);
+}
+
 static void what_cannot_be_promised_is_refused_in_words(void **state)
 {
 	struct fixture *f = *state;
@@ -547,6 +629,8 @@ int main(void)
 		LIVE(a_worker_that_stalls_frees_its_turn_in_a_stated_time),
 		LIVE(an_owner_that_goes_takes_its_workers_turn_with_it),
 		LIVE(a_weight_can_change_while_it_runs),
+		LIVE(who_may_gives_a_vgpu_another_weight_by_its_name),
+		LIVE(who_waits_is_told_how_long),
 		LIVE(what_cannot_be_promised_is_refused_in_words),
 		LIVE(what_is_no_message_ends_that_connection_and_no_other),
 		LIVE(a_token_cannot_be_guessed_and_a_name_is_no_claim),

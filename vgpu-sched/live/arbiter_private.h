@@ -27,6 +27,7 @@ struct live_vgpu {
 	uint64_t workers_ever;
 	uint64_t words, words_ns; /* messages that it may still send, as of when */
 	uint64_t memory_quota;
+	uint64_t waited_ns[SCHED_ENGINES]; /* for turns that were had, of all its workers */
 	int page_fd;
 	struct live_vgpu_page *page;
 };
@@ -86,6 +87,8 @@ void turns_wake(struct client *client);
 
 int vgpu_create(struct client *client, const struct live_message *message, struct error *e);
 int vgpu_change(struct client *client, const struct live_message *message, struct error *e);
+/* Another weight for the vGPU with that name, whoever owns it. */
+int vgpu_reweigh(struct client *client, const struct live_message *message, struct error *e);
 /* Every worker of it is ended first. */
 void vgpu_end(struct live_vgpu *vgpu);
 int worker_register(struct client *client, const struct live_message *message, struct error *e);

@@ -67,6 +67,7 @@ static int vgpu_create(int fd, const struct launch_options *options, const struc
 		.elastic_ppm = options->config.elastic_ppm,
 		.credit_max_ns = options->config.credit_max_ns,
 		.surplus_max_ns = options->config.surplus_max_ns,
+		.credit_ns = options->credit_ns,
 		.memory_quota = options->memory_quota,
 	};
 	struct live_message reply;

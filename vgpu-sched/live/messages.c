@@ -83,9 +83,9 @@ static const char *handle(struct client *client, const struct live_message *mess
 			err = refuse(client, LIVE_CREATED, &e);
 		break;
 	case LIVE_CHANGE:
-		if (!launcher || !owns)
+		if (!launcher || works || (!owns && !is_text(message->name)))
 			return "may not change a vGPU";
-		err = vgpu_change(client, message, &e);
+		err = owns ? vgpu_change(client, message, &e) : vgpu_reweigh(client, message, &e);
 		if (err && e.err)
 			err = refuse(client, LIVE_CREATED, &e);
 		break;

@@ -27,7 +27,11 @@ enum live_type {
 	LIVE_REGISTERED, /* @error, @gpu, @name, @memory_quota; descriptors: its page, the vGPU's page */
 	LIVE_WANT,	 /* worker: work waits on @engine */
 	LIVE_RELEASE, /* worker: its grant on @engine ends, @used_ns since it was last settled; @again: more waits. Without a grant: nothing waits any more */
-	LIVE_CHANGE, /* launcher: another policy, weight, share for its vGPU; answered by CREATED */
+	/*
+	 * launcher: another policy, weight, share for its vGPU; with none of its own another @weight for the one called @name, and nothing
+	 * else. Answered by CREATED.
+	 */
+	LIVE_CHANGE,
 	LIVE_STATUS, /* launcher: answered by STATUS, @workers, with a descriptor: a memfd of JSON */
 	LIVE_FORCED, /* worker: work of @used_ns was submitted to @engine without a grant */
 };

@@ -83,29 +83,3 @@ int arbiter_serve(const struct arbiter_options *options, struct error *e)
 				options->trace);
 	return err;
 }
-
-int arbiter_status(const char *socket, char **json, struct error *e)
-{
-	const struct live_message message = { .type = LIVE_STATUS, .version = LIVE_VERSION };
-	int fd = live_connect(socket ? socket : ARBITER_SOCKET, e), fds[2] = { -1, -1 }, err;
-	struct live_message reply;
-	struct stat st;
-
-	if (fd < 0)
-		return fd;
-	err = live_call(fd, &message, &reply, fds, e);
-	if (!err && (fds[0] < 0 || fstat(fds[0], &st) < 0 || st.st_size > (off_t)(16 * MIB)))
-		err = error_set(e, EPROTO, "no-arbiter", NULL, "the arbiter gives no status");
-	if (!err) {
-		*json = calloc(1, (size_t)st.st_size + 1);
-		err = *json ? pread_full(fds[0], *json, (size_t)st.st_size, 0) : -ENOMEM;
-		if (err) {
-			free(*json);
-			error_set(e, -err, "no-memory", NULL, "status: %s", strerror(-err));
-		}
-	}
-	fd_close(&fds[0]);
-	fd_close(&fds[1]);
-	fd_close(&fd);
-	return err;
-}

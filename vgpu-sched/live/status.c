@@ -17,18 +17,19 @@ static json_t *vgpu_status(const struct live_vgpu *vgpu)
 
 		sched_vgpu_stats(vgpu->gpu->sched, monotonic_ns(), vgpu->index,
 				 (enum sched_engine)e, &stats);
-		json_object_set_new(engines, sched_engine_name((enum sched_engine)e),
-				    json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I}",
-					      "used_ns", (json_int_t)stats.used_ns, "surcharge_ns",
-					      (json_int_t)stats.surcharge_ns, "grants",
-					      (json_int_t)stats.grants, "waiting",
-					      (json_int_t)stats.pending, "overrun_ns",
-					      (json_int_t)stats.overrun_ns, "forced_ns",
-					      (json_int_t)stats.forced_ns, "disputed_ns",
-					      (json_int_t)stats.disputed_ns, "debt_ns",
-					      (json_int_t)stats.debt_ns, "throttled_ns",
-					      (json_int_t)stats.throttled_ns, "credit_ns",
-					      (json_int_t)stats.credit_ns));
+		json_object_set_new(
+			engines, sched_engine_name((enum sched_engine)e),
+			json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I}",
+				  "used_ns", (json_int_t)stats.used_ns, "surcharge_ns",
+				  (json_int_t)stats.surcharge_ns, "grants",
+				  (json_int_t)stats.grants, "waiting", (json_int_t)stats.pending,
+				  "overrun_ns", (json_int_t)stats.overrun_ns, "forced_ns",
+				  (json_int_t)stats.forced_ns, "disputed_ns",
+				  (json_int_t)stats.disputed_ns, "debt_ns",
+				  (json_int_t)stats.debt_ns, "throttled_ns",
+				  (json_int_t)stats.throttled_ns, "credit_ns",
+				  (json_int_t)stats.credit_ns, "waited_ns",
+				  (json_int_t)vgpu->waited_ns[e]));
 	}
 	return json_pack(
 		"{s:s, s:s, s:s, s:i, s:i, s:i, s:i, s:I, s:I, s:I, s:o}", "name", vgpu->name,

@@ -163,6 +163,7 @@ static void dispatch(struct live_gpu *gpu, enum sched_engine engine, uint64_t *n
 		client->engines[engine].grant = decision.grant;
 		client->engines[engine].granted_ns = monotonic_ns();
 		client->engines[engine].slice_ns = decision.slice_ns;
+		vgpu->waited_ns[engine] += waited_ns(client, engine);
 		waiting_add(client, engine, -1);
 		grant_show(client, engine);
 	}

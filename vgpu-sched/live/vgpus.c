@@ -171,20 +171,63 @@ failed:
 	return err;
 }
 
-int vgpu_change(struct client *client, const struct live_message *message, struct error *e)
+static int vgpu_configure(struct client *client, struct live_vgpu *vgpu,
+			  const struct sched_vgpu_config *config, struct error *e)
 {
 	const struct live_message reply = { .type = LIVE_CREATED, .version = LIVE_VERSION };
-	struct live_vgpu *vgpu = client->vgpu;
-	struct sched_vgpu_config config = vgpu->config;
-	int err;
+	int err = sched_vgpu_change(vgpu->gpu->sched, monotonic_ns(), vgpu->index, config, e);
 
-	config_read(message, &config);
-	err = sched_vgpu_change(vgpu->gpu->sched, monotonic_ns(), vgpu->index, &config, e);
 	if (err)
 		return err;
-	vgpu->config = config;
+	vgpu->config = *config;
 	turns_changed(vgpu->gpu);
 	return client_answer(client, &reply, NULL, 0);
+}
+
+int vgpu_change(struct client *client, const struct live_message *message, struct error *e)
+{
+	struct sched_vgpu_config config = client->vgpu->config;
+
+	config_read(message, &config);
+	return vgpu_configure(client, client->vgpu, &config, e);
+}
+
+/* Names are for people and may be had twice: then it is nobody's. */
+static struct live_vgpu *vgpu_named(const struct arbiter *arbiter, const char *name, bool *several)
+{
+	struct live_vgpu *found = NULL;
+
+	*several = false;
+	for (unsigned g = 0; g < arbiter->gpu_count; g++)
+		for (unsigned i = 0; i < ARBITER_VGPUS_MAX; i++) {
+			struct live_vgpu *vgpu = arbiter->gpus[g]->vgpus[i];
+
+			if (!vgpu || strncmp(vgpu->name, name, LIVE_NAME_SIZE) != 0)
+				continue;
+			*several |= found != NULL;
+			found = vgpu;
+		}
+	return found;
+}
+
+int vgpu_reweigh(struct client *client, const struct live_message *message, struct error *e)
+{
+	struct sched_vgpu_config config;
+	struct live_vgpu *vgpu;
+	bool several;
+
+	vgpu = vgpu_named(client->arbiter, message->name, &several);
+	if (!vgpu || several)
+		return error_set(e, vgpu ? EBUSY : ENOENT, "no-such-vgpu", NULL,
+				 "%s vGPU is called %s", vgpu ? "more than one" : "no",
+				 message->name);
+	config = vgpu->config;
+	if (config.policy != SCHED_WEIGHTED && config.policy != SCHED_BURST)
+		return error_set(e, EINVAL, "vgpu-policy", NULL,
+				 "%s: a weight means nothing under the policy %s", vgpu->name,
+				 sched_policy_name(config.policy));
+	config.weight = message->weight;
+	return vgpu_configure(client, vgpu, &config, e);
 }
 
 void vgpu_end(struct live_vgpu *vgpu)
