@@ -433,6 +433,24 @@ int arbiter_answer(int fd, char **json, struct error *e);
  */
 int arbiter_reweigh(const char *socket, const char *name, uint32_t weight, struct error *e);
 
+/* ---- GPUs as the arbiter knows them (docs/arbiter.md) ---------------------------------------------- */
+
+#define LAUNCH_GPUS_MAX 32
+
+struct launch_gpu {
+	char name[48];	  /* a PCI address, or what the device calls itself, as one word */
+	char device[256]; /* as the device calls itself */
+	bool cpu;	  /* renders on the CPU */
+	uint64_t memory;  /* bytes of device-local memory */
+};
+
+/*
+ * launch_gpu_list() - what Vulkan offers, without any layer. Loads every driver into this process, which has one thread: its environment changes
+ * meanwhile.
+ * Returns how many were written to @gpus, or -errno: "no-vulkan-device".
+ */
+int launch_gpu_list(struct launch_gpu gpus[LAUNCH_GPUS_MAX], struct error *e);
+
 /* ---- a program under a share (docs/arbiter.md) ------------------------------------------------------ */
 
 struct launch_options {

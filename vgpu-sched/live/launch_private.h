@@ -5,23 +5,10 @@
 
 #include "vgpu-sched/live/protocol.h"
 
-#define LAUNCH_GPUS_MAX 32
-#define LAUNCH_LAYER	"VK_LAYER_DIVVY_vgpu"
-
-struct launch_gpu {
-	char name[LIVE_NAME_SIZE]; /* gpu_name.h */
-	char device[256];	   /* as the device calls itself */
-	bool cpu;		   /* renders on the CPU */
-	uint64_t memory;	   /* bytes of device-local memory */
-};
+#define LAUNCH_LAYER "VK_LAYER_DIVVY_vgpu"
 
 /* ---- launch_gpu.c --------------------------------------------------------------------------------- */
 
-/*
- * launch_gpu_list() - what Vulkan offers, without any layer. The process has one thread: its environment changes meanwhile.
- * Returns how many were written to @gpus, or -errno: "no-vulkan-device".
- */
-int launch_gpu_list(struct launch_gpu gpus[LAUNCH_GPUS_MAX], struct error *e);
 /*
  * launch_gpu_choose() - the one of @count that @wanted names: its name, or a part of what the device calls itself. NULL: the only one
  * that is not a CPU, or else the only one. Two entries of one name are one GPU. Returns it, or NULL: "no-such-gpu", "which-gpu".
