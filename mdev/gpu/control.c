@@ -28,6 +28,16 @@ static struct control_reply refuse(unsigned status, int err, const char *code, c
 	return control_refuse(status, &e);
 }
 
+/* What shines on the guest's keyboard; NULL: there is none. */
+static json_t *leds(const struct input_seat *seat)
+{
+	const unsigned bits = seat ? input_seat_leds(seat) : 0;
+
+	return seat ? json_pack("{s:b, s:b, s:b}", "scroll_lock", bits & 1, "num_lock", bits & 2,
+				"caps_lock", bits & 4)
+		    : NULL;
+}
+
 static struct control_reply info(struct virtio_gpu_control *control)
 {
 	json_t *heads = json_array(), *body;
@@ -36,9 +46,9 @@ static struct control_reply info(struct virtio_gpu_control *control)
 		json_array_append_new(heads, json_pack("{s:i, s:i, s:i}", "head", (int)i, "width",
 						       (int)control->modes[i].width, "height",
 						       (int)control->modes[i].height));
-	body = json_pack("{s:s, s:b, s:b, s:o}", "name", control->name, "attached",
+	body = json_pack("{s:s, s:b, s:b, s:o, s:o*}", "name", control->name, "attached",
 			 control->server && mdev_server_attached(control->server), "vulkan",
-			 control->vulkan, "heads", heads);
+			 control->vulkan, "heads", heads, "leds", leds(control->seat));
 	return body ? (struct control_reply){ .status = 200, .body = body }
 		    : refuse(500, ENOMEM, "no-memory", "no memory for an answer");
 }

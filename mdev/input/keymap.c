@@ -228,6 +228,9 @@ struct input_stroke input_keymap_find(const struct input_keymap *keymap, uint32_
 	for (size_t i = 0; i < ARRAY_SIZE(aliases) && !stroke.code; i++)
 		if (aliases[i].keysym == keysym)
 			stroke.code = aliases[i].code;
+	/* X's keymaps give them other names. */
+	if (!stroke.code && keysym >= XKB_KEY_F13 && keysym <= XKB_KEY_F24)
+		stroke.code = (uint16_t)(KEY_F13 + (keysym - XKB_KEY_F13));
 	if (!writes(keysym))
 		stroke.modifiers = now & (INPUT_SHIFT | INPUT_LEVEL3);
 	return stroke;

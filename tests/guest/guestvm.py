@@ -5,6 +5,7 @@ Both are ended whatever happens, with this program too; every wait has a limit. 
 """
 
 import base64
+import glob
 import http.client
 import io
 import json
@@ -116,6 +117,25 @@ class Vgpu:
     def info(self):
         return json.loads(self.request("GET", "info")[1])
 
+    def inputs(self):
+        """Sockets of its keyboard, pointers and touch screens."""
+        return sorted(glob.glob(f"{self.socket}.*"))
+
+    def keys(self, *names):
+        """Pressed together, as X11 calls them."""
+        self.request("PUT", "keys", {"keys": names})
+
+    def type(self, text):
+        for i in range(0, len(text), 64):
+            until("what was typed before being read", lambda: self.request("PUT", "text", {"text": text[i:i + 64]}, status=(204, 409))[0] == 204)
+
+    def point(self, head, x, y, size, buttons=0):
+        self.request("PUT", "pointer", {"head": head, "x": x, "y": y, "width": size[0], "height": size[1], "buttons": buttons})
+
+    def click(self, head, x, y, size):
+        for buttons in (0, 1, 0):
+            self.point(head, x, y, size, buttons)
+
     def head(self, head, width, height):
         self.request("PUT", "head", {"head": head, "width": width, "height": height})
 
@@ -198,6 +218,8 @@ def qemu_command(folder, append, stock=False, vgpu=None, disks=(), memory="1G", 
         # Behind a port, as on real machines: there it can be reset from outside.
         command += ["-device", "pcie-root-port,id=slot1,chassis=1,slot=1", "-device",
                     json.dumps({"driver": "vfio-user-pci", "id": "vgpu", "bus": "slot1", "socket": {"type": "unix", "path": vgpu.socket}})]
+        for path in vgpu.inputs():
+            command += ["-device", json.dumps({"driver": "vfio-user-pci", "socket": {"type": "unix", "path": path}})]
     return command + list(devices)
 
 
@@ -342,7 +364,7 @@ class Bench:
             folder = f"{TOP}/{OUT}/shared"
             shutil.rmtree(folder, ignore_errors=True)
             os.makedirs(folder)
-            self.shared["vgpu"] = Vgpu(folder, ["1280x800", "1024x768"])
+            self.shared["vgpu"] = Vgpu(folder, ["1280x800", "1024x768"], options=("--no-render", "--input"))
             self.shared["guest"] = Guest(folder, self.shared["vgpu"])
             self.shared["guest"].ready()
             self.note(f"its guest was up after {self.shared['guest'].boot_seconds:.1f} s, {self.shared['guest'].cpu_seconds():.1f} s of CPU")
@@ -363,7 +385,7 @@ def boot_by_hand(variant):
     """A guest on this terminal, with a login."""
     folder = f"{TOP}/{OUT}/by-hand"
     os.makedirs(folder, exist_ok=True)
-    vgpu = Vgpu(folder, ["1280x800", "1024x768"])
+    vgpu = Vgpu(folder, ["1280x800", "1024x768"], options=("--no-render", "--input"))
     print(f"curl --unix-socket {vgpu.control} http://vgpu/api/v1/vgpu.screenshot/0 -o head0.png   # a picture of the first head\n"
           "log in as root; poweroff ends it", flush=True)
     try:

@@ -250,6 +250,10 @@ static void keys_that_write_nothing_are_pressed_with_what_is_held(void **state)
 	input_guest_expect_key(&keyboard, KEY_RIGHTALT, 1);
 	key(XKB_KEY_Alt_R, false);
 	input_guest_expect_key(&keyboard, KEY_RIGHTALT, 0);
+	key(XKB_KEY_F24, true);
+	input_guest_expect_key(&keyboard, KEY_F24, 1);
+	key(XKB_KEY_F24, false);
+	input_guest_expect_key(&keyboard, KEY_F24, 0);
 	key(XKB_KEY_KP_Enter, true);
 	input_guest_expect_key(&keyboard, KEY_KPENTER, 1);
 	key(XKB_KEY_KP_Enter, false);
