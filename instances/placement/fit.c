@@ -1,0 +1,298 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * Whether something fits, and the words when it does not: one rule, one if. The rules of a GPU are in the order of how near a miss
+ * is, so that the reason that helps most can be told first.
+ */
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "instances/placement/private.h"
+
+static bool waits(enum sched_policy policy)
+{
+	return policy == SCHED_WEIGHTED || policy == SCHED_EQUAL_SHARE;
+}
+
+struct placement_gpu_sum placement_gpu_sum(const struct placement_ledger *ledger, unsigned index,
+					   const struct placement_part *before,
+					   unsigned before_count)
+{
+	const struct placement_taken *taken = &ledger->gpus[index];
+	struct placement_gpu_sum sum = {
+		.users = taken->users,
+		.heads = taken->heads,
+		.waiters = taken->waiters,
+		.users_max = ledger->limits.users_max,
+		.time_ppm = taken->time_ppm,
+		.vram_mib = taken->vram_mib,
+		.whole = taken->whole,
+	};
+
+	for (unsigned i = 1; i < MIN(sum.users_max, TYPE_USERS_MAX + 1); i++)
+		if (taken->wishes[i])
+			sum.users_max = i;
+	for (unsigned i = 0; i < before_count; i++) {
+		if (strcmp(before[i].gpu, ledger->node->gpus[index].id) != 0)
+			continue;
+		if (before[i].mode == TYPE_DEDICATED) {
+			sum.whole = true;
+			continue;
+		}
+		sum.users++;
+		sum.heads += before[i].heads;
+		sum.waiters += waits(before[i].policy);
+		sum.time_ppm += before[i].time_ppm;
+		sum.vram_mib += before[i].vram_mib;
+		if (before[i].users_max)
+			sum.users_max = MIN(sum.users_max, before[i].users_max);
+	}
+	return sum;
+}
+
+/* ---- a GPU ------------------------------------------------------------------------------------------- */
+
+struct fitting {
+	const struct placement_ledger *ledger;
+	const struct node_gpu *gpu;
+	enum placement_closed closed;
+	const char *selector;
+	const struct placement_part *part;
+	struct placement_gpu_sum sum;
+	struct placement_refusal *refusal;
+};
+
+/* False, with words: "GPU-1 (NVIDIA H100): ..." */
+static bool refuse(struct fitting *f, unsigned nearness, const char *code, const char *meaning,
+		   const char *next, const char *fmt, ...) __attribute__((format(printf, 6, 7)));
+static bool refuse(struct fitting *f, unsigned nearness, const char *code, const char *meaning,
+		   const char *next, const char *fmt, ...)
+{
+	struct placement_refusal *refusal = f->refusal;
+	char what[192];
+	va_list ap;
+
+	va_start(ap, fmt);
+	vsnprintf(what, sizeof(what), fmt, ap);
+	va_end(ap);
+	refusal->nearness = nearness;
+	refusal->code = code;
+	refusal->meaning = meaning;
+	snprintf(refusal->next, sizeof(refusal->next), "%s", next ? next : "");
+	snprintf(refusal->fact, sizeof(refusal->fact), "%.60s: %s", f->gpu->id, what);
+	return false;
+}
+
+static bool asked_by_name(const struct fitting *f)
+{
+	return !f->selector || f->selector[0];
+}
+
+static bool is_open(struct fitting *f)
+{
+	char next[96];
+
+	snprintf(next, sizeof(next), "divvy undrain %.70s", f->gpu->id);
+	if (f->closed == PLACEMENT_DRAINED)
+		return refuse(f, 2, "gpu-drained", "nothing new goes to it", next,
+			      "it is being drained");
+	snprintf(next, sizeof(next), "divvy show %.70s", f->gpu->id);
+	if (f->closed == PLACEMENT_QUARANTINED)
+		return refuse(f, 2, "gpu-quarantined", "it failed, and waits for somebody to look",
+			      next, "it is in quarantine");
+	return true;
+}
+
+static bool whole_fits(struct fitting *f)
+{
+	const struct placement_limits *limits = &f->ledger->limits;
+	char next[96];
+
+	if (f->gpu->is_virtual_function && !asked_by_name(f))
+		return refuse(f, 0, "gpu-virtual-function",
+			      "it is a part of a GPU, not a whole one",
+			      "name it in the type's selector", "it is a virtual function");
+	snprintf(next, sizeof(next), "divvy precheck %.70s", f->gpu->id);
+	if (!f->gpu->has_address)
+		return refuse(f, 0, "gpu-not-assignable", "only PCI functions are handed out whole",
+			      NULL, "it is no PCI function");
+	if (!f->gpu->assignable) {
+		char bdf[PCI_ADDRESS_LEN];
+
+		snprintf(next, sizeof(next), "divvy precheck %s",
+			 pci_address_format(&f->gpu->address, bdf));
+		return refuse(f, 1, "gpu-not-assignable", "it can't be handed out whole", next,
+			      "%.180s", f->gpu->not_assignable);
+	}
+	if (!f->gpu->isolated && !limits->allow_unisolated)
+		return refuse(
+			f, 1, "gpu-unisolated",
+			"groups prove nothing between tenants while pcie_acs_override is there",
+			"take pcie_acs_override off the kernel command line, or allow_unisolated",
+			"isolation is assumed, not the hardware's");
+	if (!f->ledger->node->interrupt_remapping && !limits->allow_unisolated)
+		return refuse(f, 1, "no-interrupt-remapping",
+			      "a device could raise any interrupt of the host",
+			      "switch on interrupt remapping in the firmware setup",
+			      "interrupts are not remapped on this machine");
+	if (!is_open(f))
+		return false;
+	if (f->sum.whole)
+		return refuse(f, 3, "gpu-taken", "an instance has all of it",
+			      "divvy list instances", "it is handed out whole");
+	if (f->sum.users)
+		return refuse(f, 3, "gpu-shared", "what serves vGPUs can't be handed out whole",
+			      "divvy list instances", "it serves %u vGPU%s", f->sum.users,
+			      f->sum.users == 1 ? "" : "s");
+	return true;
+}
+
+/* Time that is promised, and what is left of it for those without a promise. */
+static bool time_fits(struct fitting *f)
+{
+	const struct placement_part *part = f->part;
+	const uint64_t time = f->sum.time_ppm + part->time_ppm;
+	const bool somebody_waits = f->sum.waiters || waits(part->policy);
+	const uint64_t most = SCHED_PPM - (somebody_waits ? f->ledger->limits.left_min_ppm : 0);
+
+	if (time > SCHED_PPM)
+		return refuse(f, 6, "gpu-time-short", "what is promised has to be kept",
+			      "divvy list instances",
+			      "%" PRIu64 ".%02" PRIu64
+			      " %% of its time are promised, %u.%02u %% are "
+			      "asked for",
+			      f->sum.time_ppm / 10000, f->sum.time_ppm / 100 % 100,
+			      part->time_ppm / 10000, part->time_ppm / 100 % 100);
+	if (time > most)
+		return refuse(f, 6, "gpu-time-left-short",
+			      "vGPUs without a promise of time live on what the others leave",
+			      "divvy list instances",
+			      "of its time %" PRIu64 ".%02" PRIu64
+			      " %% would be promised, and %u.%02u %% are left to weighted and "
+			      "equal_share vGPUs",
+			      time / 10000, time / 100 % 100,
+			      f->ledger->limits.left_min_ppm / 10000,
+			      f->ledger->limits.left_min_ppm / 100 % 100);
+	return true;
+}
+
+static bool share_fits(struct fitting *f)
+{
+	const struct placement_part *part = f->part;
+	const uint64_t total = f->gpu->vram_mib;
+	unsigned users_max = f->sum.users_max;
+
+	if (part->users_max)
+		users_max = MIN(users_max, part->users_max);
+	if (!(f->gpu->providers & NODE_VULKAN))
+		return refuse(f, 1, "gpu-not-shareable",
+			      "vGPUs run on a GPU that has a Vulkan driver on the host",
+			      "vulkaninfo --summary", "no Vulkan driver has it (driver %.40s)",
+			      f->gpu->driver[0] ? f->gpu->driver : "none");
+	if (f->gpu->software && f->ledger->hardware_shares && !asked_by_name(f))
+		return refuse(f, 0, "gpu-software", "there are GPUs of hardware",
+			      "name it in the type's selector", "it renders on the CPU");
+	if (!is_open(f))
+		return false;
+	if (f->sum.whole)
+		return refuse(f, 3, "gpu-taken", "an instance has all of it",
+			      "divvy list instances", "it is handed out whole");
+	if (f->sum.users >= users_max)
+		return refuse(f, 4, "gpu-users-full", "so many are allowed on it",
+			      "divvy list instances", "it has %u vGPUs of %u", f->sum.users,
+			      users_max);
+	if (f->sum.heads + part->heads > f->ledger->limits.heads_max)
+		return refuse(f, 5, "gpu-heads-full", "so many displays are allowed on it",
+			      "divvy list instances", "it has %u displays of %u, %u are asked for",
+			      f->sum.heads, f->ledger->limits.heads_max, part->heads);
+	if (!time_fits(f))
+		return false;
+	if (!total || !part->vram_mib)
+		return refuse(f, 7, "gpu-memory-unknown", "a part of nothing can't be given", NULL,
+			      total ? "a part below a MiB is none"
+				    : "how much memory it has is not known");
+	if (f->sum.vram_mib > total || part->vram_mib > total - f->sum.vram_mib)
+		return refuse(f, 7, "gpu-memory-short", "memory is not shared out twice",
+			      "divvy list instances",
+			      "%" PRIu64 " of its %" PRIu64 " MiB of memory are taken, %" PRIu64
+			      " are asked for",
+			      f->sum.vram_mib, total, part->vram_mib);
+	return true;
+}
+
+bool placement_part_fits(const struct placement_ledger *ledger, unsigned index,
+			 const char *selector, const struct placement_part *part,
+			 const struct placement_part *before, unsigned before_count,
+			 struct placement_refusal *refusal)
+{
+	struct fitting f = {
+		.ledger = ledger,
+		.gpu = &ledger->node->gpus[index],
+		.closed = ledger->closed[index],
+		.selector = selector,
+		.part = part,
+		.sum = placement_gpu_sum(ledger, index, before, before_count),
+		.refusal = refusal,
+	};
+
+	return part->mode == TYPE_DEDICATED ? whole_fits(&f) : share_fits(&f);
+}
+
+void placement_refusal_add(const struct placement_refusal *refusal, struct findings *findings)
+{
+	findings_add(findings, FINDING_BLOCKER, refusal->code, refusal->meaning, refusal->next,
+		     "%s", refusal->fact);
+}
+
+/* ---- the machine ----------------------------------------------------------------------------------------- */
+
+static bool short_of(struct findings *findings, const char *code, const char *what, int numa,
+		     uint64_t taken, uint64_t wanted, uint64_t total, const char *next)
+{
+	char where[32] = "";
+
+	if (taken <= total && wanted <= total - taken)
+		return false;
+	if (!findings)
+		return true;
+	if (numa >= 0)
+		snprintf(where, sizeof(where), " of NUMA node %d", numa);
+	findings_add(findings, FINDING_BLOCKER, code, "what is sold has to be there", next,
+		     "%" PRIu64 " of %" PRIu64 " %s%s are taken, %" PRIu64 " are asked for", taken,
+		     total, what, where, wanted);
+	return true;
+}
+
+/* @numa: the node's number, or -1 for the machine */
+static bool amounts_fit(const struct placement_amounts *taken,
+			const struct placement_amounts *total,
+			const struct placement_amounts *wanted, int numa, struct findings *findings)
+{
+	bool fits = true;
+
+	fits &= !short_of(findings, "cpus-short", "thousandths of a CPU", numa, taken->cpu_milli,
+			  wanted->cpu_milli, total->cpu_milli, "divvy list instances");
+	fits &= !short_of(findings, "memory-short", "MiB of memory", numa, taken->memory_mib,
+			  wanted->memory_mib, total->memory_mib, "divvy list instances");
+	fits &= !short_of(findings, "huge-pages-short", "pages of 2 MiB", numa, taken->huge_2m,
+			  wanted->huge_2m, total->huge_2m,
+			  "echo N > /sys/kernel/mm/hugepages/hugepages-2048kB/nr_hugepages");
+	fits &= !short_of(findings, "huge-pages-short", "pages of 1 GiB", numa, taken->huge_1g,
+			  wanted->huge_1g, total->huge_1g,
+			  "boot with hugepagesz=1G hugepages=N on the kernel command line");
+	return fits;
+}
+
+bool placement_machine_fits(const struct placement_ledger *ledger,
+			    const struct placement *placement, struct findings *findings)
+{
+	const struct placement_amounts wanted = placement_amounts_of(placement);
+	const int numa = placement_numa_index(ledger, placement->numa_node);
+	bool fits =
+		amounts_fit(&ledger->state.machine, &ledger->machine_total, &wanted, -1, findings);
+
+	if (numa >= 0)
+		fits &= amounts_fit(&ledger->state.numa[numa], &ledger->numa_total[numa], &wanted,
+				    placement->numa_node, findings);
+	return fits;
+}
