@@ -325,28 +325,10 @@ static int set_sandbox(struct machine_config *config, const struct setting *sett
 	return copy_flag(&config->sandbox, setting, e);
 }
 
-/* "uid=N" or "uid=N,gid=N": numbers, since the jail has no file of names. */
 static int set_jail(struct machine_config *config, const struct setting *setting, struct error *e)
 {
-	static const char expected[] = "uid=N or uid=N,gid=N, with numbers above 0";
-	struct machine_jail jail = { .wanted = true };
-	unsigned uid, gid;
-	int end = -1;
-
-	/* scanf(3) would take "-1", which to setresuid(2) means "no change". */
-	if (setting->value[strspn(setting->value, "uidg=,0123456789")])
-		return config_bad_value(setting, expected, e);
-	if (sscanf(setting->value, "uid=%9u,gid=%9u%n", &uid, &gid, &end) != 2 || end < 0) {
-		end = -1;
-		if (sscanf(setting->value, "uid=%9u%n", &uid, &end) != 1)
-			return config_bad_value(setting, expected, e);
-		gid = uid;
-	}
-	if (end < 0 || setting->value[end] || !uid || !gid)
-		return config_bad_value(setting, expected, e);
-	jail.uid = uid;
-	jail.gid = gid;
-	config->jail = jail;
+	if (sandbox_user_parse(setting->value, &config->jail))
+		return config_bad_value(setting, "uid=N or uid=N,gid=N, with numbers above 0", e);
 	return 0;
 }
 

@@ -7,6 +7,7 @@
 #define GLUE_HYPERVISOR_GLUE_H
 
 #include "base/base.h"
+#include "base/sandbox.h"
 #include "hypervisor-glue/topology.h"
 #include "iommu/iommu.h"
 
@@ -53,13 +54,6 @@ struct machine_node {
 	int host_node;	      /* where its memory comes from and its vCPUs run; -1: anywhere */
 };
 
-/* Another user, in an empty root (docs/sandbox.md). */
-struct machine_jail {
-	bool wanted;
-	uid_t uid;
-	gid_t gid;
-};
-
 /* A VM, as its command line or file describes it (docs/divvy-vmm.md lists the words). */
 struct machine_config {
 	char name[64];
@@ -91,8 +85,8 @@ struct machine_config {
 	uint64_t hotplug_window; /* size of each one's 64-bit window */
 	unsigned hotplug_path_count;
 	char hotplug_paths[MACHINE_REACH_MAX][4096]; /* disks, or folders of them, to come later */
-	bool sandbox; /* the process is confined before the guest runs; on by default */
-	struct machine_jail jail;
+	bool sandbox;		  /* the process is confined before the guest runs; on by default */
+	struct sandbox_user jail; /* another user, in an empty root */
 	enum log_level log_level;
 };
 

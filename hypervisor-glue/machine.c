@@ -376,10 +376,11 @@ static int machine_close(const struct machine *machine, struct error *e)
 	struct sandbox_path paths[ARRAY_SIZE(hotplug_paths) + MACHINE_REACH_MAX + 2];
 	char control_folder[sizeof(config->control)], console_folder[sizeof(config->serial)];
 	struct sandbox_options options = {
+		.table = &machine_sandbox,
+		.first_has = machine_sandbox_first((machine->control ? ROLE_CONTROL : 0) |
+						   (hotplug ? ROLE_HOTPLUG : 0) |
+						   (machine->console_socket ? ROLE_CONSOLE : 0)),
 		.jail = config->jail,
-		.control = machine->control,
-		.console = machine->console_socket,
-		.hotplug = hotplug,
 		.locked = machine->device_count || hotplug ? config->memory : 0,
 		.paths = paths,
 	};

@@ -17,7 +17,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <netinet/in.h>
-#include <sched.h>
 #include <signal.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
@@ -26,6 +25,8 @@
 #include <sys/ioctl.h>
 #include <unistd.h>
 
+#include "base/sandbox_table.h"
+#include "hypervisor-glue/platform.h"
 #include "hypervisor-glue/sandbox.h"
 
 /* Linux 6.14, include/uapi/linux/iommufd.h; Debian 13's headers are older. */
@@ -38,32 +39,12 @@
 /* Any of them may work on a device register's behalf, or raise and move interrupts. */
 #define DEVICES (KIND_VCPU | WORKERS | KIND_USER)
 
-#define EQUALS(n, v)	      .test = RULE_ARGUMENT, .argument = (n), .mask = UINT32_MAX, .value = (v)
-#define WITHOUT(n, v)	      .test = RULE_ARGUMENT, .argument = (n), .mask = (v), .value = 0
-#define NULL_POINTER(n)	      .test = RULE_ARGUMENT, .argument = (n), .mask = UINT64_MAX, .value = 0
-#define OWN_PROCESS	      .test = RULE_OWN_PROCESS
-#define REFUSED(err)	      .test = RULE_ERRNO, .value = (err)
-#define IOCTL(kinds, request) { (kinds), SYS_ioctl, EQUALS(1, (request)) }
-
-/*
- * SIGRTMIN, which is no constant (vcpu_kick_signal()), and glibc's SIGCANCEL and SIGSETXID
- * (sysdeps/unix/sysv/linux/internal-signals.h), for pthread_cancel(3) and the first pthread_create(3).
- */
-#define SIGNAL_CANCEL 32
-#define SIGNAL_SETXID 33
-#define SIGNAL_KICK   34
-
-/* What pthread_create(3) asks for (glibc, sysdeps/unix/sysv/linux/createthread.c). */
-#define CLONE_PTHREAD                                                                       \
-	(CLONE_VM | CLONE_FS | CLONE_FILES | CLONE_SIGHAND | CLONE_THREAD | CLONE_SYSVSEM | \
-	 CLONE_SETTLS | CLONE_PARENT_SETTID | CLONE_CHILD_CLEARTID)
-
-const char *const sandbox_kind_names[SANDBOX_KINDS] = {
+static const char *const kind_names[SANDBOX_KINDS] = {
 	"main",		  "vcpu",	"serial",	"rcu",	     "virtio-blk", "virtio-net",
 	"virtio-console", "virtio-rng", "virtio-vsock", "vfio-user", "reset",
 };
 
-const struct sandbox_rule sandbox_rules[] = {
+static const struct sandbox_rule rules[] = {
 	/* -- what any thread of a C program does -- */
 
 	/* malloc, stacks of threads, BARs of devices. Nothing that could be executed. */
@@ -290,4 +271,17 @@ const struct sandbox_rule sandbox_rules[] = {
 	/* entropy for the guest; seeds of systemd's hash tables (sd_event_add_signal()) */
 	{ KIND_RNG | KIND_MAIN, SYS_getrandom },
 };
-const unsigned sandbox_rule_count = ARRAY_SIZE(sandbox_rules);
+
+const struct sandbox_table machine_sandbox = {
+	.program = "divvy-vmm",
+	.kinds = kind_names,
+	.kind_count = SANDBOX_KINDS,
+	.rules = rules,
+	.rule_count = ARRAY_SIZE(rules),
+	.last_words = terminal_restore,
+};
+
+unsigned machine_sandbox_first(unsigned roles)
+{
+	return KINDS_BELOW_MAIN | roles | (roles & ROLE_HOTPLUG ? KINDS_BELOW_HOTPLUG : 0);
+}

@@ -27,7 +27,7 @@ __attribute__((constructor)) static void confine_threads(void)
 
 	if (SANDBOX_SANITIZED)
 		return;
-	if (sandbox_filters_make(0, &e)) {
+	if (sandbox_filters_make(&machine_sandbox, machine_sandbox_first(0), &e)) {
 		error_print(&e, "confined");
 		abort();
 	}

@@ -631,8 +631,8 @@ static bool is_listed(unsigned long request)
 {
 	const unsigned kinds = KIND_MAIN | KINDS_BELOW_MAIN | ROLE_HOTPLUG;
 
-	for (unsigned i = 0; i < sandbox_rule_count; i++) {
-		const struct sandbox_rule *rule = &sandbox_rules[i];
+	for (unsigned i = 0; i < machine_sandbox.rule_count; i++) {
+		const struct sandbox_rule *rule = &machine_sandbox.rules[i];
 
 		if (rule->syscall == SYS_ioctl && rule->test == RULE_ARGUMENT &&
 		    rule->argument == 1 && (request & rule->mask) == rule->value &&

@@ -71,7 +71,10 @@ static void need_filters(void)
 /* In a child: the whole sandbox, then the filter of @kind on this thread. */
 static void enter(const char *kind)
 {
-	const struct sandbox_options options = { 0 };
+	const struct sandbox_options options = {
+		.table = &machine_sandbox,
+		.first_has = machine_sandbox_first(0),
+	};
 	struct error e = { 0 };
 	int err = sandbox_close(&options, &e);
 
@@ -273,7 +276,7 @@ static void every_thread_is_ended_by_what_is_not_listed(void **state)
 	need_filters();
 	for (unsigned k = 0; k < SANDBOX_KINDS; k++)
 		for (size_t i = 0; i < ARRAY_SIZE(attempts); i++)
-			expect_end(sandbox_kind_names[k], attempts[i].call, attempts[i].act);
+			expect_end(machine_sandbox.kinds[k], attempts[i].call, attempts[i].act);
 }
 
 static void kvm_create_vm(void)
@@ -429,7 +432,10 @@ static void *wait_for_ever(void *arg)
 
 static void close_beside_a_thread(const void *arg)
 {
-	const struct sandbox_options options = { 0 };
+	const struct sandbox_options options = {
+		.table = &machine_sandbox,
+		.first_has = machine_sandbox_first(0),
+	};
 	struct error e = { 0 };
 	pthread_t thread;
 

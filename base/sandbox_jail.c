@@ -18,7 +18,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#include "hypervisor-glue/sandbox.h"
+#include "base/sandbox.h"
 
 #define MOUNT_POINT "/proc" /* on every system, and no longer needed here */
 
@@ -74,12 +74,10 @@ static int path_bring(const struct sandbox_path *path, struct error *e)
 	return 0;
 }
 
-static int root_change(const struct sandbox_path *paths, unsigned count, struct error *e)
+int sandbox_root_change(const struct sandbox_path *paths, unsigned count, struct error *e)
 {
 	int err = 0;
 
-	if (unshare(CLONE_NEWNS | CLONE_NEWNET | CLONE_NEWIPC | CLONE_NEWUTS) < 0)
-		return failed(e, "namespaces");
 	if (mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0)
 		return failed(e, "mounts of its own");
 	if (mount("divvy-jail", MOUNT_POINT, "tmpfs",
@@ -99,15 +97,41 @@ static int root_change(const struct sandbox_path *paths, unsigned count, struct 
 	return 0;
 }
 
-int sandbox_jail(const struct machine_jail *jail, const struct sandbox_path *paths, unsigned count,
+int sandbox_user_change(const struct sandbox_user *user, struct error *e)
+{
+	if (setgroups(0, NULL) < 0 || setresgid(user->gid, user->gid, user->gid) < 0 ||
+	    setresuid(user->uid, user->uid, user->uid) < 0)
+		return failed(e, "another user");
+	return 0;
+}
+
+int sandbox_jail(const struct sandbox_user *user, const struct sandbox_path *paths, unsigned count,
 		 struct error *e)
 {
-	int err = root_change(paths, count, e);
+	int err;
 
-	if (err)
-		return err;
-	if (setgroups(0, NULL) < 0 || setresgid(jail->gid, jail->gid, jail->gid) < 0 ||
-	    setresuid(jail->uid, jail->uid, jail->uid) < 0)
-		return failed(e, "another user");
+	if (unshare(CLONE_NEWNS | CLONE_NEWNET | CLONE_NEWIPC | CLONE_NEWUTS) < 0)
+		return failed(e, "namespaces");
+	err = sandbox_root_change(paths, count, e);
+	return err ? err : sandbox_user_change(user, e);
+}
+
+int sandbox_user_parse(const char *text, struct sandbox_user *user)
+{
+	unsigned uid, gid;
+	int end = -1;
+
+	/* scanf(3) would take "-1", which to setresuid(2) means "no change". */
+	if (text[strspn(text, "uidg=,0123456789")])
+		return -EINVAL;
+	if (sscanf(text, "uid=%9u,gid=%9u%n", &uid, &gid, &end) != 2 || end < 0) {
+		end = -1;
+		if (sscanf(text, "uid=%9u%n", &uid, &end) != 1)
+			return -EINVAL;
+		gid = uid;
+	}
+	if (end < 0 || text[end] || !uid || !gid)
+		return -EINVAL;
+	*user = (struct sandbox_user){ .wanted = true, .uid = uid, .gid = gid };
 	return 0;
 }

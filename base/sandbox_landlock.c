@@ -13,7 +13,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#include "hypervisor-glue/sandbox.h"
+#include "base/sandbox.h"
 
 /* Rights on files by the version of the ABI that brought them. */
 static const uint64_t rights_by_abi[] = {
@@ -28,12 +28,16 @@ static const uint64_t rights_by_abi[] = {
 #define RIGHTS_READ   (LANDLOCK_ACCESS_FS_READ_FILE | LANDLOCK_ACCESS_FS_READ_DIR)
 #define RIGHTS_WRITE  (RIGHTS_READ | LANDLOCK_ACCESS_FS_WRITE_FILE | LANDLOCK_ACCESS_FS_IOCTL_DEV)
 #define RIGHTS_REMOVE LANDLOCK_ACCESS_FS_REMOVE_FILE
+#define RIGHTS_START  (RIGHTS_READ | LANDLOCK_ACCESS_FS_EXECUTE)
 /* What a rule for something else than a folder may name. */
-#define RIGHTS_FILE (RIGHTS_WRITE & ~(uint64_t)LANDLOCK_ACCESS_FS_READ_DIR)
+#define RIGHTS_FILE ((RIGHTS_WRITE | RIGHTS_START) & ~(uint64_t)LANDLOCK_ACCESS_FS_READ_DIR)
 
 static uint64_t rights_of(const struct sandbox_path *path, mode_t mode)
 {
-	uint64_t rights = path->remove ? RIGHTS_REMOVE : path->write ? RIGHTS_WRITE : RIGHTS_READ;
+	uint64_t rights = path->remove	  ? RIGHTS_REMOVE
+			  : path->write	  ? RIGHTS_WRITE
+			  : path->execute ? RIGHTS_START
+					  : RIGHTS_READ;
 
 	return S_ISDIR(mode) ? rights : rights & RIGHTS_FILE;
 }

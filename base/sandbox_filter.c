@@ -18,13 +18,13 @@
 #include <ucontext.h>
 #include <unistd.h>
 
-#include "hypervisor-glue/platform.h"
-#include "hypervisor-glue/sandbox.h"
+#include "base/sandbox.h"
 
 #define NAMES_MAX 512 /* x86-64 has fewer than 480 calls (arch/x86/entry/syscalls/syscall_64.tbl) */
 #define NAME_SIZE 32
 
-static struct sock_fprog programs[SANDBOX_KINDS];
+static const struct sandbox_table *table;
+static struct sock_fprog programs[SANDBOX_KINDS_MAX];
 /* Looked up beforehand, since a signal handler cannot. */
 static char (*names)[NAME_SIZE];
 static __thread const char *thread_kind = "of no kind";
@@ -52,14 +52,16 @@ static void append_hex(char *text, size_t size, uint64_t value)
 	append(text, size, digits);
 }
 
-/* Async-signal-safe: a buffer, write(2), and the end. */
+/* Async-signal-safe: a buffer, write(2), and the end. There is a table where there is a filter. */
 static void on_violation(int number, siginfo_t *info, void *context)
 {
 	const greg_t *registers = ((const ucontext_t *)context)->uc_mcontext.gregs;
 	static const int arguments[] = { REG_RDI, REG_RSI, REG_RDX };
 	int call = info->si_syscall;
-	char text[384] = "divvy-vmm: error[sandbox]: thread ";
+	char text[384] = "";
 
+	append(text, sizeof(text), table->program);
+	append(text, sizeof(text), ": error[sandbox]: thread ");
 	append(text, sizeof(text), thread_kind);
 	append(text, sizeof(text), ": system call ");
 	append(text, sizeof(text),
@@ -73,7 +75,8 @@ static void on_violation(int number, siginfo_t *info, void *context)
 	append(text, sizeof(text),
 	       ") is not on its list: ended (next: docs/sandbox.md, \"When a call was missing\")\n");
 	(void)!write(STDERR_FILENO, text, strlen(text));
-	terminal_restore();
+	if (table->last_words)
+		table->last_words();
 	/* SA_RESETHAND: the default's turn. */
 	raise(number);
 	_exit(128 + number);
@@ -119,6 +122,8 @@ static int rule_add(scmp_filter_ctx filter, const struct sandbox_rule *rule)
 	case RULE_ERRNO:
 		return seccomp_rule_add(filter, SCMP_ACT_ERRNO((uint16_t)rule->value),
 					rule->syscall, 0);
+	case RULE_KILL:
+		return seccomp_rule_add(filter, SCMP_ACT_KILL_PROCESS, rule->syscall, 0);
 	case RULE_OWN_PROCESS:
 		test.datum_a = UINT32_MAX;
 		test.datum_b = (scmp_datum_t)getpid();
@@ -147,27 +152,24 @@ static int program_take(scmp_filter_ctx filter, struct sock_fprog *program)
 	return seccomp_export_bpf_mem(filter, program->filter, &size);
 }
 
-static int program_make(unsigned index, unsigned roles)
+int sandbox_program_make(const struct sandbox_table *of, unsigned kinds, uint32_t otherwise,
+			 struct sock_fprog *program)
 {
-	scmp_filter_ctx filter = seccomp_init(SCMP_ACT_TRAP);
-	unsigned kinds = 1u << index;
+	scmp_filter_ctx filter = seccomp_init(otherwise);
 	int err = filter ? 0 : -ENOMEM;
 
-	if (kinds == KIND_MAIN)
-		kinds |=
-			KINDS_BELOW_MAIN | roles | (roles & ROLE_HOTPLUG ? KINDS_BELOW_HOTPLUG : 0);
 	if (!err)
 		err = seccomp_attr_set(filter, SCMP_FLTATR_ACT_BADARCH, SCMP_ACT_KILL_PROCESS);
-	for (unsigned i = 0; i < sandbox_rule_count && !err; i++)
-		if (sandbox_rules[i].kinds & kinds)
-			err = rule_add(filter, &sandbox_rules[i]);
+	for (unsigned i = 0; i < of->rule_count && !err; i++)
+		if (of->rules[i].kinds & kinds)
+			err = rule_add(filter, &of->rules[i]);
 	if (!err)
-		err = program_take(filter, &programs[index]);
+		err = program_take(filter, program);
 	seccomp_release(filter);
 	return err;
 }
 
-int sandbox_filters_make(unsigned roles, struct error *e)
+int sandbox_filters_make(const struct sandbox_table *of, unsigned first_has, struct error *e)
 {
 	const uint32_t action = SECCOMP_RET_TRAP;
 	int err = 0;
@@ -177,8 +179,13 @@ int sandbox_filters_make(unsigned roles, struct error *e)
 				 "boot a kernel with CONFIG_SECCOMP_FILTER, or --sandbox off",
 				 "sandbox: this kernel does not filter system calls: %s",
 				 strerror(errno));
-	for (unsigned i = 0; i < SANDBOX_KINDS && !err; i++)
-		err = program_make(i, roles);
+	if (of->kind_count > SANDBOX_KINDS_MAX)
+		err = -E2BIG;
+	for (unsigned i = 0; i < of->kind_count && !err; i++)
+		err = sandbox_program_make(of, 1u << i | (i ? 0 : first_has), SCMP_ACT_TRAP,
+					   &programs[i]);
+	if (!err)
+		table = of;
 	if (!err)
 		err = names_load();
 	if (!err)
@@ -190,10 +197,10 @@ int sandbox_filters_make(unsigned roles, struct error *e)
 
 int sandbox_filter_load(const char *kind)
 {
-	for (unsigned i = 0; i < SANDBOX_KINDS; i++) {
-		if (strcmp(kind, sandbox_kind_names[i]) != 0)
+	for (unsigned i = 0; table && i < table->kind_count; i++) {
+		if (strcmp(kind, table->kinds[i]) != 0)
 			continue;
-		thread_kind = sandbox_kind_names[i];
+		thread_kind = table->kinds[i];
 		return syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, 0, &programs[i]) ? -errno : 0;
 	}
 	/* Somebody's new kind without an entry: it does not get to run unconfined. */

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
- * Closing a VMM in, in the order that works: what libraries would open later is opened now, limits
+ * Closing a process in, in the order that works: what libraries would open later is opened now, limits
  * while they may be raised, the jail while it may be entered, then capabilities go, then paths, and
  * at last system calls, a thread at a time.
  *
@@ -21,7 +21,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "hypervisor-glue/sandbox.h"
+#include "base/sandbox.h"
 
 #define LOCKED_SLACK (64 * MIB) /* rings and the like beside guest memory */
 
@@ -125,6 +125,14 @@ static int capabilities_bound(struct error *e)
 	return capabilities_clear(CAPNG_SELECT_BOUNDS, e);
 }
 
+int sandbox_capabilities_drop(struct error *e)
+{
+	int err = capabilities_bound(e);
+
+	/* Effective, permitted, inheritable; and with them the ambient ones. */
+	return err ? err : capabilities_clear(CAPNG_SELECT_CAPS, e);
+}
+
 void sandbox_thread(const char *kind)
 {
 	int err = sandbox_filter_load(kind);
@@ -138,9 +146,6 @@ void sandbox_thread(const char *kind)
 
 int sandbox_close(const struct sandbox_options *options, struct error *e)
 {
-	unsigned roles = (options->control ? ROLE_CONTROL : 0) |
-			 (options->hotplug ? ROLE_HOTPLUG : 0) |
-			 (options->console ? ROLE_CONSOLE : 0);
 	int err = threads_check(e);
 
 	if (err)
@@ -148,7 +153,7 @@ int sandbox_close(const struct sandbox_options *options, struct error *e)
 	libraries_prepare();
 	err = limits_set(options->locked, e);
 	if (!err && !SANDBOX_SANITIZED)
-		err = sandbox_filters_make(roles, e);
+		err = sandbox_filters_make(options->table, options->first_has, e);
 	if (!err)
 		err = capabilities_bound(e);
 	if (!err && options->jail.wanted)
