@@ -115,7 +115,7 @@ static int capabilities_clear(capng_select_t sets, struct error *e)
  * What could be had by a later exec: needs CAP_SETPCAP, which the jail takes. Who has not got it has
  * nothing that the set could bound.
  */
-static int capabilities_bound(struct error *e)
+int sandbox_capabilities_bound(struct error *e)
 {
 	if (capng_get_caps_process() < 0)
 		return error_set(e, EINVAL, "sandbox", NULL,
@@ -125,12 +125,10 @@ static int capabilities_bound(struct error *e)
 	return capabilities_clear(CAPNG_SELECT_BOUNDS, e);
 }
 
-int sandbox_capabilities_drop(struct error *e)
+/* Effective, permitted, inheritable; and with them the ambient ones. */
+int sandbox_capabilities_clear(struct error *e)
 {
-	int err = capabilities_bound(e);
-
-	/* Effective, permitted, inheritable; and with them the ambient ones. */
-	return err ? err : capabilities_clear(CAPNG_SELECT_CAPS, e);
+	return capabilities_clear(CAPNG_SELECT_CAPS, e);
 }
 
 void sandbox_thread(const char *kind)
@@ -155,12 +153,11 @@ int sandbox_close(const struct sandbox_options *options, struct error *e)
 	if (!err && !SANDBOX_SANITIZED)
 		err = sandbox_filters_make(options->table, options->first_has, e);
 	if (!err)
-		err = capabilities_bound(e);
+		err = sandbox_capabilities_bound(e);
 	if (!err && options->jail.wanted)
 		err = sandbox_jail(&options->jail, options->paths, options->path_count, e);
-	/* Effective, permitted, inheritable; and with them the ambient ones. */
 	if (!err)
-		err = capabilities_clear(CAPNG_SELECT_CAPS, e);
+		err = sandbox_capabilities_clear(e);
 	if (!err && prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)
 		err = error_set(e, errno, "sandbox", NULL, "sandbox: PR_SET_NO_NEW_PRIVS: %s",
 				strerror(errno));

@@ -41,6 +41,9 @@ struct sandbox_path {
 	bool write;   /* contents, and device ioctls; else it is only read */
 	bool remove;  /* names in it, and nothing else */
 	bool execute; /* read, and started as a program */
+	bool code;    /* read, and mapped as a library's code */
+	const struct sandbox_user
+		*owner; /* a device, which in a jail is this user's own; NULL: as it is */
 };
 
 /* One entry of a table: @syscall is allowed to @kinds when (argument & mask) == value. */
@@ -119,17 +122,23 @@ int sandbox_program_make(const struct sandbox_table *table, unsigned kinds, uint
 /* sandbox_landlock() - no path but @paths, no TCP, no other process. Returns 0; or -errno. */
 int sandbox_landlock(const struct sandbox_path *paths, unsigned count, struct error *e);
 
-/* sandbox_capabilities_drop() - all of them, in all five sets (the bounding one where the caller may). Returns 0 or -errno. */
-int sandbox_capabilities_drop(struct error *e);
+/*
+ * sandbox_capabilities_bound() - none can be had by a later exec, where the caller may say so. sandbox_capabilities_clear() - none are left in the
+ * other four sets. Return 0 or -errno.
+ */
+int sandbox_capabilities_bound(struct error *e);
+int sandbox_capabilities_clear(struct error *e);
 
 /* sandbox_jail() - an empty root, own namespaces, another user. @paths come along. */
 int sandbox_jail(const struct sandbox_user *user, const struct sandbox_path *paths, unsigned count,
 		 struct error *e);
 /*
  * sandbox_root_change() - the root becomes an empty one with @paths in it, in the mount namespace that the caller has to itself already.
+ * @proc: a mount that becomes /proc (fsmount(2)); -1: there is none.
  * sandbox_user_change() - become @user, with no other group. Both: 0 or -errno ("jail").
  */
-int sandbox_root_change(const struct sandbox_path *paths, unsigned count, struct error *e);
+int sandbox_root_change(const struct sandbox_path *paths, unsigned count, int proc,
+			struct error *e);
 int sandbox_user_change(const struct sandbox_user *user, struct error *e);
 
 #endif

@@ -50,12 +50,28 @@ static int target_make(char *target, mode_t mode, struct error *e)
 	return 0;
 }
 
+/* The same device as a file of its owner's own, so that nobody's rights outside change. Not in a user namespace. */
+static bool node_make(const char *target, const struct stat *like, const struct sandbox_user *owner)
+{
+	if (!S_ISCHR(like->st_mode) || unlink(target) < 0)
+		return false;
+	if (!mknod(target, S_IFCHR | 0600, like->st_rdev) && !chown(target, owner->uid, owner->gid))
+		return true;
+	/* To be mounted over. */
+	close(open(target, O_WRONLY | O_CREAT | O_CLOEXEC, 0600));
+	return false;
+}
+
 /* A name that is only to be removed is reached by a descriptor of its folder. */
 static int path_bring(const struct sandbox_path *path, struct error *e)
 {
-	const unsigned long readonly = MS_REMOUNT | MS_BIND | MS_RDONLY | MS_NOSUID | MS_NOEXEC;
+	/* Only adds: in a user namespace what a mount has already may not be taken off. */
+	struct mount_attr attr = {
+		.attr_set = MOUNT_ATTR_NOSUID | (path->write ? 0 : MOUNT_ATTR_RDONLY) |
+			    (path->code || path->execute ? 0 : MOUNT_ATTR_NOEXEC),
+	};
 	char target[4096];
-	struct stat st;
+	struct stat st, there;
 	int n, err;
 
 	if (path->remove || (stat(path->path, &st) < 0 && errno == ENOENT))
@@ -64,17 +80,22 @@ static int path_bring(const struct sandbox_path *path, struct error *e)
 	if (path->path[0] != '/' || n < 0 || (size_t)n >= sizeof(target))
 		return error_set(e, EINVAL, "jail", NULL, "jail: %s: not an absolute path",
 				 path->path);
-	err = target_make(target, st.st_mode, e);
-	if (err)
-		return err;
+	/* In a folder that was brought before it is there. */
+	if (stat(target, &there) < 0) {
+		err = target_make(target, st.st_mode, e);
+		if (err)
+			return err;
+	}
+	if (path->owner && node_make(target, &st, path->owner))
+		return 0;
 	if (mount(path->path, target, NULL, MS_BIND, NULL) < 0)
 		return failed(e, path->path);
-	if (!path->write && mount(NULL, target, NULL, readonly, NULL) < 0)
+	if (mount_setattr(AT_FDCWD, target, 0, &attr, sizeof(attr)) < 0)
 		return failed(e, path->path);
 	return 0;
 }
 
-int sandbox_root_change(const struct sandbox_path *paths, unsigned count, struct error *e)
+int sandbox_root_change(const struct sandbox_path *paths, unsigned count, int proc, struct error *e)
 {
 	int err = 0;
 
@@ -87,6 +108,10 @@ int sandbox_root_change(const struct sandbox_path *paths, unsigned count, struct
 		err = path_bring(&paths[i], e);
 	if (err)
 		return err;
+	if (proc >= 0 &&
+	    (mkdir(MOUNT_POINT "/proc", 0755) < 0 ||
+	     move_mount(proc, "", AT_FDCWD, MOUNT_POINT "/proc", MOVE_MOUNT_F_EMPTY_PATH) < 0))
+		return failed(e, "/proc");
 	/* pivot_root(2), "pivot_root(".", ".")": the old root lies on top and is let go. */
 	if (chdir(MOUNT_POINT) < 0 || syscall(SYS_pivot_root, ".", ".") < 0 ||
 	    umount2(".", MNT_DETACH) < 0 || chdir("/") < 0)
@@ -112,7 +137,7 @@ int sandbox_jail(const struct sandbox_user *user, const struct sandbox_path *pat
 
 	if (unshare(CLONE_NEWNS | CLONE_NEWNET | CLONE_NEWIPC | CLONE_NEWUTS) < 0)
 		return failed(e, "namespaces");
-	err = sandbox_root_change(paths, count, e);
+	err = sandbox_root_change(paths, count, -1, e);
 	return err ? err : sandbox_user_change(user, e);
 }
 

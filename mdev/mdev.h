@@ -14,6 +14,7 @@
 #define MDEV_MDEV_H
 
 #include "base/base.h"
+#include "base/sandbox.h"
 #include "vfio/vfio.h"
 
 /*
@@ -210,6 +211,16 @@ struct virtio_gpu_venus_config {
 	const char *render_server; /* path; NULL: /usr/libexec/virgl_render_server */
 	/* "NAME=value", NULL at the end: all that the server and its workers get to see. Copied. */
 	const char *const *environment;
+	/* How the server and its workers are confined (docs/sandbox.md, "The render side"). */
+	bool unconfined;	  /* not at all */
+	struct sandbox_user user; /* who they are; root's to say; not wanted: who this process is */
+	const char *const *nodes; /* devices that they may open: the GPU's; NULL: none */
+	/*
+	 * One that uses the GPU and is not registered with the arbiter for so long is ended. 0: nobody is asked, since there is no arbiter.
+	 * @watch_fd: whom to ask (vgpu_watch_open()); stays the caller's.
+	 */
+	unsigned register_ms;
+	int watch_fd;
 };
 
 struct virtio_gpu_config {
@@ -230,7 +241,9 @@ struct virtio_gpu_config {
  * logged, and the guest finds no capability set; nor does it while nobody shows the window.
  * @config: copied
  *
- * Returns 0 or -errno: "bad-config", "venus-taken" (this process has a Venus already).
+ * With Venus the process must have one thread: another one is forked, which starts render servers.
+ * Returns 0 or -errno: "bad-config", "venus-taken" (this process has a Venus already), "render-jail", "no-seccomp" (they
+ * cannot be confined as they should), "no-gpu-node".
  */
 int virtio_gpu_create(const struct virtio_gpu_config *config, struct vfio_device **out,
 		      struct error *e);

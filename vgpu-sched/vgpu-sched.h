@@ -451,6 +451,20 @@ struct launch_gpu {
  */
 int launch_gpu_list(struct launch_gpu gpus[LAUNCH_GPUS_MAX], struct error *e);
 
+/*
+ * Who holds a vGPU's token may ask which processes work as it.
+ *
+ * vgpu_watch_open() - @socket and @token as DIVVY_VGPU_SOCKET and DIVVY_VGPU_TOKEN have them. @gpu: the physical GPU's name, as the arbiter and Vulkan
+ * have it ("0000:01:00.0", or what the device calls itself). Returns a descriptor, which is readable once the arbiter or the vGPU is gone, or -errno:
+ * "no-arbiter", "no-such-vgpu", "no-vgpu".
+ * vgpu_watch_ask() - whether the process of @pidfd is registered. @serial: another one each time. Waits up to a tenth of a second.
+ * Returns 1, 0, or -errno: -EAGAIN (no answer yet), -EPIPE and others (the arbiter or the vGPU is gone), -EOPNOTSUPP (its kernel is before 6.9).
+ */
+#define VGPU_GPU_NAME_SIZE 48
+int vgpu_watch_open(const char *socket, const char *token, char gpu[VGPU_GPU_NAME_SIZE],
+		    struct error *e);
+int vgpu_watch_ask(int fd, int pidfd, uint64_t serial);
+
 /* ---- a program under a share (docs/arbiter.md) ------------------------------------------------------ */
 
 struct launch_options {

@@ -179,7 +179,7 @@ static int start_up(struct venus *venus)
 			    venus->name);
 		return -EAGAIN;
 	}
-	ret = render_server_start(&venus->server, venus->path, venus->environment);
+	ret = render_server_start(&venus->server);
 	if (ret < 0)
 		return ret;
 	venus->server_fd = ret;
@@ -393,9 +393,7 @@ int venus_wake_fd(const struct venus *venus)
 
 static void release(struct venus *venus)
 {
-	for (unsigned i = 0; venus->environment && venus->environment[i]; i++)
-		free(venus->environment[i]);
-	free(venus->environment);
+	render_server_close(&venus->server);
 	free(venus->path);
 	venus->call_source = sd_event_source_disable_unref(venus->call_source);
 	sd_event_unref(venus->event);
@@ -403,27 +401,8 @@ static void release(struct venus *venus)
 	fd_close(&venus->wake_fd);
 	pthread_cond_destroy(&venus->idle);
 	pthread_mutex_destroy(&venus->lock);
-	pthread_mutex_destroy(&venus->server.lock);
 	free(venus);
 	__atomic_store_n(&taken, false, __ATOMIC_RELEASE);
-}
-
-static int copy_config(struct venus *venus, const struct virtio_gpu_venus_config *config)
-{
-	unsigned count = 0;
-
-	venus->path = strdup(config->render_server ? config->render_server : SERVER_PATH);
-	while (config->environment && config->environment[count])
-		count++;
-	venus->environment = calloc(count + 1, sizeof(*venus->environment));
-	if (!venus->path || !venus->environment)
-		return -ENOMEM;
-	for (unsigned i = 0; i < count; i++) {
-		venus->environment[i] = strdup(config->environment[i]);
-		if (!venus->environment[i])
-			return -ENOMEM;
-	}
-	return 0;
 }
 
 int venus_create(const struct virtio_gpu_venus_config *config, const char *name, struct venus **out,
@@ -453,9 +432,13 @@ int venus_create(const struct virtio_gpu_venus_config *config, const char *name,
 	venus->token_ns = monotonic_ns();
 	venus->call_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	venus->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-	ret = copy_config(venus, config);
-	if (!ret && (venus->call_fd < 0 || venus->wake_fd < 0))
+	venus->path = strdup(config->render_server ? config->render_server : SERVER_PATH);
+	if (venus->call_fd < 0 || venus->wake_fd < 0)
 		ret = -EMFILE;
+	else if (!venus->path)
+		ret = -ENOMEM;
+	else
+		ret = 0;
 	if (!ret)
 		ret = sd_event_new(&venus->event);
 	if (ret >= 0)
@@ -465,6 +448,11 @@ int venus_create(const struct virtio_gpu_venus_config *config, const char *name,
 		release(venus);
 		return error_set(e, -ret, "no-memory", NULL, "%s: its renderer: %s", name,
 				 strerror(-ret));
+	}
+	ret = render_server_open(&venus->server, config, venus->path, name, e);
+	if (ret) {
+		release(venus);
+		return ret;
 	}
 	*out = venus;
 	return 0;
@@ -488,7 +476,8 @@ int venus_start(struct venus *venus, struct error *e)
 	if (ret)
 		return error_set(e, -ret, "no-render-server",
 				 "apt install virgl-server, or say where it is",
-				 "%s cannot be started: %s", venus->path, strerror(-ret));
+				 "%s cannot be started: %s%s%s", venus->path, venus->server.why,
+				 venus->server.why[0] ? ": " : "", strerror(-ret));
 	return 0;
 }
 

@@ -58,8 +58,8 @@ struct venus_news {
 struct venus;
 
 /*
- * venus_create() - no thread and no process yet. @config is copied.
- * Returns 0 or -errno: "venus-taken" (this process has one), "no-memory".
+ * venus_create() - no thread and no render server yet, but the warden that will start it (warden.h): the process has one thread. @config is copied.
+ * Returns 0 or -errno: "venus-taken" (this process has one), "no-memory", "render-jail", "no-gpu-node".
  */
 int venus_create(const struct virtio_gpu_venus_config *config, const char *name, struct venus **out,
 		 struct error *e);

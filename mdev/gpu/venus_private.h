@@ -31,7 +31,7 @@ struct venus_watch {
 
 struct venus {
 	char name[64];
-	char *path, **environment;
+	char *path;
 	uint8_t capset[VENUS_CAPSET_MAX];
 	uint32_t capset_version, capset_size;
 

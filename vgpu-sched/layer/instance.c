@@ -14,27 +14,6 @@
 
 /* ---- the vGPU ---------------------------------------------------------------------------------- */
 
-static int nibble(char digit)
-{
-	if (digit >= '0' && digit <= '9')
-		return digit - '0';
-	return digit >= 'a' && digit <= 'f' ? digit - 'a' + 10 : -1;
-}
-
-static int token_read(const char *text, uint8_t token[LIVE_TOKEN_SIZE])
-{
-	if (strlen(text) != 2 * LIVE_TOKEN_SIZE)
-		return -EINVAL;
-	for (unsigned i = 0; i < LIVE_TOKEN_SIZE; i++) {
-		int high = nibble(text[2 * i]), low = nibble(text[2 * i + 1]);
-
-		if (high < 0 || low < 0)
-			return -EINVAL;
-		token[i] = (uint8_t)(high << 4 | low);
-	}
-	return 0;
-}
-
 int layer_register(struct live_worker *worker)
 {
 	/* A program with more rights than its caller takes no vGPU from the caller's environment. */
@@ -44,7 +23,7 @@ int layer_register(struct live_worker *worker)
 	struct error e = { 0 };
 	int err;
 
-	if (!path || !text || token_read(text, token))
+	if (!path || !text || live_token_read(text, token))
 		err = error_set(&e, EACCES, "no-vgpu", "divvy run-native --share 25% -- PROGRAM",
 				"%s and %s do not name a vGPU: no Vulkan for this program",
 				LAYER_ENV_SOCKET, LAYER_ENV_TOKEN);

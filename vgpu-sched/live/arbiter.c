@@ -36,6 +36,8 @@ void client_end(struct client *client, const char *why)
 		turns_drop(client);
 		worker_end(client);
 	}
+	if (client->asks)
+		asker_end(client);
 	for (unsigned i = 0; i < arbiter->client_count; i++)
 		if (arbiter->clients[i] == client) {
 			arbiter->clients[i] = arbiter->clients[--arbiter->client_count];

@@ -23,7 +23,7 @@ struct live_vgpu {
 	struct sched_vgpu_config config;
 	unsigned index; /* in the core */
 	unsigned waiting[SCHED_ENGINES];
-	unsigned workers;
+	unsigned workers, askers;
 	uint64_t workers_ever;
 	uint64_t words, words_ns; /* messages that it may still send, as of when */
 	uint64_t memory_quota;
@@ -43,6 +43,7 @@ struct client {
 	bool paused;		/* its vGPU has said too much: it is heard again by the timer */
 	struct live_vgpu *vgpu; /* a worker's, or the one that a launcher owns */
 	struct live_page *page; /* worker */
+	bool asks;		/* neither: who asks which processes are workers of @vgpu */
 	struct {
 		bool wants;
 		bool alone; /* what its page said last: the page itself is the client's to write */
@@ -92,6 +93,12 @@ int vgpu_reweigh(struct client *client, const struct live_message *message, stru
 /* Every worker of it is ended first. */
 void vgpu_end(struct live_vgpu *vgpu);
 int worker_register(struct client *client, const struct live_message *message, struct error *e);
+/* worker_ask() - @pidfd stays the caller's; -1: none came along. asker_end(): it is gone. asks.c */
+int worker_ask(struct client *client, const struct live_message *message, int pidfd,
+	       struct error *e);
+void asker_end(struct client *client);
+/* vgpu_of_token() - or NULL. */
+struct live_vgpu *vgpu_of_token(struct arbiter *arbiter, const uint8_t token[LIVE_TOKEN_SIZE]);
 /* gpu_free() - with no vGPU on it. NULL is fine. */
 void gpu_free(struct live_gpu *gpu);
 /* What the worker had of the vGPU's memory is given back; its page goes. */

@@ -62,6 +62,27 @@ static bool wait_readable(int fd)
 	return false;
 }
 
+static int nibble(char digit)
+{
+	if (digit >= '0' && digit <= '9')
+		return digit - '0';
+	return digit >= 'a' && digit <= 'f' ? digit - 'a' + 10 : -1;
+}
+
+int live_token_read(const char *text, uint8_t token[LIVE_TOKEN_SIZE])
+{
+	if (strlen(text) != 2 * LIVE_TOKEN_SIZE)
+		return -EINVAL;
+	for (unsigned i = 0; i < LIVE_TOKEN_SIZE; i++) {
+		int high = nibble(text[2 * i]), low = nibble(text[2 * i + 1]);
+
+		if (high < 0 || low < 0)
+			return -EINVAL;
+		token[i] = (uint8_t)(high << 4 | low);
+	}
+	return 0;
+}
+
 int live_connect(const char *path, struct error *e)
 {
 	struct sockaddr_un address = { .sun_family = AF_UNIX };

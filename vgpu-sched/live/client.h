@@ -12,6 +12,9 @@
  */
 int live_connect(const char *path, struct error *e);
 
+/* live_token_read() - 32 hexadecimal digits. Returns 0 or -EINVAL. */
+int live_token_read(const char *text, uint8_t token[LIVE_TOKEN_SIZE]);
+
 /*
  * live_call() - a launcher's message and its answer. @fds: of the answer, up to 2, the caller's; NULL: none are wanted.
  * Waits up to 10 s. Returns 0, or -errno with the arbiter's words.

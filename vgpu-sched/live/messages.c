@@ -60,10 +60,11 @@ static bool is_text(const char text[LIVE_NAME_SIZE])
 }
 
 /* Returns why the connection is to end, or NULL. */
-static const char *handle(struct client *client, const struct live_message *message)
+static const char *handle(struct client *client, const struct live_message *message, int descriptor)
 {
 	const bool launcher = client->uid == 0 || client->uid == geteuid();
-	const bool owns = client->vgpu && !client->page, works = client->page;
+	const bool works = client->page, asks = client->asks;
+	const bool owns = client->vgpu && !works && !asks;
 	const enum sched_engine engine = (enum sched_engine)message->engine;
 	struct error e = { 0 };
 	int err = 0;
@@ -74,7 +75,7 @@ static const char *handle(struct client *client, const struct live_message *mess
 		return "no such engine";
 	switch (message->type) {
 	case LIVE_CREATE:
-		if (!launcher || owns || works)
+		if (!launcher || client->vgpu)
 			return "may not create a vGPU";
 		if (!is_text(message->gpu) || !is_text(message->name))
 			return "a name that is none";
@@ -90,14 +91,14 @@ static const char *handle(struct client *client, const struct live_message *mess
 			err = refuse(client, LIVE_CREATED, &e);
 		break;
 	case LIVE_STATUS:
-		if (!launcher || works)
+		if (!launcher || works || asks)
 			return "may not ask for the status";
 		err = status_answer(client, &e);
 		if (err && e.err)
 			err = refuse(client, LIVE_STATUS, &e);
 		break;
 	case LIVE_REGISTER:
-		if (owns || works)
+		if (client->vgpu)
 			return "registers twice";
 		err = worker_register(client, message, &e);
 		if (err && e.err) {
@@ -119,6 +120,15 @@ static const char *handle(struct client *client, const struct live_message *mess
 		if (!works)
 			return "forces work without a vGPU";
 		turns_forced(client, engine, message->used_ns);
+		break;
+	case LIVE_ASK:
+		if (owns || works)
+			return "may not ask for workers";
+		err = worker_ask(client, message, descriptor, &e);
+		if (err && e.err) {
+			refuse(client, LIVE_ANSWER, &e);
+			return "is not let in";
+		}
 		break;
 	default:
 		return "an unknown message";
@@ -144,31 +154,57 @@ static bool may_speak(struct live_vgpu *vgpu)
 	return true;
 }
 
+/*
+ * One message, and one descriptor that came along with it, or -1: the kernel drops more than there is room for. Returns what recvmsg(2) does, with the
+ * message's true size.
+ */
+static ssize_t receive(int fd, struct live_message *message, int *descriptor)
+{
+	struct iovec iov = { .iov_base = message, .iov_len = sizeof(*message) };
+	union {
+		struct cmsghdr head;
+		char room[CMSG_SPACE(sizeof(int))];
+	} control;
+	struct msghdr header = { .msg_iov = &iov,
+				 .msg_iovlen = 1,
+				 .msg_control = &control,
+				 .msg_controllen = CMSG_LEN(sizeof(int)) };
+	const ssize_t size = recvmsg(fd, &header, MSG_DONTWAIT | MSG_TRUNC | MSG_CMSG_CLOEXEC);
+	const struct cmsghdr *head = size < 0 ? NULL : CMSG_FIRSTHDR(&header);
+
+	*descriptor = -1;
+	if (head && head->cmsg_level == SOL_SOCKET && head->cmsg_type == SCM_RIGHTS &&
+	    head->cmsg_len == CMSG_LEN(sizeof(int)))
+		memcpy(descriptor, CMSG_DATA(head), sizeof(int));
+	return size;
+}
+
 int client_on_message(sd_event_source *source, int fd, uint32_t events, void *opaque)
 {
 	struct client *client = opaque;
 
 	for (unsigned i = 0; i < MESSAGES_A_TURN; i++) {
 		struct live_message message;
+		int descriptor;
 		const char *why;
 		ssize_t size;
 
-		if (client->page && !may_speak(client->vgpu)) {
+		if ((client->page || client->asks) && !may_speak(client->vgpu)) {
 			client->paused = true;
 			sd_event_source_set_enabled(source, SD_EVENT_OFF);
 			arbiter_resume_later(client->arbiter);
 			return 0;
 		}
-		/* No room for descriptors: the kernel drops what is sent along. */
-		size = recv(fd, &message, sizeof(message), MSG_DONTWAIT | MSG_TRUNC);
-
+		size = receive(fd, &message, &descriptor);
 		if (size < 0 && (errno == EAGAIN || errno == EINTR))
 			return 0;
 		if (size != sizeof(message)) {
+			fd_close(&descriptor);
 			client_end(client, size > 0 ? "a message of another size" : NULL);
 			return 0;
 		}
-		why = handle(client, &message);
+		why = handle(client, &message, descriptor);
+		fd_close(&descriptor);
 		if (why) {
 			client_end(client, why);
 			return 0;

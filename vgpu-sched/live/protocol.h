@@ -15,7 +15,7 @@
 
 #include "vgpu-sched/vgpu-sched.h"
 
-#define LIVE_VERSION	2
+#define LIVE_VERSION	3
 #define LIVE_TOKEN_SIZE 16
 #define LIVE_NAME_SIZE	48
 #define LIVE_LEASE_NS	(500 * UINT64_C(1000000)) /* of being alone */
@@ -34,6 +34,8 @@ enum live_type {
 	LIVE_CHANGE,
 	LIVE_STATUS, /* launcher: answered by STATUS, @workers, with a descriptor: a memfd of JSON */
 	LIVE_FORCED, /* worker: work of @used_ns was submitted to @engine without a grant */
+	LIVE_ASK, /* who has @token: which GPU is it, and is the process whose pidfd comes along one of its workers; @used_ns: a number for the answer */
+	LIVE_ANSWER, /* @error, @gpu, @name, @workers: 1 or 0; @used_ns as asked */
 };
 
 /* One size for all, so that a wrong one is easily told. Unused bytes are zero. */

@@ -247,8 +247,7 @@ void vgpu_end(struct live_vgpu *vgpu)
 /* ---- workers --------------------------------------------------------------------------------- */
 
 /* All tokens are compared to their end: how long it takes says nothing. */
-static struct live_vgpu *vgpu_of_token(struct arbiter *arbiter,
-				       const uint8_t token[LIVE_TOKEN_SIZE])
+struct live_vgpu *vgpu_of_token(struct arbiter *arbiter, const uint8_t token[LIVE_TOKEN_SIZE])
 {
 	struct live_vgpu *found = NULL;
 
