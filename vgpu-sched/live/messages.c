@@ -84,7 +84,7 @@ static const char *handle(struct client *client, const struct live_message *mess
 			err = refuse(client, LIVE_CREATED, &e);
 		break;
 	case LIVE_CHANGE:
-		if (!launcher || works || (!owns && !is_text(message->name)))
+		if (!launcher || works || asks || (!owns && !is_text(message->name)))
 			return "may not change a vGPU";
 		err = owns ? vgpu_change(client, message, &e) : vgpu_reweigh(client, message, &e);
 		if (err && e.err)
