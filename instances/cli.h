@@ -36,6 +36,10 @@ int cli_fail(const struct cli_options *options, const struct error *e);
 /* cli_json_text() - a JSON string; bytes that are not ASCII become '?', so that it always is one. */
 json_t *cli_json_text(const char *text);
 
+/* cli_findings_print(), cli_findings_json() - a list of findings, a line or an object each. */
+void cli_findings_print(const struct findings *f, FILE *out);
+json_t *cli_findings_json(const struct findings *f);
+
 /* cli_size() - "512M", "4G", "1048576"; K, M, G, T are powers of 1024. 0 or -EINVAL. */
 int cli_size(const char *text, uint64_t *size);
 
@@ -50,6 +54,9 @@ int cli_vgpus(int argc, char **argv, FILE *out);
 /* cli_run_native() - `divvy run-native`, likewise. Returns the program's status, or CLI_NOT_RUN. */
 #define CLI_NOT_RUN 125
 int cli_run_native(int argc, char **argv, FILE *out);
-int cli_list(const struct cli_options *options, bool only_gpus);
+int cli_list_devices(const struct cli_options *options);
+int cli_list_gpus(const struct cli_options *options);
+/* cli_types() - `divvy types` and `divvy types check`, likewise with options of its own. */
+int cli_types(int argc, char **argv, FILE *out);
 
 #endif

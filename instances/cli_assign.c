@@ -6,46 +6,11 @@
 #include "instances/cli.h"
 #include "vfio/vfio.h"
 
-static const char *level_text(enum finding_level level)
-{
-	switch (level) {
-	case FINDING_OK:
-		return "OK";
-	case FINDING_NOTE:
-		return "NOTE";
-	case FINDING_BLOCKER:
-		break;
-	}
-	return "BLOCKER";
-}
-
-static const char *level_json(enum finding_level level)
-{
-	switch (level) {
-	case FINDING_OK:
-		return "ok";
-	case FINDING_NOTE:
-		return "note";
-	case FINDING_BLOCKER:
-		break;
-	}
-	return "blocker";
-}
-
 static void print_text(const struct cli_options *options, const char *bdf, const struct findings *f)
 {
 	unsigned blockers = findings_blockers(f);
 
-	for (unsigned i = 0; i < f->count; i++) {
-		const struct finding *item = &f->items[i];
-
-		fprintf(options->out, "%-8s %s", level_text(item->level), item->fact);
-		if (item->meaning[0])
-			fprintf(options->out, " - %s", item->meaning);
-		if (item->next[0])
-			fprintf(options->out, " (next: %s)", item->next);
-		fputc('\n', options->out);
-	}
+	cli_findings_print(f, options->out);
 	if (blockers)
 		fprintf(options->out, "%s: %u thing%s in the way\n", bdf, blockers,
 			blockers == 1 ? " is" : "s are");
@@ -55,18 +20,10 @@ static void print_text(const struct cli_options *options, const char *bdf, const
 
 static int print_json(const struct cli_options *options, const char *bdf, const struct findings *f)
 {
-	json_t *json, *list = json_array();
+	json_t *json =
+		json_pack("{s:s, s:b, s:i, s:o}", "device", bdf, "ready", !findings_blockers(f),
+			  "blockers", (int)findings_blockers(f), "findings", cli_findings_json(f));
 
-	for (unsigned i = 0; i < f->count; i++) {
-		const struct finding *item = &f->items[i];
-
-		json_array_append_new(list, json_pack("{s:s, s:s, s:o, s:s, s:s}", "level",
-						      level_json(item->level), "code", item->code,
-						      "fact", cli_json_text(item->fact), "meaning",
-						      item->meaning, "next", item->next));
-	}
-	json = json_pack("{s:s, s:b, s:i, s:o}", "device", bdf, "ready", !findings_blockers(f),
-			 "blockers", (int)findings_blockers(f), "findings", list);
 	if (!json)
 		return -1;
 	json_dumpf(json, options->out, JSON_INDENT(2));

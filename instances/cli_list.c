@@ -1,25 +1,20 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
- * divvy list: the PCI functions of this machine, and whether each could be assigned as its group
+ * divvy list devices: the PCI functions of this machine, and whether each could be assigned as its group
  * stands now. sysfs is the truth; libpci lends the names.
  */
 #include <dirent.h>
 #include <errno.h>
 #include <inttypes.h>
-#include <pci/pci.h>
-#include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "instances/cli.h"
+#include "instances/node/node.h"
 #include "iommu/iommu.h"
 
-#define CLASS_DISPLAY 0x03
-#define CLASS_BRIDGE  0x0604
-
-/* Names come from pci.ids alone: neither udev nor the network is asked. */
-#define NAMES_FROM_FILE (PCI_LOOKUP_NO_HWDB)
+#define CLASS_BRIDGE 0x0604
 
 struct function {
 	struct pci_address address;
@@ -105,7 +100,7 @@ static void read_driver(const char *root, const char *bdf, char driver[64])
 	snprintf(driver, 64, "%s", name ? name + 1 : "");
 }
 
-static void read_function(const char *root, struct pci_access *names,
+static void read_function(const char *root, struct node_pci_names *names,
 			  const struct pci_address *address, struct function *f)
 {
 	struct iommu_group group;
@@ -119,11 +114,10 @@ static void read_function(const char *root, struct pci_access *names,
 	f->class_code = read_id(root, bdf, "class");
 	read_driver(root, bdf, f->driver);
 	f->is_bridge = f->class_code >> 8 == CLASS_BRIDGE;
-	pci_lookup_name(names, f->name, sizeof(f->name),
-			NAMES_FROM_FILE | PCI_LOOKUP_VENDOR | PCI_LOOKUP_DEVICE, (int)f->vendor,
-			(int)f->device);
-	pci_lookup_name(names, f->class_name, sizeof(f->class_name),
-			NAMES_FROM_FILE | PCI_LOOKUP_CLASS, (int)(f->class_code >> 8));
+	node_pci_name(names, (unsigned)f->vendor & 0xffffu, (unsigned)f->device & 0xffffu, f->name,
+		      sizeof(f->name));
+	node_pci_class_name(names, (unsigned)f->class_code & 0xffffffu, f->class_name,
+			    sizeof(f->class_name));
 	if (iommu_group_load(root, address, &group, &e)) {
 		snprintf(f->why, sizeof(f->why), "%s", e.text);
 		return;
@@ -163,41 +157,17 @@ static json_t *function_json(const struct function *f)
 			 f->why[0] ? cli_json_text(f->why) : json_null());
 }
 
-/* libpci speaks when its database of names is damaged; it does not expect its error to return. */
-static void names_error(char *message, ...) __attribute__((noreturn));
-
-static void names_error(char *message, ...)
-{
-	va_list ap;
-
-	fputs("divvy: error[pci-names]: ", stderr);
-	va_start(ap, message);
-	vfprintf(stderr, message, ap);
-	va_end(ap);
-	fputs(" (next: reinstall pci.ids)\n", stderr);
-	exit(CLI_FAILED);
-}
-
-static void names_quiet(char *message, ...)
-{
-}
-
-int cli_list(const struct cli_options *options, bool only_gpus)
+int cli_list_devices(const struct cli_options *options)
 {
 	struct pci_address *addresses = NULL;
-	struct pci_access *names;
+	struct node_pci_names *names;
 	struct error e = { 0 };
 	json_t *list = NULL;
 	size_t count;
 
 	if (!read_addresses(options->root, &addresses, &count, &e))
 		return cli_fail(options, &e);
-	/* not pci_init(): only names are asked of it, no access to hardware */
-	names = pci_alloc();
-	names->error = names_error;
-	names->warning = names_quiet;
-	names->debug = names_quiet;
-	names->id_lookup_mode = 0; /* no cache of names in the caller's home */
+	names = node_pci_names_open();
 	if (options->json)
 		list = json_array();
 	else
@@ -207,8 +177,6 @@ int cli_list(const struct cli_options *options, bool only_gpus)
 		struct function f;
 
 		read_function(options->root, names, &addresses[i], &f);
-		if (only_gpus && f.class_code >> 16 != CLASS_DISPLAY)
-			continue;
 		if (list)
 			json_array_append_new(list, function_json(&f));
 		else
@@ -219,7 +187,7 @@ int cli_list(const struct cli_options *options, bool only_gpus)
 		fputc('\n', options->out);
 		json_decref(list);
 	}
-	pci_cleanup(names);
+	node_pci_names_close(names);
 	free(addresses);
 	return CLI_OK;
 }

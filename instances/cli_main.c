@@ -14,7 +14,8 @@ static const char usage_text[] =
 	"usage: divvy precheck BDF [--memory SIZE]    what stands in the way of assigning it\n"
 	"       divvy bind BDF [--timeout MS]         give its isolation group to vfio-pci\n"
 	"       divvy unbind BDF [--timeout MS]       give the group back to its drivers\n"
-	"       divvy list gpus|devices               what is there, and what could be assigned\n"
+	"       divvy list gpus|devices               what is there, and what could be made of it\n"
+	"       divvy types [check] ...               what instances there can be, and how many more (divvy types --help)\n"
 	"       divvy sim SCENARIO ...                the vGPU scheduler on a made-up GPU (divvy sim --help)\n"
 	"       divvy arbiter ...                     share GPUs between those who register (divvy arbiter --help)\n"
 	"       divvy vgpus                           what each of them has and owes\n"
@@ -60,9 +61,8 @@ static const struct {
 	const char *name;
 	int (*run)(int argc, char **argv, FILE *out);
 } own_options[] = {
-	{ "sim", cli_sim },
-	{ "arbiter", cli_arbiter },
-	{ "vgpus", cli_vgpus },
+	{ "types", cli_types },		  { "sim", cli_sim },
+	{ "arbiter", cli_arbiter },	  { "vgpus", cli_vgpus },
 	{ "run-native", cli_run_native },
 };
 
@@ -186,7 +186,8 @@ int cli_main(int argc, char **argv, FILE *out)
 	if (!strcmp(argv[0], "list")) {
 		if (argc != 2 || (strcmp(argv[1], "gpus") != 0 && strcmp(argv[1], "devices") != 0))
 			return usage("list what? gpus or devices", "");
-		return cli_list(&options, !strcmp(argv[1], "gpus"));
+		return strcmp(argv[1], "gpus") ? cli_list_devices(&options)
+					       : cli_list_gpus(&options);
 	}
 	for (unsigned i = 0; i < ARRAY_SIZE(verbs); i++) {
 		if (strcmp(argv[0], verbs[i].name) != 0)

@@ -175,6 +175,18 @@ bool node_gpu_matches(const struct node_gpu *gpu, const char *selector);
 json_t *node_json(const struct node *node);
 json_t *node_gpu_json(const struct node_gpu *gpu);
 
+/* ---- names of PCI devices --------------------------------------------------------------------- */
+
+struct node_pci_names;
+/* By libpci, from pci.ids. NULL: out of memory; the others take that, and give numbers. */
+struct node_pci_names *node_pci_names_open(void);
+void node_pci_names_close(struct node_pci_names *names);
+/* node_pci_name() - "Vendor Device"; node_pci_class_name(): of a class of 24 bits. Printable ASCII. */
+void node_pci_name(struct node_pci_names *names, unsigned vendor, unsigned device, char *name,
+		   size_t size);
+void node_pci_class_name(struct node_pci_names *names, unsigned class_code, char *name,
+			 size_t size);
+
 /* ---- changes -------------------------------------------------------------------------------- */
 
 /*

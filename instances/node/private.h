@@ -32,7 +32,6 @@ void node_machine_read(const char *root, struct node *node);
 
 /* ---- pci.c: the GPUs among the PCI functions ----------------------------------------------------------- */
 
-struct node_pci_names;
 /* node_pci_read() - into @node. Returns 0 or -ENOMEM. */
 int node_pci_read(const char *root, struct node *node);
 /* node_gpu_add() - room for one more, zeroed; NULL: out of memory, or node->truncated. */
@@ -46,15 +45,5 @@ void node_gpu_read(const char *root, bool acs_override, struct node_gpu *gpu);
 void node_serial_read(const char *root, struct node_gpu *gpu);
 /* node_identify() - an ID for each GPU. */
 void node_identify(struct node *node, const struct node_known *known, unsigned known_count);
-
-/* ---- names.c: what libpci calls it --------------------------------------------------------------------- */
-
-struct node_pci_names *node_pci_names_open(void); /* NULL: out of memory; then there are no names */
-void node_pci_names_close(struct node_pci_names *names);
-/* node_pci_name() - "Vendor Device"; node_pci_class_name(): of its class. IDs where pci.ids is missing or damaged. */
-void node_pci_name(struct node_pci_names *names, unsigned vendor, unsigned device, char *name,
-		   size_t size);
-void node_pci_class_name(struct node_pci_names *names, unsigned class_code, char *name,
-			 size_t size);
 
 #endif

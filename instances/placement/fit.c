@@ -246,10 +246,32 @@ void placement_refusal_add(const struct placement_refusal *refusal, struct findi
 
 /* ---- the machine ----------------------------------------------------------------------------------------- */
 
+/* "0.5": @amount in units of @unit, which is a power of ten up to 1000. */
+static const char *amount_text(uint64_t amount, unsigned unit, char text[32])
+{
+	const unsigned digits = unit == 1000 ? 3 : 0;
+	size_t length;
+
+	if (!digits) {
+		snprintf(text, 32, "%" PRIu64, amount);
+		return text;
+	}
+	snprintf(text, 32, "%" PRIu64 ".%03u", amount / 1000, (unsigned)(amount % 1000));
+	for (length = strlen(text); text[length - 1] == '0' || text[length - 1] == '.'; length--) {
+		const bool point = text[length - 1] == '.';
+
+		text[length - 1] = '\0';
+		if (point)
+			break;
+	}
+	return text;
+}
+
 static bool short_of(struct findings *findings, const char *code, const char *what, int numa,
 		     uint64_t taken, uint64_t wanted, uint64_t total, const char *next)
 {
-	char where[32] = "";
+	const unsigned unit = !strcmp(code, "cpus-short") ? 1000 : 1;
+	char where[32] = "", texts[3][32];
 
 	if (taken <= total && wanted <= total - taken)
 		return false;
@@ -258,8 +280,9 @@ static bool short_of(struct findings *findings, const char *code, const char *wh
 	if (numa >= 0)
 		snprintf(where, sizeof(where), " of NUMA node %d", numa);
 	findings_add(findings, FINDING_BLOCKER, code, "what is sold has to be there", next,
-		     "%" PRIu64 " of %" PRIu64 " %s%s are taken, %" PRIu64 " are asked for", taken,
-		     total, what, where, wanted);
+		     "%s of %s %s%s are taken, %s are asked for",
+		     amount_text(taken, unit, texts[0]), amount_text(total, unit, texts[1]), what,
+		     where, amount_text(wanted, unit, texts[2]));
 	return true;
 }
 
@@ -270,8 +293,8 @@ static bool amounts_fit(const struct placement_amounts *taken,
 {
 	bool fits = true;
 
-	fits &= !short_of(findings, "cpus-short", "thousandths of a CPU", numa, taken->cpu_milli,
-			  wanted->cpu_milli, total->cpu_milli, "divvy list instances");
+	fits &= !short_of(findings, "cpus-short", "CPUs", numa, taken->cpu_milli, wanted->cpu_milli,
+			  total->cpu_milli, "divvy list instances");
 	fits &= !short_of(findings, "memory-short", "MiB of memory", numa, taken->memory_mib,
 			  wanted->memory_mib, total->memory_mib, "divvy list instances");
 	fits &= !short_of(findings, "huge-pages-short", "pages of 2 MiB", numa, taken->huge_2m,
