@@ -435,9 +435,9 @@ int arbiter_reweigh(const char *socket, const char *name, uint32_t weight, struc
 
 /* ---- GPUs as the arbiter knows them (docs/arbiter.md) ---------------------------------------------- */
 
-#define LAUNCH_GPUS_MAX 32
+#define VULKAN_GPUS_MAX 32
 
-struct launch_gpu {
+struct vulkan_gpu {
 	char name[48];	  /* a PCI address, or what the device calls itself, as one word */
 	char device[256]; /* as the device calls itself */
 	bool cpu;	  /* renders on the CPU */
@@ -449,7 +449,7 @@ struct launch_gpu {
  * meanwhile.
  * Returns how many were written to @gpus, or -errno: "no-vulkan-device".
  */
-int launch_gpu_list(struct launch_gpu gpus[LAUNCH_GPUS_MAX], struct error *e);
+int launch_gpu_list(struct vulkan_gpu gpus[VULKAN_GPUS_MAX], struct error *e);
 
 /*
  * Who holds a vGPU's token may ask which processes work as it.

@@ -23,7 +23,7 @@
 struct answer {
 	int32_t count; /* or -errno */
 	char text[256];
-	struct launch_gpu gpus[LAUNCH_GPUS_MAX];
+	struct vulkan_gpu gpus[VULKAN_GPUS_MAX];
 };
 
 static void child(int fd) __attribute__((noreturn));
@@ -98,7 +98,7 @@ static bool name_ok(const char *name)
 static void take(const struct answer *answer, struct node_vulkan *vulkan)
 {
 	for (int i = 0; i < MIN(answer->count, NODE_VULKAN_MAX); i++) {
-		const struct launch_gpu *from = &answer->gpus[i];
+		const struct vulkan_gpu *from = &answer->gpus[i];
 		struct node_vulkan_gpu *to = &vulkan->gpus[vulkan->count];
 
 		copy_text(to->name, sizeof(to->name), from->name, sizeof(from->name));

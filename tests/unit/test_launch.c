@@ -8,7 +8,7 @@
 
 #include <sys/prctl.h>
 
-#include "instances/cli.h"
+#include "instances/cli/cli.h"
 #include "vgpu-sched/live/launch_private.h"
 
 #define KEEP_DRIVERS "VK_LOADER_DISABLE_DYNAMIC_LIBRARY_UNLOADING"
@@ -17,7 +17,7 @@ static char self[256];
 
 static bool has_vulkan(void)
 {
-	struct launch_gpu gpus[LAUNCH_GPUS_MAX];
+	struct vulkan_gpu gpus[VULKAN_GPUS_MAX];
 
 	return launch_gpu_list(gpus, NULL) > 0;
 }
@@ -50,7 +50,7 @@ static void remove_layer(const char *folder)
 
 /* ---- which GPU ------------------------------------------------------------------------------------- */
 
-static const struct launch_gpu machine[] = {
+static const struct vulkan_gpu machine[] = {
 	{ .name = "0000:01:00.0", .device = "Great GPU 9000", .memory = 8 * GIB },
 	{ .name = "0000:41:00.0", .device = "Great GPU 9000 Super", .memory = 16 * GIB },
 	{ .name = "llvmpipe", .device = "llvmpipe (LLVM)", .cpu = true },
@@ -60,7 +60,7 @@ static const struct launch_gpu machine[] = {
 
 static const char *choose(unsigned first, unsigned count, const char *wanted, struct error *e)
 {
-	const struct launch_gpu *gpu = launch_gpu_choose(machine + first, count, wanted, e);
+	const struct vulkan_gpu *gpu = launch_gpu_choose(machine + first, count, wanted, e);
 
 	return gpu ? gpu->name : NULL;
 }
@@ -423,7 +423,7 @@ static void what_the_machine_cannot_give_is_refused_in_one_line(void **state)
 {
 	struct fixture *f = *state;
 	char folder[64], *text;
-	struct launch_gpu gpus[LAUNCH_GPUS_MAX];
+	struct vulkan_gpu gpus[VULKAN_GPUS_MAX];
 	struct live_message message = { .policy = SCHED_FIXED_SHARE, .share_ppm = 800000 };
 	struct live_message reply;
 	struct error e = { 0 };

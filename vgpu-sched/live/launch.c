@@ -25,7 +25,7 @@ static int show_identity(void *opaque)
 	return launch_layer_environment(identity->layer, identity->socket, identity->token);
 }
 
-static int quota_check(const struct launch_options *options, const struct launch_gpu *gpu,
+static int quota_check(const struct launch_options *options, const struct vulkan_gpu *gpu,
 		       struct error *e)
 {
 	char next[64];
@@ -54,7 +54,7 @@ static void vgpu_name(const struct launch_options *options, char name[LIVE_NAME_
 		strcpy(name, "program");
 }
 
-static int vgpu_create(int fd, const struct launch_options *options, const struct launch_gpu *gpu,
+static int vgpu_create(int fd, const struct launch_options *options, const struct vulkan_gpu *gpu,
 		       uint8_t token[LIVE_TOKEN_SIZE], struct launch_result *result,
 		       struct error *e)
 {
@@ -121,9 +121,9 @@ int launch_program(const struct launch_options *options, struct launch_result *r
 		   struct error *e)
 {
 	const char *socket = options->socket ? options->socket : ARBITER_SOCKET;
-	struct launch_gpu gpus[LAUNCH_GPUS_MAX];
+	struct vulkan_gpu gpus[VULKAN_GPUS_MAX];
 	struct launch_arbiter arbiter = { 0 };
-	const struct launch_gpu *gpu = NULL;
+	const struct vulkan_gpu *gpu = NULL;
 	struct identity identity;
 	int fd = -1, err, count;
 

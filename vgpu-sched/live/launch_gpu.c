@@ -22,7 +22,7 @@ static int failed(VkResult result, const char *call, struct error *e)
 }
 
 static void describe(VkPhysicalDevice device, const VkPhysicalDeviceProperties *properties,
-		     struct launch_gpu *gpu)
+		     struct vulkan_gpu *gpu)
 {
 	VkPhysicalDeviceMemoryProperties memory;
 
@@ -34,13 +34,13 @@ static void describe(VkPhysicalDevice device, const VkPhysicalDeviceProperties *
 			gpu->memory += memory.memoryHeaps[i].size;
 }
 
-static int enumerate(VkInstance instance, struct launch_gpu *gpus, struct error *e)
+static int enumerate(VkInstance instance, struct vulkan_gpu *gpus, struct error *e)
 {
 	const struct vulkan_gpu_calls calls = { vkEnumerateDeviceExtensionProperties,
 						vkGetPhysicalDeviceProperties,
 						vkGetPhysicalDeviceProperties2 };
-	VkPhysicalDevice devices[LAUNCH_GPUS_MAX];
-	uint32_t count = LAUNCH_GPUS_MAX;
+	VkPhysicalDevice devices[VULKAN_GPUS_MAX];
+	uint32_t count = VULKAN_GPUS_MAX;
 	VkResult result = vkEnumeratePhysicalDevices(instance, &count, devices);
 
 	if (result < 0)
@@ -48,7 +48,7 @@ static int enumerate(VkInstance instance, struct launch_gpu *gpus, struct error 
 	for (uint32_t i = 0; i < count; i++) {
 		VkPhysicalDeviceProperties properties;
 
-		gpus[i] = (struct launch_gpu){ 0 };
+		gpus[i] = (struct vulkan_gpu){ 0 };
 		vkGetPhysicalDeviceProperties(devices[i], &properties);
 		describe(devices[i], &properties, &gpus[i]);
 		if (vulkan_gpu_name(&calls, devices[i], gpus[i].name))
@@ -59,7 +59,7 @@ static int enumerate(VkInstance instance, struct launch_gpu *gpus, struct error 
 	return (int)count;
 }
 
-int launch_gpu_list(struct launch_gpu gpus[LAUNCH_GPUS_MAX], struct error *e)
+int launch_gpu_list(struct vulkan_gpu gpus[VULKAN_GPUS_MAX], struct error *e)
 {
 	const VkApplicationInfo application = {
 		.sType = VK_STRUCTURE_TYPE_APPLICATION_INFO,
@@ -98,17 +98,17 @@ int launch_gpu_list(struct launch_gpu gpus[LAUNCH_GPUS_MAX], struct error *e)
 	return count;
 }
 
-static bool is_wanted(const struct launch_gpu *gpu, const char *wanted, bool cpus)
+static bool is_wanted(const struct vulkan_gpu *gpu, const char *wanted, bool cpus)
 {
 	if (wanted)
 		return !strcmp(gpu->name, wanted) || strstr(gpu->device, wanted);
 	return cpus || !gpu->cpu;
 }
 
-const struct launch_gpu *launch_gpu_choose(const struct launch_gpu *gpus, unsigned count,
+const struct vulkan_gpu *launch_gpu_choose(const struct vulkan_gpu *gpus, unsigned count,
 					   const char *wanted, struct error *e)
 {
-	const struct launch_gpu *found = NULL;
+	const struct vulkan_gpu *found = NULL;
 	char list[512] = "";
 	bool several = false, cpus = true;
 

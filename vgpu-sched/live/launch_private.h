@@ -13,7 +13,7 @@
  * launch_gpu_choose() - the one of @count that @wanted names: its name, or a part of what the device calls itself. NULL: the only one
  * that is not a CPU, or else the only one. Two entries of one name are one GPU. Returns it, or NULL: "no-such-gpu", "which-gpu".
  */
-const struct launch_gpu *launch_gpu_choose(const struct launch_gpu *gpus, unsigned count,
+const struct vulkan_gpu *launch_gpu_choose(const struct vulkan_gpu *gpus, unsigned count,
 					   const char *wanted, struct error *e);
 
 /* ---- launch_layer.c: what makes a program's Vulkan loader take the layer ------------------------------- */
