@@ -14,7 +14,7 @@
 
 #include <cmocka.h>
 
-#include "instances/cli.h"
+#include "instances/cli/cli.h"
 #include "tests/unit/fake_sysfs.h"
 #include "vfio/vfio.h"
 

@@ -12,7 +12,7 @@
 
 #include <cmocka.h>
 
-#include "instances/cli.h"
+#include "instances/cli/cli.h"
 
 #define SCENARIOS "vgpu-sched/scenarios/"
 

@@ -10,7 +10,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "instances/cli.h"
+#include "instances/cli/cli.h"
 #include "instances/node/node.h"
 #include "iommu/iommu.h"
 
@@ -129,13 +129,13 @@ static void read_function(const char *root, struct node_pci_names *names,
 		f->viable = true;
 }
 
-static void print_function(const struct cli_options *options, const struct function *f)
+static void print_function(const struct cli *cli, const struct function *f)
 {
 	char bdf[PCI_ADDRESS_LEN], group[16] = "-";
 
 	if (f->group >= 0)
 		snprintf(group, sizeof(group), "%d", f->group);
-	fprintf(options->out, "%s  %04" PRIx64 ":%04" PRIx64 "  %5s  %-16s  %-7s  %s: %s\n",
+	fprintf(cli->out, "%s  %04" PRIx64 ":%04" PRIx64 "  %5s  %-16s  %-7s  %s: %s\n",
 		pci_address_format(&f->address, bdf), f->vendor, f->device, group,
 		f->driver[0] ? f->driver : "-",
 		f->is_bridge ? "bridge" : (f->viable ? "yes" : "no"), f->class_name, f->name);
@@ -157,7 +157,7 @@ static json_t *function_json(const struct function *f)
 			 f->why[0] ? cli_json_text(f->why) : json_null());
 }
 
-int cli_list_devices(const struct cli_options *options)
+int cli_devices(struct cli *cli)
 {
 	struct pci_address *addresses = NULL;
 	struct node_pci_names *names;
@@ -165,28 +165,24 @@ int cli_list_devices(const struct cli_options *options)
 	json_t *list = NULL;
 	size_t count;
 
-	if (!read_addresses(options->root, &addresses, &count, &e))
-		return cli_fail(options, &e);
+	if (!read_addresses(cli->root, &addresses, &count, &e))
+		return cli_fail(cli, &e);
 	names = node_pci_names_open();
-	if (options->json)
+	if (cli->json)
 		list = json_array();
 	else
-		fprintf(options->out, "%-12s  %-9s  %5s  %-16s  %-7s  %s\n", "address", "id",
-			"group", "driver", "viable", "what it is");
+		fprintf(cli->out, "%-12s  %-9s  %5s  %-16s  %-7s  %s\n", "address", "id", "group",
+			"driver", "viable", "what it is");
 	for (size_t i = 0; i < count; i++) {
 		struct function f;
 
-		read_function(options->root, names, &addresses[i], &f);
+		read_function(cli->root, names, &addresses[i], &f);
 		if (list)
 			json_array_append_new(list, function_json(&f));
 		else
-			print_function(options, &f);
+			print_function(cli, &f);
 	}
-	if (list) {
-		json_dumpf(list, options->out, JSON_INDENT(2));
-		fputc('\n', options->out);
-		json_decref(list);
-	}
+	cli_json_print(cli, list);
 	node_pci_names_close(names);
 	free(addresses);
 	return CLI_OK;

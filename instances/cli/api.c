@@ -1,0 +1,327 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * The command line's end of the API: libcurl speaks HTTP over the daemon's socket; here is what is asked, how much of an answer is
+ * taken, and what an error of it is called.
+ */
+#include <curl/curl.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include "instances/cli/api.h"
+
+#define TIMEOUT_S 60
+
+/* What comes in: all of it, or line by line. */
+struct intake {
+	char *bytes;
+	size_t size, room, max;
+	bool too_much;
+	int (*line)(void *opaque, json_t *json); /* NULL: all of it */
+	void *opaque;
+	CURL *curl;
+};
+
+char *api_socket(const struct cli *cli, char path[API_PATH_SIZE])
+{
+	const char *said = cli->api ? cli->api : getenv("DIVVY_API"),
+		   *own = getenv("XDG_RUNTIME_DIR");
+
+	snprintf(path, API_PATH_SIZE, "%s", said && said[0] ? said : API_SOCKET);
+	if (!(said && said[0]) && access(API_SOCKET, F_OK) && own && own[0] == '/') {
+		snprintf(path, API_PATH_SIZE, "%s/divvy/api", own);
+		if (access(path, F_OK))
+			snprintf(path, API_PATH_SIZE, API_SOCKET);
+	}
+	return path;
+}
+
+bool api_there(const struct cli *cli)
+{
+	struct sockaddr_un address = { .sun_family = AF_UNIX };
+	char path[API_PATH_SIZE];
+	bool there = false;
+	int fd;
+
+	if (strlen(api_socket(cli, path)) >= sizeof(address.sun_path))
+		return false;
+	strcpy(address.sun_path, path);
+	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	if (fd >= 0)
+		there = !connect(fd, (const struct sockaddr *)&address, sizeof(address));
+	fd_close(&fd);
+	return there;
+}
+
+char *api_path(char path[API_PATH_SIZE], const char *folder, const char *name, const char *rest)
+{
+	snprintf(path, API_PATH_SIZE, "%s", folder);
+	for (; *name; name++) {
+		const bool plain = (*name >= '0' && *name <= '9') ||
+				   (*name >= 'a' && *name <= 'z') ||
+				   (*name >= 'A' && *name <= 'Z') || strchr("-._~:", *name);
+
+		text_append(path, API_PATH_SIZE, plain ? "%c" : "%%%02X",
+			    plain ? *name : (unsigned char)*name);
+	}
+	text_append(path, API_PATH_SIZE, "%s", rest);
+	return path;
+}
+
+/* ---- taking it in ------------------------------------------------------------------------------- */
+
+static bool intake_grow(struct intake *in, size_t more)
+{
+	char *grown;
+	size_t room;
+
+	if (more > in->max || in->size > in->max - more) {
+		in->too_much = true;
+		return false;
+	}
+	if (in->size + more < in->room)
+		return true;
+	room = MAX(2 * in->room, in->size + more + 1);
+	grown = realloc(in->bytes, room);
+	if (!grown)
+		return false;
+	in->bytes = grown;
+	in->room = room;
+	return true;
+}
+
+/* Whole lines are handed on, what is left of them stays. False: the caller has enough, or it was no JSON. */
+static bool lines_give(struct intake *in)
+{
+	char *start = in->bytes, *end;
+	bool go_on = true;
+
+	while (go_on && (end = memchr(start, '\n', in->size - (size_t)(start - in->bytes)))) {
+		json_t *json = json_loadb(start, (size_t)(end - start), 0, NULL);
+
+		go_on = end == start || (json && !in->line(in->opaque, json));
+		json_decref(json);
+		start = end + 1;
+	}
+	in->size -= (size_t)(start - in->bytes);
+	memmove(in->bytes, start, in->size);
+	return go_on;
+}
+
+static size_t on_bytes(char *bytes, size_t one, size_t count, void *opaque)
+{
+	struct intake *in = opaque;
+	long status = 0;
+
+	if (!intake_grow(in, count))
+		return CURL_WRITEFUNC_ERROR;
+	memcpy(in->bytes + in->size, bytes, count);
+	in->size += count;
+	in->bytes[in->size] = '\0';
+	curl_easy_getinfo(in->curl, CURLINFO_RESPONSE_CODE, &status);
+	if (in->line && status == 200 && !lines_give(in))
+		return CURL_WRITEFUNC_ERROR;
+	return count;
+}
+
+/* ---- errors --------------------------------------------------------------------------------------- */
+
+/* Text of somebody else's, for a terminal. */
+static void copy_printable(char *to, size_t size, const char *from)
+{
+	snprintf(to, size, "%s", from ? from : "");
+	for (char *c = to; *c; c++)
+		if ((unsigned char)*c < ' ' || *c == 0x7f)
+			*c = ' ';
+}
+
+static const char *field(const json_t *json, const char *key)
+{
+	return json_string_value(json_object_get(json, key));
+}
+
+static int refused(struct cli *cli, const struct api_answer *answer, struct error *e)
+{
+	static const struct {
+		unsigned status;
+		int err;
+	} errnos[] = { { 400, EINVAL }, { 401, EACCES }, { 403, EACCES },
+		       { 404, ENOENT }, { 409, EBUSY },	 { 412, ESTALE },
+		       { 413, E2BIG },	{ 429, EAGAIN }, { 503, EAGAIN } };
+	const json_t *error = json_object_get(answer->json, "error");
+	int err = EIO;
+
+	for (size_t i = 0; i < ARRAY_SIZE(errnos); i++)
+		if (errnos[i].status == answer->status)
+			err = errnos[i].err;
+	if (!field(error, "code"))
+		return error_set(e, err, "api-answer", NULL,
+				 "divvyd answered with status %u and no reason", answer->status);
+	copy_printable(cli->code, sizeof(cli->code), field(error, "code"));
+	error_set(e, err, cli->code, NULL, "%s", "");
+	copy_printable(e->text, sizeof(e->text), field(error, "text"));
+	copy_printable(e->next, sizeof(e->next), field(error, "next"));
+	return -err;
+}
+
+static int unreached(const struct cli *cli, CURL *curl, CURLcode code, const struct intake *in,
+		     struct error *e)
+{
+	char path[API_PATH_SIZE];
+	long number = 0;
+
+	api_socket(cli, path);
+	if (code == CURLE_COULDNT_CONNECT) {
+		curl_easy_getinfo(curl, CURLINFO_OS_ERRNO, &number);
+		if (number == EACCES)
+			return error_set(e, EACCES, "not-permitted",
+					 "an admin adds you in /etc/divvy/divvyd.yaml",
+					 "%s may not be opened by this user", path);
+		return error_set(e, ECONNREFUSED, "no-daemon",
+				 "systemctl start divvyd; or run divvyd yourself",
+				 "divvyd is not running at %s", path);
+	}
+	if (code == CURLE_OPERATION_TIMEDOUT)
+		return error_set(e, ETIMEDOUT, "api-timeout", "divvy events --since 0",
+				 "divvyd at %s did not answer in time", path);
+	if (in->too_much)
+		return error_set(e, E2BIG, "api-answer", NULL, "divvyd's answer is too large");
+	return error_set(e, EPROTO, "api-answer", "systemctl status divvyd", "divvyd at %s: %s",
+			 path, curl_easy_strerror(code));
+}
+
+/* ---- asking -------------------------------------------------------------------------------------- */
+
+static CURL *prepare(const struct cli *cli, const char *resource, struct intake *in)
+{
+	char url[API_PATH_SIZE + 64], path[API_PATH_SIZE];
+	CURL *curl;
+
+	if (curl_global_init(CURL_GLOBAL_NOTHING))
+		return NULL;
+	curl = curl_easy_init();
+	if (!curl)
+		return NULL;
+	snprintf(url, sizeof(url), "http://divvy/api/v1%s", resource);
+	in->curl = curl;
+	curl_easy_setopt(curl, CURLOPT_URL, url);
+	curl_easy_setopt(curl, CURLOPT_UNIX_SOCKET_PATH, api_socket(cli, path));
+	curl_easy_setopt(curl, CURLOPT_PROTOCOLS_STR, "http");
+	curl_easy_setopt(curl, CURLOPT_PROXY, "");
+	curl_easy_setopt(curl, CURLOPT_NOSIGNAL, 1L);
+	curl_easy_setopt(curl, CURLOPT_CONNECTTIMEOUT, 10L);
+	curl_easy_setopt(curl, CURLOPT_WRITEFUNCTION, on_bytes);
+	curl_easy_setopt(curl, CURLOPT_WRITEDATA, in);
+	return curl;
+}
+
+static int no_memory(struct error *e)
+{
+	return error_set(e, ENOMEM, "no-memory", NULL, "no memory to ask the daemon");
+}
+
+int api_call(struct cli *cli, const struct api_request *request, struct api_answer *answer,
+	     struct error *e)
+{
+	struct intake in = { .max = API_BODY_MAX };
+	CURL *curl = prepare(cli, request->path, &in);
+	char *body = request->body ? json_dumps(request->body, JSON_COMPACT) : NULL;
+	struct curl_slist *headers = curl_slist_append(NULL, "Content-Type: application/json");
+	long status = 0;
+	CURLcode code;
+	int err = 0;
+
+	memset(answer, 0, sizeof(*answer));
+	json_decref(request->body);
+	if (request->header)
+		headers = curl_slist_append(headers, request->header);
+	if (!curl || !headers || (request->body && !body)) {
+		err = no_memory(e);
+		goto out;
+	}
+	curl_easy_setopt(curl, CURLOPT_HTTPHEADER, headers);
+	curl_easy_setopt(curl, CURLOPT_TIMEOUT,
+			 (long)(request->timeout_s ? request->timeout_s : TIMEOUT_S));
+	curl_easy_setopt(curl, CURLOPT_CUSTOMREQUEST, request->method ? request->method : "GET");
+	/* A POST without a body says so. */
+	if (body || (request->method && strcmp(request->method, "GET") != 0 &&
+		     strcmp(request->method, "DELETE") != 0))
+		curl_easy_setopt(curl, CURLOPT_POSTFIELDS, body ? body : "");
+	code = curl_easy_perform(curl);
+	if (code) {
+		err = unreached(cli, curl, code, &in, e);
+		goto out;
+	}
+	curl_easy_getinfo(curl, CURLINFO_RESPONSE_CODE, &status);
+	answer->status = (unsigned)status;
+	answer->bytes = in.bytes;
+	answer->size = in.size;
+	answer->json = in.size && (in.bytes[0] == '{' || in.bytes[0] == '[')
+			       ? json_loadb(in.bytes, in.size, 0, NULL)
+			       : NULL;
+	in.bytes = NULL;
+	if (status >= 400 || status < 200)
+		err = refused(cli, answer, e);
+out:
+	free(in.bytes);
+	free(body);
+	curl_slist_free_all(headers);
+	curl_easy_cleanup(curl);
+	if (err)
+		api_answer_free(answer);
+	return err;
+}
+
+void api_answer_free(struct api_answer *answer)
+{
+	json_decref(answer->json);
+	free(answer->bytes);
+	memset(answer, 0, sizeof(*answer));
+}
+
+json_t *api_get(struct cli *cli, const char *path, struct error *e)
+{
+	const struct api_request request = { .path = path };
+	struct api_answer answer;
+	json_t *json = NULL;
+
+	if (api_call(cli, &request, &answer, e))
+		return NULL;
+	if (json_is_object(answer.json))
+		json = json_incref(answer.json);
+	else
+		error_set(e, EPROTO, "api-answer", NULL, "divvyd's answer to %s is no JSON object",
+			  path);
+	api_answer_free(&answer);
+	return json;
+}
+
+int api_stream(struct cli *cli, const char *path, int (*line)(void *opaque, json_t *json),
+	       void *opaque, struct error *e)
+{
+	struct intake in = { .max = API_LINE_MAX, .line = line, .opaque = opaque };
+	CURL *curl = prepare(cli, path, &in);
+	struct api_answer answer = { 0 };
+	long status = 0;
+	CURLcode code;
+	int err = 0;
+
+	if (!curl)
+		return no_memory(e);
+	code = curl_easy_perform(curl);
+	curl_easy_getinfo(curl, CURLINFO_RESPONSE_CODE, &status);
+	if (status >= 400) {
+		answer.status = (unsigned)status;
+		answer.json = json_loadb(in.bytes ? in.bytes : "", in.size, 0, NULL);
+		err = refused(cli, &answer, e);
+		api_answer_free(&answer);
+	} else if (code && (code != CURLE_WRITE_ERROR || in.too_much)) {
+		err = unreached(cli, curl, code, &in, e);
+	}
+	free(in.bytes);
+	curl_easy_cleanup(curl);
+	return err;
+}

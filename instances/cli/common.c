@@ -1,0 +1,126 @@
+// SPDX-License-Identifier: Apache-2.0
+/* What verbs share: numbers, names, JSON and errors as they are printed. */
+#include <ctype.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "instances/cli/cli.h"
+
+int cli_size(const char *text, uint64_t *size)
+{
+	static const char suffixes[] = "KMGT";
+	const char *suffix;
+	unsigned shift = 0;
+	char *end;
+
+	if (text[0] < '0' || text[0] > '9')
+		return -EINVAL;
+	errno = 0;
+	*size = strtoull(text, &end, 10);
+	if (errno)
+		return -EINVAL;
+	if (*end) {
+		suffix = strchr(suffixes, *end & ~0x20);
+		if (!suffix || !*suffix || end[1])
+			return -EINVAL;
+		shift = 10 * (unsigned)(suffix - suffixes + 1);
+	}
+	if (*size > UINT64_MAX >> shift)
+		return -EINVAL;
+	*size <<= shift;
+	return 0;
+}
+
+int cli_number(const char *text, uint64_t min, uint64_t max, uint64_t *value)
+{
+	char *end;
+
+	errno = 0;
+	*value = strtoull(text, &end, 10);
+	return !isdigit((unsigned char)text[0]) || *end || errno || *value < min || *value > max
+		       ? -EINVAL
+		       : 0;
+}
+
+bool cli_name_ok(const char *name)
+{
+	const size_t length = strlen(name);
+
+	return length && length <= 41 && name[0] != '-' &&
+	       strspn(name, "abcdefghijklmnopqrstuvwxyz0123456789-") == length;
+}
+
+json_t *cli_json_text(const char *text)
+{
+	char copy[sizeof(((struct error *)0)->text)];
+
+	snprintf(copy, sizeof(copy), "%s", text);
+	for (char *p = copy; *p; p++)
+		if ((unsigned char)*p >= 0x80)
+			*p = '?';
+	return json_string(copy);
+}
+
+void cli_json_print(const struct cli *cli, json_t *json)
+{
+	if (!json)
+		return;
+	json_dumpf(json, cli->out, JSON_INDENT(2));
+	fputc('\n', cli->out);
+	json_decref(json);
+}
+
+int cli_fail(const struct cli *cli, const struct error *e)
+{
+	error_print(e, "divvy");
+	if (cli->json)
+		cli_json_print(cli,
+			       json_pack("{s:{s:s, s:o, s:o}}", "error", "code",
+					 e->code ? e->code : "internal", "text",
+					 cli_json_text(e->text), "next", cli_json_text(e->next)));
+	return CLI_FAILED;
+}
+
+static const char *level_name(enum finding_level level, bool loud)
+{
+	switch (level) {
+	case FINDING_OK:
+		return loud ? "OK" : "ok";
+	case FINDING_NOTE:
+		return loud ? "NOTE" : "note";
+	case FINDING_BLOCKER:
+		break;
+	}
+	return loud ? "BLOCKER" : "blocker";
+}
+
+void cli_findings_print(const struct cli *cli, const struct findings *f)
+{
+	for (unsigned i = 0; i < f->count; i++) {
+		const struct finding *item = &f->items[i];
+
+		fprintf(cli->out, "%-8s %s", level_name(item->level, true), item->fact);
+		if (item->meaning[0])
+			fprintf(cli->out, " - %s", item->meaning);
+		if (item->next[0])
+			fprintf(cli->out, " (next: %s)", item->next);
+		fputc('\n', cli->out);
+	}
+}
+
+json_t *cli_findings_json(const struct findings *f)
+{
+	json_t *list = json_array();
+
+	for (unsigned i = 0; i < f->count; i++) {
+		const struct finding *item = &f->items[i];
+
+		json_array_append_new(list, json_pack("{s:s, s:s, s:o, s:o, s:o}", "level",
+						      level_name(item->level, false), "code",
+						      item->code, "fact", cli_json_text(item->fact),
+						      "meaning", cli_json_text(item->meaning),
+						      "next", cli_json_text(item->next)));
+	}
+	return list;
+}

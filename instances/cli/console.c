@@ -1,0 +1,169 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * divvy console: this terminal becomes the guest's. Everything typed goes there, Ctrl-C too, but Ctrl-], which leaves. The terminal is as
+ * it was on every way out: signals are read from a descriptor, so that none ends the process between.
+ */
+#include <errno.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/signalfd.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <termios.h>
+#include <unistd.h>
+
+#include "instances/cli/instances.h"
+
+#define ESCAPE 0x1d /* Ctrl-] */
+#define CHUNK  4096
+
+static int connected(const char *path, const char *name, struct error *e)
+{
+	struct sockaddr_un address = { .sun_family = AF_UNIX };
+	int fd;
+
+	if (!path[0])
+		return error_set(e, ENOENT, "no-console", "divvy start NAME",
+				 "%s has no console: it does not run", name);
+	if (strlen(path) >= sizeof(address.sun_path))
+		return error_set(e, ENAMETOOLONG, "no-console", NULL, "%s: too long", path);
+	strcpy(address.sun_path, path);
+	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	if (fd >= 0 && !connect(fd, (const struct sockaddr *)&address, sizeof(address)))
+		return fd;
+	error_set(e, errno, "no-console", errno == EACCES ? NULL : "divvy show NAME",
+		  "the console of %s at %s: %s", name, path, strerror(errno));
+	fd_close(&fd);
+	return -e->err;
+}
+
+static bool write_all(int fd, const char *bytes, size_t count)
+{
+	while (count) {
+		const ssize_t n = write(fd, bytes, count);
+
+		if (n < 0 && errno != EINTR && errno != EAGAIN)
+			return false;
+		if (n > 0) {
+			bytes += n;
+			count -= (size_t)n;
+		} else if (errno == EAGAIN) {
+			struct pollfd wait = { .fd = fd, .events = POLLOUT };
+
+			poll(&wait, 1, -1);
+		}
+	}
+	return true;
+}
+
+/* What was typed, up to the escape. False: the person leaves. */
+static bool typed(int console, bool terminal, bool *open)
+{
+	char bytes[CHUNK];
+	const ssize_t n = read(STDIN_FILENO, bytes, sizeof(bytes));
+	const char *escape = n > 0 && terminal ? memchr(bytes, ESCAPE, (size_t)n) : NULL;
+	size_t count = escape ? (size_t)(escape - bytes) : (size_t)MAX(n, 0);
+
+	if (n < 0 && (errno == EINTR || errno == EAGAIN))
+		return true;
+	if (n <= 0) {
+		/* The end of what is typed is not the end of what is read. */
+		*open = false;
+		shutdown(console, SHUT_WR);
+		return !terminal;
+	}
+	return write_all(console, bytes, count) && !escape;
+}
+
+static int pump(int console, int signals, bool terminal)
+{
+	bool open = true;
+	char bytes[CHUNK];
+
+	for (;;) {
+		struct pollfd fds[] = {
+			{ .fd = console, .events = POLLIN },
+			{ .fd = signals, .events = POLLIN },
+			{ .fd = open ? STDIN_FILENO : -1, .events = POLLIN },
+		};
+		ssize_t n;
+
+		if (poll(fds, ARRAY_SIZE(fds), -1) < 0 && errno != EINTR)
+			return -errno;
+		if (fds[1].revents)
+			return 0;
+		if (fds[0].revents) {
+			n = read(console, bytes, sizeof(bytes));
+			if (n <= 0)
+				return 1;
+			if (!write_all(STDOUT_FILENO, bytes, (size_t)n))
+				return 0;
+		}
+		if (fds[2].revents && !typed(console, terminal, &open))
+			return 0;
+	}
+}
+
+int console_attach(const char *path, const char *name, struct error *e)
+{
+	const bool terminal = isatty(STDIN_FILENO);
+	struct termios before, raw;
+	sigset_t stops, mask;
+	int console, signals, result;
+
+	console = connected(path, name, e);
+	if (console < 0)
+		return console;
+	sigemptyset(&stops);
+	sigaddset(&stops, SIGINT);
+	sigaddset(&stops, SIGTERM);
+	sigaddset(&stops, SIGHUP);
+	sigaddset(&stops, SIGQUIT);
+	sigprocmask(SIG_BLOCK, &stops, &mask);
+	signal(SIGPIPE, SIG_IGN);
+	signals = signalfd(-1, &stops, SFD_CLOEXEC);
+	if (signals < 0 || (terminal && tcgetattr(STDIN_FILENO, &before) < 0)) {
+		result = error_set(e, errno, "no-console", NULL, "console: %s", strerror(errno));
+		goto out;
+	}
+	if (terminal) {
+		fprintf(stderr, "the console of %s; Ctrl-] leaves it\n", name);
+		raw = before;
+		cfmakeraw(&raw);
+		raw.c_oflag = before.c_oflag;
+		tcsetattr(STDIN_FILENO, TCSADRAIN, &raw);
+	}
+	result = pump(console, signals, terminal);
+	if (terminal) {
+		tcsetattr(STDIN_FILENO, TCSADRAIN, &before);
+		fprintf(stderr, "\n%s\n",
+			result == 1 ? "the console has ended"
+				    : "left the console; the instance goes on");
+	}
+out:
+	fd_close(&signals);
+	fd_close(&console);
+	sigprocmask(SIG_SETMASK, &mask, NULL);
+	return result;
+}
+
+int cli_console(struct cli *cli)
+{
+	const char *name = cli->words[0], *path;
+	char resource[API_PATH_SIZE];
+	struct error e = { 0 };
+	json_t *instance;
+	int err;
+
+	if (!cli_name_ok(name))
+		return cli_usage(cli, "%s is no name of an instance", name);
+	instance = api_get(cli, api_path(resource, "/instances/", name, ""), &e);
+	if (!instance)
+		return cli_fail(cli, &e);
+	path = json_string_value(json_object_get(instance, "console"));
+	err = console_attach(path ? path : "", name, &e);
+	json_decref(instance);
+	return err < 0 ? cli_fail(cli, &e) : CLI_OK;
+}

@@ -1,0 +1,556 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * divvy run without a daemon: types, the machine and placement as the daemon would have them, an arbiter of our own, and the instance's
+ * processes by instances/launch/. Whoever kills this process must not leave a VM behind: a guardian, forked before the first of them, hears of
+ * our end by a pipe, ends all that bears the instance's mark, and removes its folders. In order or not, that is how it always ends.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/random.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "instances/cli/embedded.h"
+#include "instances/cli/instances.h"
+#include "instances/launch/launch.h"
+#include "instances/placement/placement.h"
+
+#define LOOK_MS	     20
+#define READY_MS     60000 /* a vGPU's render server, a VM's memory */
+#define STOP_MS	     10000
+#define SWEEP_ROUNDS 200
+
+struct embedded {
+	struct cli *cli;
+	struct launch_instance instance;
+	struct launch_places places;
+	char image[PATH_MAX], programs[PATH_MAX], folder[64], run[80], arbiter[80], state[PATH_MAX];
+	struct instance_type type;
+	struct launch_process vmm;
+	int guardian_fd; /* its end is ours: -1 not there */
+	pid_t guardian;
+};
+
+/* ---- where ---------------------------------------------------------------------------------------- */
+
+static int programs_find(struct embedded *m, struct error *e)
+{
+	static const char *const needed[] = { "divvy", "divvyd", "divvy-vgpu", "divvy-vmm" };
+	ssize_t n = readlink("/proc/self/exe", m->programs, sizeof(m->programs) - 32);
+	char path[PATH_MAX + 32], *slash;
+
+	m->programs[MAX(n, 0)] = '\0';
+	slash = strrchr(m->programs, '/');
+	if (!slash)
+		return error_set(e, ENOENT, "no-programs", NULL,
+				 "where divvy itself is cannot be read");
+	*slash = '\0';
+	for (size_t i = 0; i < ARRAY_SIZE(needed); i++) {
+		snprintf(path, sizeof(path), "%s/%s", m->programs, needed[i]);
+		if (access(path, X_OK))
+			return error_set(e, errno, "no-programs", "make install", "%s: %s", path,
+					 strerror(errno));
+	}
+	return 0;
+}
+
+/* Every folder of @path, as far as they are missing. */
+static int folders_make(const char *path)
+{
+	char folder[PATH_MAX];
+
+	snprintf(folder, sizeof(folder), "%s", path);
+	for (char *slash = folder + 1; (slash = strchr(slash, '/')); slash++) {
+		*slash = '\0';
+		if (mkdir(folder, 0700) < 0 && errno != EEXIST)
+			return -errno;
+		*slash = '/';
+	}
+	return mkdir(folder, 0700) < 0 && errno != EEXIST ? -errno : 0;
+}
+
+static int places_make(struct embedded *m, struct error *e)
+{
+	const char *runtime = getenv("XDG_RUNTIME_DIR"), *state = getenv("XDG_STATE_HOME"),
+		   *home = getenv("HOME");
+	int err;
+
+	/* Names of sockets must be short. */
+	snprintf(m->folder, sizeof(m->folder), "%.40s/divvy-run-XXXXXX",
+		 runtime && runtime[0] == '/' && strlen(runtime) <= 40 && !access(runtime, W_OK)
+			 ? runtime
+			 : "/tmp");
+	if (!mkdtemp(m->folder))
+		return error_set(e, errno, "run-folder", NULL, "%s: %s", m->folder,
+				 strerror(errno));
+	snprintf(m->run, sizeof(m->run), "%s/i", m->folder);
+	snprintf(m->arbiter, sizeof(m->arbiter), "%s/arbiter", m->folder);
+	if (state && state[0] == '/')
+		snprintf(m->state, sizeof(m->state), "%s/divvy/run", state);
+	else
+		snprintf(m->state, sizeof(m->state), "%s/.local/state/divvy/run",
+			 home && home[0] == '/' ? home : m->folder);
+	/* One run, one folder: its arbiter's log is there too. */
+	text_append(m->state, sizeof(m->state), "/%s", strrchr(m->folder, '-') + 1);
+	err = folders_make(m->state);
+	if (err) {
+		rmdir(m->folder);
+		return error_set(e, -err, "state-folder", "XDG_STATE_HOME=DIR divvy run ...",
+				 "%s: %s", m->state, strerror(-err));
+	}
+	m->places = (struct launch_places){
+		.programs = m->programs, .run = m->run, .state = m->state, .arbiter = m->arbiter
+	};
+	return 0;
+}
+
+/* ---- what ----------------------------------------------------------------------------------------- */
+
+static void uuid_make(char uuid[37])
+{
+	uint8_t b[16];
+
+	if (getrandom(b, sizeof(b), 0) != sizeof(b))
+		memset(b, getpid() & 0xff, sizeof(b));
+	/* RFC 9562, version 4 */
+	b[6] = (b[6] & 0x0f) | 0x40;
+	b[8] = (b[8] & 0x3f) | 0x80;
+	snprintf(uuid, 37, "%02x%02x%02x%02x-%02x%02x-%02x%02x-%02x%02x-%02x%02x%02x%02x%02x%02x",
+		 b[0], b[1], b[2], b[3], b[4], b[5], b[6], b[7], b[8], b[9], b[10], b[11], b[12],
+		 b[13], b[14], b[15]);
+}
+
+static int dedicated_part(const struct node_gpu *gpu, struct launch_gpu *out, struct error *e)
+{
+	char bdf[PCI_ADDRESS_LEN], next[64];
+
+	out->dedicated = true;
+	for (unsigned i = 0; i < gpu->function_count; i++) {
+		pci_address_format(&gpu->functions[i].address, bdf);
+		snprintf(next, sizeof(next), "divvy bind %s", bdf);
+		if (strcmp(gpu->functions[i].driver, "vfio-pci") != 0)
+			return error_set(e, EBUSY, "not-bound", next,
+					 "%s of %s is with the driver %s", bdf, gpu->name,
+					 gpu->functions[i].driver[0] ? gpu->functions[i].driver
+								     : "none");
+		out->functions[out->function_count++] = gpu->functions[i].address;
+	}
+	return 0;
+}
+
+static void shared_part(const struct node_gpu *gpu, const struct type_gpu *wanted,
+			uint64_t vram_mib, struct launch_gpu *out)
+{
+	snprintf(out->gpu, sizeof(out->gpu), "%s", gpu->vulkan_name);
+	snprintf(out->policy, sizeof(out->policy), "%s", sched_policy_name(wanted->policy));
+	out->share_ppm = wanted->time_ppm;
+	out->elastic_ppm = wanted->elastic_ppm;
+	out->weight = wanted->weight;
+	out->credit_max_ns = wanted->credit_max_ns;
+	out->surplus_max_ns = wanted->surplus_max_ns;
+	out->credit_ns = wanted->credit_initial_ns;
+	out->vram_bytes = vram_mib * MIB;
+}
+
+/* The type's heads are the first vGPU's; what was asked for goes before. */
+static void heads_take(struct embedded *m, const json_t *displays)
+{
+	struct launch_gpu *gpu = NULL;
+	json_t *display;
+	size_t i;
+
+	for (unsigned g = 0; g < m->instance.gpu_count && !gpu; g++)
+		if (!m->instance.gpus[g].dedicated)
+			gpu = &m->instance.gpus[g];
+	if (!gpu)
+		return;
+	for (unsigned d = 0; d < MIN(m->type.display_count, LAUNCH_HEADS_MAX); d++) {
+		gpu->heads[d].width = m->type.displays[d].width;
+		gpu->heads[d].height = m->type.displays[d].height;
+		gpu->head_count = d + 1;
+	}
+	json_array_foreach((json_t *)(uintptr_t)displays, i, display)
+	{
+		if (i == LAUNCH_HEADS_MAX)
+			break;
+		gpu->heads[i].width =
+			(unsigned)json_integer_value(json_object_get(display, "width"));
+		gpu->heads[i].height =
+			(unsigned)json_integer_value(json_object_get(display, "height"));
+		gpu->head_count = (unsigned)i + 1;
+	}
+}
+
+static int instance_fill(struct embedded *m, const struct node *node, const struct placement *place,
+			 const json_t *definition, struct error *e)
+{
+	struct launch_instance *instance = &m->instance;
+	const struct instance_type *type = &m->type;
+	const char *name = json_string_value(json_object_get(definition, "name"));
+	const json_int_t weight = json_integer_value(json_object_get(definition, "weight"));
+
+	snprintf(instance->name, sizeof(instance->name), "%s", name ? name : "run");
+	uuid_make(instance->uuid);
+	snprintf(m->image, sizeof(m->image), "%s",
+		 json_string_value(json_object_get(definition, "image")));
+	instance->image = m->image;
+	instance->vcpus = type->vcpus;
+	instance->memory_bytes = type->memory_mib * MIB;
+	instance->numa_node = place->numa_node;
+	if (type->huge_page)
+		strcpy(instance->huge_pages, type->huge_page == GIB ? "1G" : "2M");
+	for (unsigned i = 0; i < place->part_count && i < LAUNCH_GPUS_MAX; i++) {
+		const struct placement_part *part = &place->parts[i];
+		const struct node_gpu *gpu = node_gpu_find(node, part->gpu);
+		struct launch_gpu *out = &instance->gpus[instance->gpu_count++];
+		int err = 0;
+
+		if (!gpu)
+			return error_set(e, ENODEV, "no-such-gpu", NULL, "%s is gone", part->gpu);
+		if (part->mode == TYPE_DEDICATED)
+			err = dedicated_part(gpu, out, e);
+		else
+			shared_part(gpu, &type->gpus[part->entry], part->vram_mib, out);
+		if (err)
+			return err;
+		if (!out->dedicated && weight)
+			out->weight = (uint32_t)weight;
+	}
+	heads_take(m, json_object_get(definition, "displays"));
+	for (unsigned i = 0; i < type->disk_count && i < ARRAY_SIZE(instance->disk_bytes); i++)
+		instance->disk_bytes[instance->disk_count++] = type->disks[i].size_mib * MIB;
+	for (unsigned i = 0; i < type->nic_count; i++) {
+		if (type->nics[i] == TYPE_NIC_TAP)
+			return error_set(e, ENOTSUP, "tap-needs-daemon", "systemctl start divvyd",
+					 "%s wants a tap interface, which divvyd makes",
+					 type->name);
+		snprintf(instance->nics[instance->nic_count++], sizeof(instance->nics[0]), "user");
+	}
+	return 0;
+}
+
+/* What the first blocker says. */
+static int not_placed(const struct findings *why, const char *type, struct error *e)
+{
+	for (unsigned i = 0; i < why->count; i++)
+		if (why->items[i].level == FINDING_BLOCKER)
+			return error_set(e, ENOSPC, why->items[i].code,
+					 why->items[i].next[0] ? why->items[i].next : "divvy types",
+					 "%s does not fit on this machine: %s", type,
+					 why->items[i].fact);
+	return error_set(e, ENOSPC, "no-room", "divvy types", "%s does not fit on this machine",
+			 type);
+}
+
+static int place(struct embedded *m, const json_t *definition, struct error *e)
+{
+	const char *name = json_string_value(json_object_get(definition, "type"));
+	struct type_catalogue catalogue = { 0 };
+	struct placement_ledger *ledger = NULL;
+	struct node_options options = { .root = m->cli->root };
+	struct placement_limits limits;
+	struct findings findings = { 0 };
+	struct placement where;
+	struct node_vulkan vulkan = { 0 };
+	const struct instance_type *type;
+	struct node *node = NULL;
+	int err;
+
+	node_vulkan_read(NODE_VULKAN_TIMEOUT_MS, &vulkan, NULL);
+	options.vulkan = &vulkan;
+	err = node_read(&options, &node, e);
+	if (!err && type_catalogue_load(m->cli->root, &catalogue, &findings))
+		err = error_set(e, ENOMEM, "no-memory", NULL, "no memory for the types");
+	type = err ? NULL : type_catalogue_find(&catalogue, name);
+	if (!err && !type)
+		err = error_set(e, ENOENT, "no-such-type", "divvy list types",
+				"there is no instance type %s", name);
+	if (!err) {
+		m->type = *type;
+		placement_limits_default(node, &limits);
+		err = placement_ledger_create(node, &limits, &ledger, e);
+	}
+	if (!err) {
+		memset(&findings, 0, sizeof(findings));
+		if (placement_find(ledger, type, &where, &findings))
+			err = not_placed(&findings, name, e);
+	}
+	if (!err)
+		err = instance_fill(m, node, &where, definition, e);
+	placement_ledger_destroy(ledger);
+	type_catalogue_free(&catalogue);
+	node_free(node);
+	return err;
+}
+
+/* ---- the guardian ---------------------------------------------------------------------------------- */
+
+/* Nothing of it is left: processes first, since they hold files. */
+static void clean(const struct embedded *m)
+{
+	const struct timespec pause = { .tv_nsec = LOOK_MS * 1000000L };
+	char path[PATH_MAX + 16], *parent;
+
+	for (unsigned i = 0; i < SWEEP_ROUNDS; i++) {
+		const unsigned left = launch_sweep(&m->places, m->instance.name, m->instance.uuid) +
+				      launch_sweep(&m->places, "", "arbiter");
+
+		if (!left)
+			break;
+		nanosleep(&pause, NULL);
+	}
+	launch_folders_remove(&m->places, m->instance.name, true, NULL);
+	rmdir(m->run);
+	unlink(m->arbiter);
+	rmdir(m->folder);
+	snprintf(path, sizeof(path), "%s/arbiter.log", m->state);
+	unlink(path);
+	rmdir(m->state);
+	/* The folder of all runs, when this was the last. */
+	snprintf(path, sizeof(path), "%s", m->state);
+	parent = strrchr(path, '/');
+	if (parent)
+		*parent = '\0';
+	rmdir(path);
+}
+
+static int guardian_start(struct embedded *m, struct error *e)
+{
+	int ends[2];
+	char byte;
+
+	if (pipe2(ends, O_CLOEXEC) < 0)
+		return error_set(e, errno, "guardian", NULL, "pipe: %s", strerror(errno));
+	m->guardian = fork();
+	if (m->guardian < 0) {
+		close(ends[0]);
+		close(ends[1]);
+		return error_set(e, errno, "guardian", NULL, "fork: %s", strerror(errno));
+	}
+	if (!m->guardian) {
+		close(ends[1]);
+		/* What ends the terminal's processes is no end of our work. */
+		setsid();
+		for (int i = 1; i < NSIG; i++)
+			signal(i, SIG_IGN);
+		signal(SIGCHLD, SIG_DFL);
+		prctl(PR_SET_NAME, "divvy-guardian");
+		close(STDIN_FILENO);
+		close(STDOUT_FILENO);
+		while (read(ends[0], &byte, 1) < 0 && errno == EINTR)
+			;
+		clean(m);
+		_exit(0);
+	}
+	close(ends[0]);
+	m->guardian_fd = ends[1];
+	return 0;
+}
+
+static void guardian_end(struct embedded *m)
+{
+	if (m->guardian_fd < 0)
+		return;
+	fd_close(&m->guardian_fd);
+	while (waitpid(m->guardian, NULL, 0) < 0 && errno == EINTR)
+		;
+}
+
+/* ---- it runs ---------------------------------------------------------------------------------------- */
+
+/* Nobody has to find it again: the guardian goes by its mark. */
+static int commit(void *opaque, const char *role, const struct launch_process *process,
+		  struct error *e)
+{
+	return 0;
+}
+
+/* The end of what a process said, for the error that it died of. */
+static void last_words(const struct embedded *m, const char *role, char *text, size_t size)
+{
+	char path[PATH_MAX + 128], said[4096], *line;
+	ssize_t n;
+	int fd;
+
+	snprintf(path, sizeof(path), "%s/%s%s%s.log", m->state,
+		 role[0] == 'a' ? "" : m->instance.name, role[0] == 'a' ? "" : "/", role);
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	n = fd < 0 ? -1
+		   : lseek(fd,
+			   -(off_t)MIN(sizeof(said) - 1, (size_t)MAX(lseek(fd, 0, SEEK_END), 0)),
+			   SEEK_END);
+	n = n < 0 ? -1 : read(fd, said, sizeof(said) - 1);
+	fd_close(&fd);
+	said[MAX(n, 0)] = '\0';
+	for (n = MAX(n, 0); n && said[n - 1] == '\n'; n--)
+		said[n - 1] = '\0';
+	line = strrchr(said, '\n');
+	snprintf(text, size, "%s", line ? line + 1 : said);
+}
+
+/* Until the file is there; the process that makes it must live. */
+static int await_file(struct embedded *m, const struct launch_process *process, const char *role,
+		      const char *path, struct error *e)
+{
+	char said[512];
+
+	for (unsigned waited = 0; waited < READY_MS; waited += LOOK_MS) {
+		struct pollfd p = { .fd = process->pidfd, .events = POLLIN };
+
+		if (!access(path, F_OK))
+			return 0;
+		if (poll(&p, 1, LOOK_MS) != 0) {
+			last_words(m, role, said, sizeof(said));
+			return error_set(e, EIO, "process-ended", NULL,
+					 "%s ended before it was ready: %s", role,
+					 said[0] ? said : "it said nothing");
+		}
+	}
+	return error_set(e, ETIMEDOUT, "process-hangs", NULL, "%s: %s is not there after %u s",
+			 role, path, READY_MS / 1000);
+}
+
+static void progress(const struct embedded *m, const char *step)
+{
+	if (isatty(STDERR_FILENO))
+		fprintf(stderr, "\r\033[K%s: %s", m->instance.name, step);
+}
+
+static int arbiter_start(struct embedded *m, struct error *e)
+{
+	struct launch_process process = { .pidfd = -1 };
+	int err;
+
+	for (unsigned i = 0; i < m->instance.gpu_count; i++)
+		if (!m->instance.gpus[i].dedicated) {
+			progress(m, "arbiter");
+			err = launch_spawn_arbiter(&m->places, commit, NULL, &process, e);
+			if (!err)
+				err = await_file(m, &process, "arbiter", m->arbiter, e);
+			fd_close(&process.pidfd);
+			return err;
+		}
+	return 0;
+}
+
+static int vgpus_start(struct embedded *m, struct error *e)
+{
+	for (unsigned i = 0; i < m->instance.gpu_count; i++) {
+		struct launch_process process = { .pidfd = -1 };
+		char role[16], file[32], path[108];
+		int err;
+
+		if (m->instance.gpus[i].dedicated)
+			continue;
+		snprintf(role, sizeof(role), "gpu%u", i);
+		snprintf(file, sizeof(file), "gpu%u.sock", i);
+		launch_path(&m->places, m->instance.name, file, path);
+		progress(m, role);
+		err = launch_spawn_vgpu(&m->places, &m->instance, i, commit, NULL, &process, e);
+		if (!err)
+			err = await_file(m, &process, role, path, e);
+		fd_close(&process.pidfd);
+		if (err)
+			return err;
+	}
+	return 0;
+}
+
+static int start(struct embedded *m, char console[108], struct error *e)
+{
+	int err = folders_make(m->run);
+
+	if (err)
+		return error_set(e, -err, "run-folder", NULL, "%s: %s", m->run, strerror(-err));
+	progress(m, "disks");
+	err = launch_folders(&m->places, &m->instance, e);
+	if (!err)
+		err = launch_disks(&m->places, &m->instance, e);
+	if (!err)
+		err = arbiter_start(m, e);
+	if (!err)
+		err = vgpus_start(m, e);
+	launch_path(&m->places, m->instance.name, "console", console);
+	if (!err) {
+		progress(m, "vmm");
+		err = launch_spawn_vmm(&m->places, &m->instance, commit, NULL, &m->vmm, e);
+	}
+	if (!err)
+		err = await_file(m, &m->vmm, "vmm", console, e);
+	if (isatty(STDERR_FILENO))
+		fputs("\r\033[K", stderr);
+	return err;
+}
+
+/* The VM ends in order, or after a while without. Its exit status, or -1. */
+static int stop(struct embedded *m)
+{
+	struct pollfd p = { .fd = m->vmm.pidfd, .events = POLLIN };
+
+	if (m->vmm.pidfd < 0)
+		return -1;
+	if (poll(&p, 1, 0) == 0)
+		launch_kill(&m->vmm, SIGTERM);
+	poll(&p, 1, STOP_MS);
+	return launch_exit_status(&m->places, m->instance.name, "vmm");
+}
+
+static int live(struct embedded *m, struct error *e)
+{
+	char console[108], said[512];
+	int err, status;
+
+	err = start(m, console, e);
+	if (!err)
+		err = console_attach(console, m->instance.name, e);
+	status = stop(m);
+	if (err >= 0 && status > 0) {
+		last_words(m, "vmm", said, sizeof(said));
+		err = error_set(e, EIO, "vm-failed", NULL, "%s",
+				said[0] ? said : "the VM ended without a word");
+	}
+	fd_close(&m->vmm.pidfd);
+	return MIN(err, 0);
+}
+
+int embedded_run(struct cli *cli, const json_t *definition)
+{
+	struct embedded *m = calloc(1, sizeof(*m));
+	struct error e = { 0 };
+	int err;
+
+	if (!m) {
+		error_set(&e, ENOMEM, "no-memory", NULL, "no memory for an instance");
+		return cli_fail(cli, &e);
+	}
+	m->cli = cli;
+	m->guardian_fd = m->vmm.pidfd = -1;
+	err = programs_find(m, &e);
+	if (!err && access("/dev/kvm", R_OK | W_OK))
+		err = error_set(&e, errno, "no-kvm",
+				errno == EACCES ? "usermod -aG kvm $USER"
+						: "modprobe kvm-intel or kvm-amd",
+				"/dev/kvm: %s", strerror(errno));
+	if (!err)
+		err = place(m, definition, &e);
+	if (!err)
+		err = places_make(m, &e);
+	if (!err) {
+		err = guardian_start(m, &e);
+		if (err)
+			clean(m);
+	}
+	if (!err)
+		err = live(m, &e);
+	guardian_end(m);
+	free(m);
+	return err ? cli_fail(cli, &e) : CLI_OK;
+}
