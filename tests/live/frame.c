@@ -4,6 +4,8 @@
  * of drawing, off-screen and to a surface without a screen (VK_EXT_headless_surface).
  */
 #include <errno.h>
+#include <stdlib.h>
+#include <string.h>
 
 #include "tests/live/draw.h"
 #include "tests/live/vkload.h"
@@ -21,51 +23,92 @@ static int run_one(struct vk *vk, VkCommandBuffer command, VkFence fence, struct
 	return 0;
 }
 
-static int frames(struct vk *vk, VkExtent2D size, uint32_t count, uint64_t *hash, struct error *e)
+/* What was drawn, as a frame buffer of Linux takes it: blue, green, red, nothing. */
+static int save(const struct draw *draw, const char *path, struct error *e)
 {
+	const size_t count = (size_t)draw->size.width * draw->size.height;
+	FILE *file = fopen(path, "we");
+
+	if (!file)
+		return error_set(e, errno, "output", NULL, "%s: %s", path, strerror(errno));
+	for (size_t i = 0; i < count; i++) {
+		const uint8_t *from = draw->map + 4 * i;
+
+		fwrite((const uint8_t[4]){ from[2], from[1], from[0], 0 }, 4, 1, file);
+	}
+	return fclose(file) ? error_set(e, EIO, "output", NULL, "%s: not written whole", path) : 0;
+}
+
+static int frames(struct vk *vk, const struct load_options *options, uint64_t *hash,
+		  uint64_t *waits_ns, struct error *e)
+{
+	const VkExtent2D size = { options->width, options->height };
+	static const volatile sig_atomic_t never;
 	struct draw_target target;
 	struct draw draw;
+	uint64_t start;
 	VkFence fence;
 
 	TRY(draw_create(vk, VK_FORMAT_R8G8B8A8_UNORM, size, &draw, e));
 	TRY(draw_image(&draw, &target, e));
 	TRY(vk_fence(vk, &fence, e));
 	*hash = DRAW_HASH_START;
-	for (uint32_t i = 0; i < count; i++) {
+	start = monotonic_ns();
+	for (uint32_t i = 0; i < options->frames; i++) {
 		VkCommandBuffer command;
+		uint64_t began;
 
+		sleep_until(start + i * (uint64_t)(options->every_ms * 1e6), &never);
 		TRY(draw_record(&draw, &target, 0.1f * (float)i, &command, e));
+		began = monotonic_ns();
 		TRY(run_one(vk, command, fence, e));
+		waits_ns[i] = monotonic_ns() - began;
 		TRY(draw_check(&draw, e));
 		*hash = draw_hash(&draw, *hash);
 		vkFreeCommandBuffers(vk->device, draw.pool, 1, &command);
 	}
+	return options->save ? save(&draw, options->save, e) : 0;
+}
+
+/* A frame's time is from its submission to its fence; making its commands and looking at its pixels are not in it. */
+static int report(struct vk *vk, const struct load_options *options, uint64_t *waits_ns,
+		  struct error *e)
+{
+	uint64_t hash = 0, start = monotonic_ns();
+	char text[20];
+
+	TRY(frames(vk, options, &hash, waits_ns, e));
+	snprintf(text, sizeof(text), "%016llx", (unsigned long long)hash);
+	print_json(json_pack("{s:s, s:s, s:I, s:s, s:f, s:o}", "mode", "frame", "device",
+			     vk->properties.deviceName, "frames", (json_int_t)options->frames,
+			     "hash", text, "seconds", (double)(monotonic_ns() - start) / 1e9,
+			     "frame_ms", waits_json(waits_ns, options->frames)));
 	return 0;
 }
 
 int frame_run(const struct load_options *options, struct error *e)
 {
 	static struct vk vk;
-	uint64_t hash = 0, start;
-	char text[20];
+	uint64_t *waits_ns;
+	int err;
 
 	TRY(vk_open(&vk, options->device, e));
-	start = monotonic_ns();
-	TRY(frames(&vk, (VkExtent2D){ options->width, options->height }, options->frames, &hash,
-		   e));
-	snprintf(text, sizeof(text), "%016llx", (unsigned long long)hash);
-	print_json(json_pack("{s:s, s:s, s:I, s:s, s:f}", "mode", "frame", "device",
-			     vk.properties.deviceName, "frames", (json_int_t)options->frames,
-			     "hash", text, "seconds", (double)(monotonic_ns() - start) / 1e9));
-	vk_close(&vk);
-	return 0;
+	waits_ns = calloc(options->frames, sizeof(*waits_ns));
+	if (!waits_ns)
+		return error_set(e, ENOMEM, "memory", NULL, "no memory for the frames' times");
+	err = report(&vk, options, waits_ns, e);
+	free(waits_ns);
+	if (!err)
+		vk_close(&vk);
+	return err;
 }
 
 static int drawn_off_screen(struct vk *vk, struct error *e)
 {
-	uint64_t hash;
+	static const struct load_options options = { .width = 64, .height = 48, .frames = 3 };
+	uint64_t hash, waits_ns[3];
 
-	return frames(vk, (VkExtent2D){ 64, 48 }, 3, &hash, e);
+	return frames(vk, &options, &hash, waits_ns, e);
 }
 
 static void destroy_surface(struct vk *vk, uint64_t handle)

@@ -68,15 +68,6 @@ static int set_up(struct load *load, struct error *e)
 	return job_run(&first->job, load->vk.queues[0], first->fence, NULL, e);
 }
 
-static void sleep_until(uint64_t ns)
-{
-	const struct timespec at = { .tv_sec = (time_t)(ns / NSEC_PER_SEC),
-				     .tv_nsec = (long)(ns % NSEC_PER_SEC) };
-
-	while (!stop && clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &at, NULL) == EINTR)
-		;
-}
-
 /* Everybody is set up before anybody starts: at a line on standard input, at a time, or at once. */
 static void wait_for_start(const struct load_options *options)
 {
@@ -89,7 +80,7 @@ static void wait_for_start(const struct load_options *options)
 			stop = 1;
 	}
 	if (options->start_ns)
-		sleep_until(options->start_ns);
+		sleep_until(options->start_ns, &stop);
 }
 
 static int submit(struct load *load, struct slot *slot, struct error *e)
@@ -180,33 +171,21 @@ static int pulse(struct load *load, struct error *e)
 		TRY(finish(load, &load->slots[0], e));
 		for (at += period; at < monotonic_ns(); at += period)
 			load->missed++;
-		sleep_until(at);
+		sleep_until(at, &stop);
 	}
 	return 0;
-}
-
-static int by_length(const void *a, const void *b)
-{
-	uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
-
-	return x < y ? -1 : x > y;
 }
 
 static json_t *latency(const struct load *load)
 {
 	uint64_t *ns = calloc(load->done + 1, sizeof(*ns));
-	uint64_t n = load->done;
 	json_t *result;
 
 	if (!ns)
 		return json_object();
-	for (uint64_t i = 0; i < n; i++)
+	for (uint64_t i = 0; i < load->done; i++)
 		ns[i] = load->records[i].done_ns - load->records[i].submit_ns;
-	qsort(ns, n, sizeof(*ns), by_length);
-#define RANK(percent) (double)(n ? ns[MIN(n - 1, n * (percent) / 100)] : 0) / 1e6
-	result = json_pack("{s:f, s:f, s:f, s:f, s:f}", "min", RANK(0), "p50", RANK(50), "p95",
-			   RANK(95), "p99", RANK(99), "max", RANK(100));
-#undef RANK
+	result = waits_json(ns, load->done);
 	free(ns);
 	return result;
 }

@@ -85,6 +85,14 @@ static int fill(struct vk *vk, const struct load_options *options, struct filled
 	return 0;
 }
 
+static void empty(struct vk *vk, struct filled *filled)
+{
+	for (uint64_t i = 0; i < filled->count; i++)
+		vkFreeMemory(vk->device, filled->chunks[i], NULL);
+	free(filled->chunks);
+	*filled = (struct filled){ 0 };
+}
+
 /* What was given back can be had again, once. */
 static bool refill(struct vk *vk, const struct load_options *options, struct filled *filled)
 {
@@ -142,10 +150,30 @@ static int report(struct vk *vk, const struct load_options *options, struct erro
 				    json_boolean(!err && refill(vk, options, &filled)));
 	print_json(result);
 	hold(options->hold_s);
-	for (uint64_t i = 0; i < filled.count; i++)
-		vkFreeMemory(vk->device, filled.chunks[i], NULL);
-	free(filled.chunks);
+	empty(vk, &filled);
 	return err;
+}
+
+/* As a program that does not believe it: until it is refused, everything given back, and again. */
+static int refill_for(struct vk *vk, const struct load_options *options, struct error *e)
+{
+	const uint64_t end = monotonic_ns() + (uint64_t)(options->seconds * 1e9);
+	uint64_t rounds = 0, refused = 0, most = 0;
+	const struct sigaction action = { .sa_handler = on_signal };
+	struct filled filled = { 0 };
+
+	sigaction(SIGTERM, &action, NULL);
+	while (!stop && monotonic_ns() < end) {
+		TRY(fill(vk, options, &filled, e));
+		rounds++;
+		refused += filled.refused == VK_ERROR_OUT_OF_DEVICE_MEMORY;
+		most = MAX(most, filled.bytes);
+		empty(vk, &filled);
+	}
+	print_json(json_pack("{s:s, s:I, s:I, s:I}", "mode", "memory", "rounds", (json_int_t)rounds,
+			     "refused_rounds", (json_int_t)refused, "most_bytes",
+			     (json_int_t)most));
+	return 0;
 }
 
 int memory_run(const struct load_options *options, struct error *e)
@@ -154,7 +182,8 @@ int memory_run(const struct load_options *options, struct error *e)
 	int err;
 
 	TRY(vk_open(&vk, options->device, e));
-	err = report(&vk, options, e);
+	err = options->fill && options->seconds > 0 ? refill_for(&vk, options, e)
+						    : report(&vk, options, e);
 	vk_close(&vk);
 	return err;
 }

@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "tests/live/vkload.h"
 
@@ -18,8 +19,9 @@ static const char usage_text[] =
 	"                   [--in-flight K | --every MS] [--submit2] [--start NS] [--wait-line]\n"
 	"                   [--log FILE] [--abandon S | --abandon-exit S]\n"
 	"       vkload test [--list] [--limit S] [--in-process] [NAME...]\n"
-	"       vkload memory [--fill] [--chunk MIB] [--most MIB] [--hold S]\n"
-	"       vkload frame [--frames N] [--width N] [--height N]\n"
+	"       vkload memory [--fill] [--chunk MIB] [--most MIB] [--seconds S] [--hold S]\n"
+	"       vkload frame [--frames N] [--width N] [--height N] [--every MS] [--save FILE]\n"
+	"       vkload measure [--chunk MIB]\n"
 	"all:   --device NAME   the first device with NAME in its name\n";
 
 enum option_kind {
@@ -61,6 +63,7 @@ static const struct {
 	{ "hold", FIELD(OPTION_NUMBER, hold_s), 0, 1e6 },
 	{ "frames", FIELD(OPTION_U32, frames), 1, 1e9 },
 	{ "width", FIELD(OPTION_U32, width), 1, 16384 },
+	{ "save", FIELD(OPTION_TEXT, save) },
 	{ "height", FIELD(OPTION_U32, height), 1, 16384 },
 };
 
@@ -68,10 +71,8 @@ static const struct {
 	const char *name;
 	int (*run)(const struct load_options *options, struct error *e);
 } modes[] = {
-	{ "load", load_run },
-	{ "test", tests_run },
-	{ "memory", memory_run },
-	{ "frame", frame_run },
+	{ "load", load_run },	{ "test", tests_run },	    { "memory", memory_run },
+	{ "frame", frame_run }, { "measure", measure_run },
 };
 
 void print_json(json_t *object)
@@ -80,6 +81,31 @@ void print_json(json_t *object)
 	putchar('\n');
 	fflush(stdout);
 	json_decref(object);
+}
+
+static int by_length(const void *a, const void *b)
+{
+	uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
+
+	return x < y ? -1 : x > y;
+}
+
+json_t *waits_json(uint64_t *ns, uint64_t count)
+{
+	qsort(ns, count, sizeof(*ns), by_length);
+#define RANK(percent) (double)(count ? ns[MIN(count - 1, count * (percent) / 100)] : 0) / 1e6
+	return json_pack("{s:f, s:f, s:f, s:f, s:f}", "min", RANK(0), "p50", RANK(50), "p95",
+			 RANK(95), "p99", RANK(99), "max", RANK(100));
+#undef RANK
+}
+
+void sleep_until(uint64_t ns, const volatile sig_atomic_t *stop)
+{
+	const struct timespec at = { .tv_sec = (time_t)(ns / NSEC_PER_SEC),
+				     .tv_nsec = (long)(ns % NSEC_PER_SEC) };
+
+	while (!*stop && clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &at, NULL) == EINTR)
+		;
 }
 
 static int set_field(struct load_options *options, size_t i, const char *text)

@@ -4,6 +4,7 @@
 #define TESTS_LIVE_VKLOAD_H
 
 #include <jansson.h>
+#include <signal.h>
 
 #include "tests/live/vk.h"
 
@@ -19,7 +20,7 @@ struct load_options {
 	unsigned in_flight;
 	bool submit2;
 	double abandon_s, abandon_exit_s; /* end the process in the middle of it, after so long */
-	const char *log;
+	const char *log, *save;
 	uint32_t chunk_mib, limit_mib;
 	double hold_s;
 	bool fill;	/* memory: allocate until refused */
@@ -32,13 +33,20 @@ struct load_options {
 };
 
 /* Each prints its result as one line of JSON. Returns 0 or -errno. */
-int load_run(const struct load_options *options, struct error *e);   /* load.c */
-int memory_run(const struct load_options *options, struct error *e); /* memory.c */
-int frame_run(const struct load_options *options, struct error *e);  /* frame.c */
-int tests_run(const struct load_options *options, struct error *e);  /* tests.c */
+int load_run(const struct load_options *options, struct error *e);    /* load.c */
+int memory_run(const struct load_options *options, struct error *e);  /* memory.c */
+int frame_run(const struct load_options *options, struct error *e);   /* frame.c */
+int tests_run(const struct load_options *options, struct error *e);   /* tests.c */
+int measure_run(const struct load_options *options, struct error *e); /* measure.c */
 
 /* print_json() - one line on standard output at once; takes the reference. */
 void print_json(json_t *object);
+
+/* waits_json() - least, median, percentiles and most of @count waits, which are sorted, in milliseconds; a new reference */
+json_t *waits_json(uint64_t *ns, uint64_t count);
+
+/* sleep_until() - until @ns of CLOCK_MONOTONIC; a signal ends it early where *@stop says so */
+void sleep_until(uint64_t ns, const volatile sig_atomic_t *stop);
 
 /*
  * A test of behaviour: it opens no device, and leaves nothing but what vk_close() takes away. Returns 0, -ENOTSUP where the
