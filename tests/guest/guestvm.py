@@ -67,6 +67,36 @@ def end(process):
     return process.wait(30)
 
 
+def held(pid):
+    """What a process holds: descriptors, mappings, threads, and its memory in KiB."""
+    proc = f"/proc/{pid}"
+    with open(f"{proc}/maps", encoding="utf-8", errors="replace") as f:
+        maps = sum(1 for _ in f)
+    with open(f"{proc}/smaps_rollup", encoding="ascii") as f:
+        anonymous = next(int(line.split()[1]) for line in f if line.startswith("Anonymous:"))
+    return {"fds": len(os.listdir(f"{proc}/fd")), "maps": maps, "threads": len(os.listdir(f"{proc}/task")), "anonymous_kib": anonymous}
+
+
+def settled(reading):
+    """A reading that stays for a moment."""
+    now = reading()
+    for _ in range(20):
+        before, now = now, reading()
+        if before == now:
+            break
+        time.sleep(0.1)
+    return now
+
+
+def children(pid):
+    """Those of all threads of a process."""
+    found = []
+    for task in os.listdir(f"/proc/{pid}/task"):
+        with open(f"/proc/{pid}/task/{task}/children", encoding="ascii") as f:
+            found += [int(child) for child in f.read().split()]
+    return found
+
+
 class UnixConnection(http.client.HTTPConnection):
     def __init__(self, path):
         super().__init__("vgpu", timeout=30)
@@ -151,23 +181,39 @@ class Vgpu:
         return path
 
     def held(self):
-        """What the process holds: descriptors, mappings, threads, and its memory in KiB."""
-        proc = f"/proc/{self.process.pid}"
-        with open(f"{proc}/maps", encoding="utf-8", errors="replace") as f:
-            maps = sum(1 for _ in f)
-        with open(f"{proc}/smaps_rollup", encoding="ascii") as f:
-            anonymous = next(int(line.split()[1]) for line in f if line.startswith("Anonymous:"))
-        return {"fds": len(os.listdir(f"{proc}/fd")), "maps": maps, "threads": len(os.listdir(f"{proc}/task")), "anonymous_kib": anonymous}
+        return held(self.process.pid)
 
     def settled(self):
         """held(), once the connection of the last request is gone."""
-        now = self.held()
-        for _ in range(20):
-            before, now = now, self.held()
-            if before == now:
-                break
-            time.sleep(0.1)
-        return now
+        return settled(self.held)
+
+    def close(self):
+        status = end(self.process)
+        shutil.rmtree(self.sockets, ignore_errors=True)
+        return status
+
+
+class Arbiter:
+    """divvy arbiter, and what it says of its vGPUs."""
+
+    def __init__(self, folder, wrapper=()):
+        self.log, self.sockets = f"{folder}/arbiter.log", tempfile.mkdtemp(prefix="guest-")
+        self.socket = f"{self.sockets}/arbiter"
+        command = [*wrapper, f"{BUILD}/divvy", "arbiter", "--socket", self.socket, "--trace", f"{folder}/turns.csv"]
+        self.process = start(command, self.log, stdin=subprocess.DEVNULL)
+        try:
+            until("the arbiter listens", lambda: os.path.exists(self.socket) or self.process.poll() is not None)
+            if self.process.poll() is not None:
+                with open(self.log, encoding="utf-8", errors="replace") as f:
+                    raise Failure(f"the arbiter ended with status {self.process.returncode}: {f.read().strip()}")
+        except Failure:
+            self.close()
+            raise
+
+    def vgpus(self):
+        """As `divvy vgpus --json` has them, by name."""
+        said = subprocess.run([f"{BUILD}/divvy", "vgpus", "--json", "--socket", self.socket], stdout=subprocess.PIPE, check=True, cwd=TOP, timeout=60).stdout
+        return {vgpu["name"]: vgpu for vgpu in json.loads(said)["vgpus"]}
 
     def close(self):
         status = end(self.process)
@@ -200,14 +246,14 @@ def image(variant):
     return made.stdout.strip()
 
 
-def qemu_command(folder, append, stock=False, vgpu=None, disks=(), memory="1G", display="none", devices=()):
+def qemu_command(folder, append, stock=False, vgpu=None, disks=(), memory="1G", display="none", devices=(), cpus=2, reboots=False):
     """
     A stock QEMU with a guest of an image's folder. stock: Debian's own RAM disk and systemd, on a disk whose changes are thrown
     away; without it udev and the program of divvy.run= alone, from a root that is not written to.
     """
     words = f"root=/dev/vda {'rw' if stock else 'ro ' + ALONE} console=ttyS0 quiet panic=-1 {append}"
-    command = ["qemu-system-x86_64", "-nodefaults", "-no-user-config", "-no-reboot", "-display", display,
-               "-M", "q35,memory-backend=mem", "-accel", "tcg,thread=multi", "-smp", "2", "-cpu", "max", "-m", memory,
+    command = ["qemu-system-x86_64", "-nodefaults", "-no-user-config", "-display", display,
+               "-M", "q35,memory-backend=mem", "-accel", "tcg,thread=multi,tb-size=256", "-smp", str(cpus), "-cpu", "max", "-m", memory,
                "-object", f"memory-backend-memfd,id=mem,size={memory},share=on",
                "-kernel", f"{folder}/vmlinuz", "-initrd", f"{folder}/initrd{'' if stock else '-small'}.img", "-append", words,
                "-drive", f"if=virtio,file={folder}/root.img,format=raw," + ("snapshot=on" if stock else "readonly=on"),
@@ -220,20 +266,20 @@ def qemu_command(folder, append, stock=False, vgpu=None, disks=(), memory="1G", 
                     json.dumps({"driver": "vfio-user-pci", "id": "vgpu", "bus": "slot1", "socket": {"type": "unix", "path": vgpu.socket}})]
         for path in vgpu.inputs():
             command += ["-device", json.dumps({"driver": "vfio-user-pci", "socket": {"type": "unix", "path": path}})]
-    return command + list(devices)
+    return command + ([] if reboots else ["-no-reboot"]) + list(devices)
 
 
 class Guest:
     """A guest whose commands go over the serial console to tests/guest/agent."""
 
-    def __init__(self, folder, vgpu=None, variant="trixie", files=None, append="", **how):
-        """files: more for the disk of the agent. how: as for qemu_command()."""
+    def __init__(self, folder, vgpu=None, variant="trixie", files=None, append="", wrapper=(), **how):
+        """files: more for the disk of the agent. wrapper: words before QEMU's. how: as for qemu_command()."""
         self.folder, self.console_path = folder, f"{folder}/console"
         self.buffer, self.number, self.boot_seconds = b"", 0, 0.0
         archive(f"{folder}/archive", {"agent": f"{TOP}/tests/guest/agent", **(files or {})})
         command = qemu_command(image(variant), f"divvy.run=agent {append}", vgpu=vgpu, disks=[f"{folder}/archive"], **how)
         self.console = open(self.console_path, "wb")
-        self.process = start(command, f"{folder}/qemu.log", stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        self.process = start([*wrapper, *command], f"{folder}/qemu.log", stdin=subprocess.PIPE, stdout=subprocess.PIPE)
         self.started = time.monotonic()
 
     def _line(self, deadline, waiting_for):
@@ -276,11 +322,20 @@ class Guest:
         self.boot_seconds = time.monotonic() - self.started
         return self
 
-    def sh(self, script, limit=60.0, status=0):
-        """A script in the guest (bash); its output. status: the only good one, None for any."""
+    def restart(self, script):
+        """A script that ends this life of the guest's; returns when the next one takes commands."""
+        self.send(script)
+        self.started = time.monotonic()
+        return self.ready()
+
+    def send(self, script):
         self.number += 1
         self.process.stdin.write(f"{self.number} {base64.b64encode(script.encode()).decode()}\n".encode())
         self.process.stdin.flush()
+
+    def sh(self, script, limit=60.0, status=0):
+        """A script in the guest (bash); its output. status: the only good one, None for any."""
+        self.send(script)
         lines, (number, got) = self.wait_for("@done", limit)
         if int(number) != self.number:
             raise Failure(f"the guest answered {number}, not {self.number}")
@@ -348,13 +403,24 @@ class Bench:
         """To be told beside the result."""
         self.notes.append(text)
 
-    def vgpu(self, heads, **how):
-        vgpu = Vgpu(self.folder, heads, **how)
+    def place(self, name):
+        """A folder of its own for one of several; the case's own without a name."""
+        folder = f"{self.folder}/{name}" if name else self.folder
+        os.makedirs(folder, exist_ok=True)
+        return folder
+
+    def arbiter(self, **how):
+        arbiter = Arbiter(self.folder, **how)
+        self.started.append(arbiter)
+        return arbiter
+
+    def vgpu(self, heads, name=None, **how):
+        vgpu = Vgpu(self.place(name), heads, **how)
         self.started.append(vgpu)
         return vgpu
 
-    def guest(self, vgpu=None, **how):
-        guest = Guest(self.folder, vgpu, **how)
+    def guest(self, vgpu=None, name=None, **how):
+        guest = Guest(self.place(name), vgpu, **how)
         self.started.append(guest)
         return guest
 

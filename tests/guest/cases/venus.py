@@ -2,35 +2,21 @@
 """Vulkan in a stock guest: Mesa's Venus, its window served by messages, since a stock QEMU cannot map it (docs/mdev.md)."""
 
 import json
-import os
-import subprocess
 import time
 
 from guestvm import BUILD, Failure, case
+from vkload import LAVAPIPE, PROGRAM, natively, program
 
 CONTEXTS = 20
-LOAD = f"{BUILD}/tests/live/vkload"
-LIBRARY = "libjansson.so.4"
-FRAME = ["frame", "--frames", "1", "--width", "64", "--height", "64"]  # every pixel that is read in the guest is a message
+FRAME = "frame --frames 1 --width 64 --height 64"  # every pixel that is read in the guest is a message
 # A share of the CPU's own Vulkan.
-SHARE = ("env", "VK_DRIVER_FILES=/usr/share/vulkan/icd.d/lvp_icd.json", f"{BUILD}/divvy", "run-native", "--embedded", "--share", "50%",
+SHARE = ("env", f"VK_DRIVER_FILES={LAVAPIPE}", f"{BUILD}/divvy", "run-native", "--embedded", "--share", "50%",
          "--memory-quota", "1G", "--")
-# Venus on lavapipe calls itself 1.2, for want of sync_fd semaphores; what our programs use of 1.3 is there.
-PROGRAM = "cd /run/divvy && VK_DRIVER_FILES=/usr/share/vulkan/icd.d/virtio_icd.json LD_LIBRARY_PATH=. MESA_VK_VERSION_OVERRIDE=1.3 ./vkload "
 
 
 def rendering(bench, **how):
     vgpu = bench.vgpu(["1280x800"], options=("--window", "1G"), wrapper=SHARE)
     return bench.guest(vgpu, **how).ready(), vgpu
-
-
-def program():
-    """What goes to the guest: the program, and what Debian's images have not got."""
-    library = next((f"{d}/{LIBRARY}" for d in ("/usr/lib/x86_64-linux-gnu", "/usr/lib/aarch64-linux-gnu", "/usr/lib64", "/usr/lib")
-                    if os.path.exists(f"{d}/{LIBRARY}")), None)
-    if not library:
-        raise Failure(f"{LIBRARY} is not found (next: apt install libjansson4)")
-    return {"vkload": LOAD, LIBRARY: library}
 
 
 @case("contexts", sets="full")
@@ -71,10 +57,9 @@ def vulkan(bench):
 @case("frame", sets="full")
 def frame(bench):
     """a frame drawn in the guest, under a share, has the same pixels as one drawn natively"""
-    env = dict(os.environ, VK_DRIVER_FILES="/usr/share/vulkan/icd.d/lvp_icd.json")
-    native = json.loads(subprocess.run([LOAD] + FRAME, stdout=subprocess.PIPE, check=True, timeout=60, env=env).stdout)
+    native = natively(FRAME)
     guest, _ = rendering(bench, files=program())
-    drawn = json.loads(guest.sh(PROGRAM + " ".join(FRAME) + " 2>/dev/null", limit=60))
+    drawn = json.loads(guest.sh(PROGRAM + FRAME + " 2>/dev/null", limit=60))
     if not drawn["device"].startswith("Virtio-GPU Venus (") or drawn["hash"] != native["hash"]:
         raise Failure(f"in the guest {drawn}, natively {native}")
     bench.note(f"{drawn['hash']} in {drawn['seconds']:.1f} s, natively in {native['seconds']:.3f} s")
