@@ -13,6 +13,7 @@
 #include "tests/unit/gpu_blob.h"
 
 #include <fcntl.h>
+#include <limits.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <sys/wait.h>
@@ -468,6 +469,51 @@ static inline void vtest_open(const char *path)
 	assert_true(vtest.listener >= 0);
 	assert_int_equal(bind(vtest.listener, (struct sockaddr *)&address, sizeof(address)), 0);
 	assert_int_equal(listen(vtest.listener, VTEST_CLIENTS), 0);
+}
+
+/* Start a program as a guest's, in an environment of its own; @build: where we were built; @to: where it prints. */
+static inline pid_t vtest_start(const char *build, const char *path, const char *const arguments[],
+				int to)
+{
+	char preload[PATH_MAX + 64], socket_name[96];
+	const char *const environment[] = {
+		preload,
+		socket_name,
+		"VN_DEBUG=vtest",
+		/* What trixie's virglrenderer and Mesa offer is 1.3 but for its name. */
+		"MESA_VK_VERSION_OVERRIDE=1.3",
+		"VK_DRIVER_FILES=/usr/share/vulkan/icd.d/virtio_icd.json",
+		"ASAN_OPTIONS=verify_asan_link_order=0:detect_leaks=0",
+		"PATH=/usr/bin:/bin",
+		NULL,
+	};
+	pid_t pid;
+
+	snprintf(preload, sizeof(preload), "LD_PRELOAD=%s/tests/unit/vtest_preload.so", build);
+	snprintf(socket_name, sizeof(socket_name), "VTEST_SOCKET_NAME=%s", path);
+	pid = fork();
+	if (!pid) {
+		dup2(to, 1);
+		dup2(to, 2);
+		execve(arguments[0], (char *const *)(uintptr_t)arguments,
+		       (char *const *)(uintptr_t)environment);
+		_exit(127);
+	}
+	assert_true(pid > 0);
+	return pid;
+}
+
+/* The folder BUILD of this program, which is BUILD/tests/KIND/NAME. */
+static inline bool vtest_build(char build[PATH_MAX])
+{
+	ssize_t length = readlink("/proc/self/exe", build, PATH_MAX - 1);
+
+	if (length <= 0)
+		return false;
+	build[length] = '\0';
+	for (unsigned i = 0; i < 3; i++)
+		*strrchr(build, '/') = '\0';
+	return true;
 }
 
 /* Serve whoever comes until @pid has ended, at most @seconds. Returns its status, -1: still there. */

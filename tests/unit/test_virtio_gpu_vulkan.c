@@ -99,31 +99,16 @@ static int teardown_served(void **state)
 /* What a program printed. */
 static char output[64 * KIB];
 
-/* Start a program, as a guest's or on the host's own driver; @to: where it prints. */
-static pid_t start(const char *const arguments[], bool is_guest, int to)
+/* Start a program on the host's own driver; @to: where it prints. */
+static pid_t start_natively(const char *const arguments[], int to)
 {
-	char preload[PATH_MAX + 64], socket_name[96];
-	const char *const client_environment[] = {
-		preload,
-		socket_name,
-		"VN_DEBUG=vtest",
-		/* What trixie's virglrenderer and Mesa offer is 1.3 but for its name. */
-		"MESA_VK_VERSION_OVERRIDE=1.3",
-		"VK_DRIVER_FILES=/usr/share/vulkan/icd.d/virtio_icd.json",
-		"ASAN_OPTIONS=verify_asan_link_order=0:detect_leaks=0",
-		"PATH=/usr/bin:/bin",
-		NULL,
-	};
-	pid_t pid;
+	pid_t pid = fork();
 
-	snprintf(preload, sizeof(preload), "LD_PRELOAD=%s/tests/unit/vtest_preload.so", build);
-	snprintf(socket_name, sizeof(socket_name), "VTEST_SOCKET_NAME=%s", path);
-	pid = fork();
 	if (!pid) {
 		dup2(to, 1);
 		dup2(to, 2);
 		execve(arguments[0], (char *const *)(uintptr_t)arguments,
-		       (char *const *)(uintptr_t)(is_guest ? client_environment : environment));
+		       (char *const *)(uintptr_t)environment);
 		_exit(127);
 	}
 	assert_true(pid > 0);
@@ -139,7 +124,7 @@ static void run(const char *const arguments[], bool is_guest, unsigned seconds)
 	pid_t pid;
 
 	assert_true(to >= 0);
-	pid = start(arguments, is_guest, to);
+	pid = is_guest ? vtest_start(build, path, arguments, to) : start_natively(arguments, to);
 	status = vtest_run(pid, seconds);
 	if (status == -1) {
 		kill(pid, SIGKILL);
@@ -211,13 +196,8 @@ int main(void)
 		{ "what_submissions_promise_holds_behind_vfio_user", what_submissions_promise_holds,
 		  setup_served, teardown_served, NULL },
 	};
-	ssize_t length = readlink("/proc/self/exe", build, sizeof(build) - 1);
 
-	/* BUILD/tests/unit/THIS */
-	if (length <= 0)
+	if (!vtest_build(build))
 		return 1;
-	build[length] = '\0';
-	for (unsigned i = 0; i < 3; i++)
-		*strrchr(build, '/') = '\0';
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

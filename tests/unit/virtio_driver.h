@@ -30,8 +30,10 @@
 
 #include "mdev/mdev.h"
 
-#define GUEST_BASE   UINT64_C(0x100000)
-#define GUEST_SIZE   (4 * MIB)
+#define GUEST_BASE UINT64_C(0x100000)
+#ifndef GUEST_SIZE
+#define GUEST_SIZE (4 * MIB)
+#endif
 #define GUEST_QUEUES 4
 #define GUEST_FEATURES                                                                \
 	(UINT64_C(1) << VIRTIO_F_VERSION_1 | UINT64_C(1) << VIRTIO_RING_F_EVENT_IDX | \
