@@ -106,7 +106,7 @@ static int pump(int console, int signals, bool terminal)
 	}
 }
 
-int console_attach(const char *path, const char *name, struct error *e)
+int cli_console_attach(const char *path, const char *name, struct error *e)
 {
 	const bool terminal = isatty(STDIN_FILENO);
 	struct termios before, raw;
@@ -163,7 +163,7 @@ int cli_console(struct cli *cli)
 	if (!instance)
 		return cli_fail(cli, &e);
 	path = json_string_value(json_object_get(instance, "console"));
-	err = console_attach(path ? path : "", name, &e);
+	err = cli_console_attach(path ? path : "", name, &e);
 	json_decref(instance);
 	return err < 0 ? cli_fail(cli, &e) : CLI_OK;
 }

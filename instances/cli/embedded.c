@@ -510,7 +510,7 @@ static int live(struct embedded *m, struct error *e)
 
 	err = start(m, console, e);
 	if (!err)
-		err = console_attach(console, m->instance.name, e);
+		err = cli_console_attach(console, m->instance.name, e);
 	status = stop(m);
 	if (err >= 0 && status > 0) {
 		last_words(m, "vmm", said, sizeof(said));
