@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * virtio: what the files of mdev/ share: guest memory as the device sees it, split virtqueues, and
+ * virtio: what the files of mdev/ share: guest memory as the device sees it, virtqueues, and
  * the device that the PCI transport shows to a driver. Private to mdev/ (and to its tests).
  *
  * Threads. A device has one worker thread with one sd-event loop. Rings, guest memory and everything
@@ -62,7 +62,7 @@ void *virtio_dma_ptr(const struct virtio_dma *dma, uint64_t iova, uint64_t lengt
 int virtio_dma_resolve(const struct virtio_dma *dma, uint64_t iova, uint64_t length,
 		       struct iovec *iov, unsigned max);
 
-/* ---- split virtqueues (virtqueue.c, VIRTIO 1.2, 2.7) --------------------------------------- */
+/* ---- virtqueues (virtqueue.c; VIRTIO 1.2, 2.6 to 2.8) -------------------------------------- */
 
 #define VIRTIO_QUEUES_MAX     8
 #define VIRTIO_QUEUE_SIZE_MAX 256
@@ -74,11 +74,36 @@ int virtio_dma_resolve(const struct virtio_dma *dma, uint64_t iova, uint64_t len
  * The pointers are good until the handler returns; in a device type with drain(), until it is called.
  */
 struct virtio_chain {
-	uint16_t head;
+	uint16_t head; /* what virtqueue_push() knows it by; below the queue's size */
 	unsigned out_count, in_count;
 	uint64_t out_length, in_length; /* bytes; together at most 2^32 - 1 */
 	struct iovec *out, *in;		/* into segments[] */
 	struct iovec segments[VIRTIO_SEGMENTS_MAX];
+};
+
+/* How far the device is in a split ring (2.7). */
+struct virtqueue_split {
+	struct vring_desc *desc;
+	struct vring_avail *avail;
+	struct vring_used *used;
+	uint16_t last_avail, used_index, signalled_index;
+};
+
+/* How far it is in a packed ring (2.8): places, and the wrap counters of the rounds that they are in. */
+struct virtqueue_packed {
+	struct vring_packed_desc *desc;
+	struct vring_packed_desc_event *driver_event, *device_event;
+	uint16_t avail_at, used_at;
+	bool avail_wrap, used_wrap;
+	bool quiet;	 /* the driver was told not to notify */
+	uint16_t held;	 /* descriptors of the chains that are out */
+	uint16_t popped; /* the last one */
+	uint16_t idle_count;
+	/* Chains that are out, by their head; the heads of none, the last used on top. */
+	struct {
+		uint16_t id, count; /* the driver's ID; descriptors */
+	} chains[VIRTIO_QUEUE_SIZE_MAX];
+	uint16_t idle[VIRTIO_QUEUE_SIZE_MAX];
 };
 
 struct virtqueue {
@@ -88,20 +113,22 @@ struct virtqueue {
 	uint64_t desc_iova, driver_iova, device_iova;
 
 	/* Of the worker while it runs. */
-	bool running, event_idx, indirect;
+	bool running, is_packed, event_idx, indirect;
+	bool mapped;	     /* the ring's pointers are good */
+	unsigned generation; /* of dma, when they were made */
 	const struct virtio_dma *dma;
-	unsigned generation; /* of dma, when the pointers below were made */
-	struct vring_desc *desc;
-	struct vring_avail *avail;
-	struct vring_used *used;
-	uint16_t last_avail, used_index, signalled_index;
 	const char *fault; /* why the last call returned -EBADMSG; static storage */
+	union {
+		struct virtqueue_split split;
+		struct virtqueue_packed packed;
+	};
 };
 
 /*
- * virtqueue_start() - the driver said DRIVER_OK: begin at index 0. Returns 0, or -EBADMSG with
- * queue->fault when the size is no power of two within size_max, an address is not aligned as 2.7
- * demands, or a ring is not inside one range of guest memory.
+ * virtqueue_start() - the driver said DRIVER_OK: begin at place 0 of a ring of the kind that @features
+ * say. Returns 0, or -EBADMSG with queue->fault when the size is not within size_max or no power of two
+ * (split rings), an address is not aligned as 2.7 or 2.8.10.1 demands, or a part of the ring is not inside
+ * one range of guest memory.
  */
 int virtqueue_start(struct virtqueue *queue, const struct virtio_dma *dma, uint64_t features);
 /* virtqueue_reset() - back to before the driver came; size_max stays. */
@@ -114,11 +141,14 @@ void virtqueue_reset(struct virtqueue *queue);
  * -EBADMSG (see queue->fault) when the ring is malformed, after which only virtqueue_reset() helps.
  */
 int virtqueue_pop(struct virtqueue *queue, struct virtio_chain *chain);
-/* virtqueue_rewind() - the chain just popped was not used after all; it is popped again later. */
+/*
+ * virtqueue_rewind() - the chain popped last was not used after all and is popped again later; others
+ * may have been pushed meanwhile.
+ */
 void virtqueue_rewind(struct virtqueue *queue);
 /*
  * virtqueue_push() - @length bytes were written to the chain of @head; hand it back.
- * Returns 1 when the driver wants an interrupt, 0 when not, -EBADMSG when the ring is gone.
+ * Chains may be handed back in any order. Returns 1 when the driver wants an interrupt, 0 when not, -EBADMSG when the ring is gone.
  */
 int virtqueue_push(struct virtqueue *queue, uint16_t head, uint32_t length);
 

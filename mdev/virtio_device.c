@@ -400,6 +400,9 @@ int virtio_device_init(struct virtio_device *dev, const struct virtio_device_ops
 	dev->device_features = features | UINT64_C(1) << VIRTIO_F_VERSION_1 |
 			       UINT64_C(1) << VIRTIO_RING_F_EVENT_IDX |
 			       UINT64_C(1) << VIRTIO_RING_F_INDIRECT_DESC;
+	/* Who serves a queue outside reads its ring, and vhost knows split ones only. */
+	if (!ops->outside_queues)
+		dev->device_features |= UINT64_C(1) << VIRTIO_F_RING_PACKED;
 	snprintf(dev->vfio.name, sizeof(dev->vfio.name), "%s", name);
 	dev->call_fd = -1;
 	memset(dev->kick_fds, 0xff, sizeof(dev->kick_fds));

@@ -131,8 +131,9 @@ static void queue_size_write(struct virtio_device *dev, uint64_t value)
 {
 	struct virtqueue *queue = configurable(dev);
 
-	/* Power of two, not above what is offered; another value leaves the old one. */
-	if (queue && value && value <= queue->size_max && !(value & (value - 1)))
+	/* Not above what is offered, and a power of two but for packed rings (4.1.4.3.2); else the old stays. */
+	if (queue && value && value <= queue->size_max &&
+	    (virtio_device_has(dev, VIRTIO_F_RING_PACKED) || !(value & (value - 1))))
 		queue->size = (uint16_t)value;
 }
 

@@ -95,9 +95,9 @@ static int give_ring(struct vsock *vsock, unsigned i)
 	const struct vhost_vring_state base = { .index = i, .num = vsock->base[i] };
 	const struct vhost_vring_addr address = {
 		.index = i,
-		.desc_user_addr = (uintptr_t)queue->desc,
-		.avail_user_addr = (uintptr_t)queue->avail,
-		.used_user_addr = (uintptr_t)queue->used,
+		.desc_user_addr = (uintptr_t)queue->split.desc,
+		.avail_user_addr = (uintptr_t)queue->split.avail,
+		.used_user_addr = (uintptr_t)queue->split.used,
 	};
 	const struct vhost_vring_file kick = { .index = i, .fd = vsock->dev.kick_fds[i] };
 	const struct vhost_vring_file error = { .index = i, .fd = vsock->error_fd };

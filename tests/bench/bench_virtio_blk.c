@@ -65,7 +65,7 @@ static void start(const struct load *load, unsigned slot, uint64_t block)
 {
 	struct virtio_blk_outhdr *header =
 		(struct virtio_blk_outhdr *)guest_ptr(&guest, headers_gpa) + slot;
-	struct vring_desc *desc = &guest.queues[0].desc[slot * 3];
+	struct vring_desc *desc = &guest.queues[0].ring.desc[slot * 3];
 
 	*header = (struct virtio_blk_outhdr){
 		.type = load->write ? VIRTIO_BLK_T_OUT : VIRTIO_BLK_T_IN,
@@ -100,7 +100,6 @@ static double measure(const struct load *load, unsigned depth)
 		start(load, slot, block = next_block(load, block));
 	guest_kick(&guest, 0);
 	while (under_way) {
-		struct guest_queue *queue = &guest.queues[0];
 		bool added = false;
 		uint16_t head = 0;
 
@@ -116,7 +115,7 @@ static double measure(const struct load *load, unsigned depth)
 				under_way++;
 				added = true;
 			}
-		} while (__atomic_load_n(&queue->used->idx, __ATOMIC_ACQUIRE) != queue->seen &&
+		} while (ring_has_used(&guest.queues[0].ring) &&
 			 guest_next_used(&guest, 0, 0, &head, NULL));
 		if (added)
 			guest_kick(&guest, 0);

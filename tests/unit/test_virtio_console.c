@@ -280,5 +280,5 @@ int main(void)
 		cmocka_unit_test(refuses_descriptors_that_are_closed),
 	};
 
-	return cmocka_run_group_tests(tests, NULL, NULL);
+	return guest_run_over_both_rings(tests);
 }

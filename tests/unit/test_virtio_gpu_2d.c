@@ -697,11 +697,10 @@ static void a_uuid_is_random_and_stays(void **state)
 
 static void a_malformed_ring_needs_a_reset_and_nothing_more(void **state)
 {
-	struct guest_queue *queue = &guest.queues[CONTROL];
+	const struct guest_buffer nowhere = { UINT64_MAX, 24, false };
 
 	make_shown(1, 0);
-	queue->desc[0] = (struct vring_desc){ .addr = UINT64_MAX, .len = 24 };
-	guest_publish(&guest, CONTROL, 0);
+	guest_add(&guest, CONTROL, &nowhere, 1);
 	guest_kick(&guest, CONTROL);
 	assert_true(guest_needs_reset(&guest));
 	/* What is shown stays until then. */
@@ -872,5 +871,5 @@ int main(void)
 	};
 
 	log_set_level(LOG_LEVEL_ERROR);
-	return cmocka_run_group_tests(tests, NULL, NULL);
+	return guest_run_over_both_rings(tests);
 }

@@ -109,5 +109,5 @@ int main(void)
 		cmocka_unit_test(without_a_thread_there_is_no_device),
 	};
 
-	return cmocka_run_group_tests(tests, NULL, NULL);
+	return guest_run_over_both_rings(tests);
 }

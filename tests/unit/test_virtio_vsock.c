@@ -239,6 +239,8 @@ static void seqpacket_is_offered_when_the_kernel_has_it_and_nothing_of_vhosts_ow
 {
 	assert_true(guest_device_features(&guest) & UINT64_C(1) << VIRTIO_VSOCK_F_SEQPACKET);
 	assert_false(guest_device_features(&guest) & UINT64_C(1) << VHOST_F_LOG_ALL);
+	/* The kernel's rings are split ones. */
+	assert_false(guest_device_features(&guest) & UINT64_C(1) << VIRTIO_F_RING_PACKED);
 }
 
 static void the_kernel_gets_memory_rings_doorbells_and_vectors(void **state)
@@ -253,9 +255,9 @@ static void the_kernel_gets_memory_rings_doorbells_and_vectors(void **state)
 		assert_int_equal(kernel.rings[i].num, 16);
 		assert_int_equal(kernel.rings[i].base, 0);
 		assert_int_equal(kernel.rings[i].address.desc_user_addr,
-				 (uintptr_t)guest.queues[i].desc);
+				 (uintptr_t)guest.queues[i].ring.desc);
 		assert_int_equal(kernel.rings[i].address.used_user_addr,
-				 (uintptr_t)guest.queues[i].used);
+				 (uintptr_t)guest.queues[i].ring.used);
 	}
 	both_directions_work();
 }

@@ -29,6 +29,7 @@
 #include <unistd.h>
 
 #include "mdev/mdev.h"
+#include "tests/unit/ring_driver.h"
 
 #define GUEST_BASE UINT64_C(0x100000)
 #ifndef GUEST_SIZE
@@ -41,11 +42,8 @@
 #define GUEST_WAIT_MS 10000
 
 struct guest_queue {
-	uint16_t size, next_desc, added, seen;
+	struct ring_driver ring;
 	uint64_t desc_gpa, avail_gpa, used_gpa;
-	struct vring_desc *desc;
-	struct vring_avail *avail;
-	struct vring_used *used;
 	uint64_t notify;
 };
 
@@ -62,12 +60,27 @@ struct guest {
 	struct guest_queue queues[GUEST_QUEUES];
 };
 
-/* One buffer of a chain. */
-struct guest_buffer {
-	uint64_t gpa;
-	uint32_t length;
-	bool writable;
-};
+/* What every negotiation asks for besides. */
+static uint64_t guest_more_features;
+
+/* Setup and teardown of a group of cmocka whose tests run over packed rings. */
+static inline int guest_use_packed_rings(void **state)
+{
+	guest_more_features |= UINT64_C(1) << VIRTIO_F_RING_PACKED;
+	return 0;
+}
+
+static inline int guest_use_split_rings(void **state)
+{
+	guest_more_features &= ~(UINT64_C(1) << VIRTIO_F_RING_PACKED);
+	return 0;
+}
+
+/* Run an array of tests over both kinds. Value: how many failed. */
+#define guest_run_over_both_rings(tests)                                            \
+	(cmocka_run_group_tests_name("split rings", tests, NULL, NULL) +            \
+	 cmocka_run_group_tests_name("packed rings", tests, guest_use_packed_rings, \
+				     guest_use_split_rings))
 
 static inline unsigned count_fds(void)
 {
@@ -245,6 +258,7 @@ static inline bool guest_negotiate(struct guest *guest, uint64_t features)
 	guest_set_status(guest, 0);
 	assert_int_equal(guest_status(guest), 0);
 	guest->allocated = 0;
+	features |= guest_more_features;
 	memset(guest->queues, 0, sizeof(guest->queues));
 	guest_set_status(guest, VIRTIO_CONFIG_S_ACKNOWLEDGE);
 	guest_set_status(guest, VIRTIO_CONFIG_S_ACKNOWLEDGE | VIRTIO_CONFIG_S_DRIVER);
@@ -262,16 +276,13 @@ static inline void guest_setup_queue(struct guest *guest, unsigned index, uint16
 {
 	struct guest_queue *queue = &guest->queues[index];
 
-	queue->size = size;
-	queue->desc_gpa = guest_alloc(guest, size * sizeof(struct vring_desc));
-	queue->avail_gpa = guest_alloc(guest, 6 + 2 * (uint64_t)size);
-	queue->used_gpa = guest_alloc(guest, 6 + 8 * (uint64_t)size);
-	queue->desc = guest_ptr(guest, queue->desc_gpa);
-	queue->avail = guest_ptr(guest, queue->avail_gpa);
-	queue->used = guest_ptr(guest, queue->used_gpa);
-	memset(queue->desc, 0, size * sizeof(struct vring_desc));
-	memset(queue->avail, 0, 6 + 2 * (size_t)size);
-	memset(queue->used, 0, 6 + 8 * (size_t)size);
+	queue->desc_gpa = guest_alloc(guest, ring_desc_bytes(size));
+	queue->avail_gpa = guest_alloc(guest, ring_driver_bytes(size));
+	queue->used_gpa = guest_alloc(guest, ring_device_bytes(size));
+	ring_begin(&queue->ring, guest->features & UINT64_C(1) << VIRTIO_F_RING_PACKED,
+		   guest->features & UINT64_C(1) << VIRTIO_RING_F_EVENT_IDX, size,
+		   guest_ptr(guest, queue->desc_gpa), guest_ptr(guest, queue->avail_gpa),
+		   guest_ptr(guest, queue->used_gpa));
 	common_write(guest, VIRTIO_PCI_COMMON_Q_SELECT, 2, index);
 	assert_true(common_read(guest, VIRTIO_PCI_COMMON_Q_SIZE, 2) >= size);
 	common_write(guest, VIRTIO_PCI_COMMON_Q_SIZE, 2, size);
@@ -302,36 +313,20 @@ static inline void guest_start(struct guest *guest, unsigned queues, uint64_t fe
 	assert_false(guest_status(guest) & VIRTIO_CONFIG_S_NEEDS_RESET);
 }
 
-/* Make the chain at @head available. */
+/* Make the chain at @head of a split ring available. */
 static inline void guest_publish(struct guest *guest, unsigned index, uint16_t head)
 {
-	struct guest_queue *queue = &guest->queues[index];
-
-	__atomic_store_n(&queue->avail->ring[queue->added % queue->size], head, __ATOMIC_RELAXED);
-	queue->added++;
-	__atomic_store_n(&queue->avail->idx, queue->added, __ATOMIC_RELEASE);
+	ring_publish(&guest->queues[index].ring, head);
 	__atomic_thread_fence(__ATOMIC_SEQ_CST);
 }
 
-/* Lay out a chain in the next descriptors (which are used in turn) and make it available. */
+/* Lay out a chain in the next descriptors and make it available. Returns its head or ID. */
 static inline uint16_t guest_add(struct guest *guest, unsigned index,
 				 const struct guest_buffer *buffers, unsigned count)
 {
-	struct guest_queue *queue = &guest->queues[index];
-	uint16_t head = queue->next_desc % queue->size;
+	uint16_t head = ring_add(&guest->queues[index].ring, buffers, count);
 
-	for (unsigned i = 0; i < count; i++) {
-		uint16_t at = queue->next_desc++ % queue->size;
-
-		queue->desc[at] = (struct vring_desc){
-			.addr = buffers[i].gpa,
-			.len = buffers[i].length,
-			.flags = (buffers[i].writable ? VRING_DESC_F_WRITE : 0) |
-				 (i + 1 < count ? VRING_DESC_F_NEXT : 0),
-			.next = queue->next_desc % queue->size,
-		};
-	}
-	guest_publish(guest, index, head);
+	__atomic_thread_fence(__ATOMIC_SEQ_CST);
 	return head;
 }
 
@@ -350,28 +345,27 @@ static inline bool guest_wait_vector(struct guest *guest, unsigned vector, int t
 }
 
 /*
- * The next used element, waiting for the queue's interrupt. Returns false after @timeout_ms; true with
- * the chain's head and the bytes written.
+ * The next used chain, waiting for the queue's interrupt. Returns false after @timeout_ms; true with
+ * the chain's head or ID and the bytes written.
  */
 static inline bool guest_next_used(struct guest *guest, unsigned index, int timeout_ms,
 				   uint16_t *head, uint32_t *length)
 {
-	struct guest_queue *queue = &guest->queues[index];
+	struct ring_driver *ring = &guest->queues[index].ring;
 	const uint64_t end = monotonic_ns() + (uint64_t)timeout_ms * 1000000;
+	uint16_t id = 0;
+	uint32_t written = 0;
 
 	for (;;) {
-		const struct vring_used_elem *element;
 		int64_t left;
 
-		/* Interrupt for the next one (2.7.7), asked for before looking. */
-		__atomic_store_n(&queue->avail->ring[queue->size], queue->seen, __ATOMIC_RELAXED);
-		__atomic_thread_fence(__ATOMIC_SEQ_CST);
-		if (__atomic_load_n(&queue->used->idx, __ATOMIC_ACQUIRE) != queue->seen) {
-			element = &queue->used->ring[queue->seen++ % queue->size];
+		/* Interrupt for the next one, asked for before looking. */
+		ring_ask_interrupt(ring, 0);
+		if (ring_take_used(ring, &id, &written)) {
 			if (head)
-				*head = (uint16_t)element->id;
+				*head = id;
 			if (length)
-				*length = element->len;
+				*length = written;
 			return true;
 		}
 		left = (int64_t)(end - monotonic_ns()) / 1000000;
