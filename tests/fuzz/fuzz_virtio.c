@@ -60,7 +60,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 static struct vfio_device *devices[KINDS];
 static uint8_t *memory;
 static int memory_fd, doorbell, console_in, disks[2];
-static uint16_t added[VIRTIO_QUEUES_MAX];
+static uint16_t added[VIRTIO_QUEUES_MAX]; /* chains; packed rings: descriptors */
+static bool packed;
 
 static void check(bool good)
 {
@@ -238,6 +239,7 @@ static void start(struct vfio_device *device, struct input *in)
 	unsigned queues = (unsigned)bar_read(device, VIRTIO_PCI_COMMON_NUMQ, 2);
 	uint8_t last = (uint8_t)take(in, 1);
 
+	packed = last & 0x20;
 	bar_write(device, VIRTIO_PCI_COMMON_STATUS, 1, 0);
 	bar_write(device, VIRTIO_PCI_COMMON_STATUS, 1, 1);
 	bar_write(device, VIRTIO_PCI_COMMON_STATUS, 1, 3);
@@ -247,7 +249,9 @@ static void start(struct vfio_device *device, struct input *in)
 	bar_write(device, VIRTIO_PCI_COMMON_GFSELECT, 4, 0);
 	bar_write(device, VIRTIO_PCI_COMMON_GF, 4, features);
 	bar_write(device, VIRTIO_PCI_COMMON_GFSELECT, 4, 1);
-	bar_write(device, VIRTIO_PCI_COMMON_GF, 4, 1); /* VIRTIO_F_VERSION_1 */
+	bar_write(device, VIRTIO_PCI_COMMON_GF, 4,
+		  UINT32_C(1) << (VIRTIO_F_VERSION_1 - 32) |
+			  (uint32_t)packed << (VIRTIO_F_RING_PACKED - 32));
 	bar_write(device, VIRTIO_PCI_COMMON_STATUS, 1, 11);
 	bar_write(device, VIRTIO_PCI_COMMON_MSIX, 2, last >> 1 & 3);
 	for (unsigned i = 0; i < queues; i++) {
@@ -263,6 +267,13 @@ static void start(struct vfio_device *device, struct input *in)
 	bar_write(device, VIRTIO_PCI_COMMON_STATUS, 1, 15);
 }
 
+/* The flags that make descriptor @place, counted on from the start, available. */
+static uint16_t packed_flags(unsigned place)
+{
+	return (uint16_t)(1u << (place / QUEUE_SIZE % 2 ? VRING_PACKED_DESC_F_USED
+							: VRING_PACKED_DESC_F_AVAIL));
+}
+
 /* A chain of up to four descriptors, the last one a byte for a disk's status where asked for. */
 static void publish(struct input *in, unsigned queue)
 {
@@ -271,7 +282,8 @@ static void publish(struct input *in, unsigned queue)
 	uint64_t rings = ring(queue) - BASE;
 	struct vring_desc *table = (void *)(memory + rings);
 	struct vring_avail *avail = (void *)(memory + rings + QUEUE_STEP / 4);
-	unsigned head = added[queue % VIRTIO_QUEUES_MAX] * 4u % QUEUE_SIZE;
+	uint16_t *chains = &added[queue % VIRTIO_QUEUES_MAX];
+	unsigned head = (packed ? *chains : *chains * 4u) % QUEUE_SIZE;
 
 	for (unsigned i = 0; i < count; i++) {
 		bool last = i + 1 == count;
@@ -286,10 +298,19 @@ static void publish(struct input *in, unsigned queue)
 			.next = (uint16_t)((head + i + 1) % QUEUE_SIZE),
 		};
 
+		if (packed) {
+			/* The ID where a split one has its flags, the flags behind it. */
+			desc.next = desc.flags | packed_flags(*chains + i);
+			desc.flags = (uint16_t)(head + i);
+		}
 		memcpy(&table[(head + i) % QUEUE_SIZE], &desc, sizeof(desc));
 	}
-	avail->ring[added[queue % VIRTIO_QUEUES_MAX]++ % QUEUE_SIZE] = (uint16_t)head;
-	__atomic_store_n(&avail->idx, added[queue % VIRTIO_QUEUES_MAX], __ATOMIC_RELEASE);
+	if (packed) {
+		*chains = (uint16_t)(*chains + count);
+		return;
+	}
+	avail->ring[(*chains)++ % QUEUE_SIZE] = (uint16_t)head;
+	__atomic_store_n(&avail->idx, *chains, __ATOMIC_RELEASE);
 }
 
 /* The header of a disk's request, where the chain above may have its first descriptor. */
@@ -448,6 +469,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	changing = choice & 0x80;
 	memset(memory, 0, SIZE);
 	memset(added, 0, sizeof(added));
+	packed = false;
 	if (changing)
 		check(!pthread_create(&thread, NULL, change, &changer));
 	for (unsigned i = 0; i < STEPS_MAX && in.left; i++)

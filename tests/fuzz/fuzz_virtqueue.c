@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
- * Split rings from a hostile guest: whatever lies in guest memory, and however it changes while it is
- * read, a chain that virtqueue_pop() accepts is made of guest memory only, in order, bounded.
+ * Rings from a hostile guest: whatever lies in guest memory, and however it changes while it is
+ * read, a chain that virtqueue_pop() accepts is made of guest memory only, in order, bounded; and no more of them
+ * are out than the queue is long, in whatever order they are handed back or put back.
  *
- * Input: a byte of features (bit 7: memory changes during the calls too), a byte for the queue's
- * size, then steps. A step is offset (16 bits), length (8 bits) and bytes to lay into guest memory,
- * after which the queue is served once.
+ * Input: a byte of features (bit 0: indirect, 1: event indexes, 2: packed rings, 6: chains stay out and
+ * come back out of order, 7: memory changes during the calls too), a byte for the queue's size, then steps. A
+ * step is offset (16 bits), length (8 bits) and bytes to lay into guest memory, after which the queue is
+ * served once.
  */
 #include <pthread.h>
 #include <stdint.h>
@@ -15,13 +17,13 @@
 
 #include "mdev/virtio.h"
 
-#define BASE  UINT64_C(0x10000)
-#define SIZE  UINT64_C(0x10000)
-#define HALF  (SIZE / 2)
-#define DESC  BASE
-#define AVAIL (BASE + 0x1000)
-#define USED  (BASE + 0x2000)
-#define TABLE 0x3000u
+#define BASE   UINT64_C(0x10000)
+#define SIZE   UINT64_C(0x10000)
+#define HALF   (SIZE / 2)
+#define DESC   BASE
+#define DRIVER (BASE + 0x1000)
+#define DEVICE (BASE + 0x2000)
+#define TABLE  0x3000u
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
@@ -58,13 +60,42 @@ static uint64_t check_segments(const struct iovec *iov, unsigned count)
 	return length;
 }
 
-static void serve(struct virtqueue *queue, struct virtio_chain *chain)
+/* Chains that are out, when they are not handed back at once. */
+static struct {
+	uint16_t head[VIRTIO_QUEUE_SIZE_MAX + 1];
+	unsigned count;
+} out;
+
+/* Hand back one of those that are out, or put the last one back first: @which says. */
+static int hand_back(struct virtqueue *queue, unsigned which)
+{
+	const uint32_t length = which % 3;
+	uint16_t head;
+
+	if (!(which % 5)) {
+		virtqueue_rewind(queue);
+		out.count--;
+		return 0;
+	}
+	if (out.count < 3 + which % VIRTIO_QUEUE_SIZE_MAX / 2 && out.count < queue->size)
+		return 0;
+	which %= out.count--;
+	head = out.head[which];
+	out.head[which] = out.head[out.count];
+	return virtqueue_push(queue, head, length);
+}
+
+static void serve(struct virtqueue *queue, struct virtio_chain *chain, bool keep)
 {
 	static uint8_t buffer[512];
 	unsigned served = 0;
 	int ret;
 
 	while ((ret = virtqueue_pop(queue, chain)) > 0) {
+		/* Of a packed ring no more can be out; of a split one the driver may say the same head again. */
+		if (queue->is_packed)
+			for (unsigned i = 0; i < out.count; i++)
+				check(out.head[i] != chain->head);
 		check(chain->head < queue->size);
 		check(chain->out_count + chain->in_count > 0 &&
 		      chain->out_count + chain->in_count <= VIRTIO_SEGMENTS_MAX);
@@ -73,8 +104,14 @@ static void serve(struct virtqueue *queue, struct virtio_chain *chain)
 		check(chain->out_length + chain->in_length <= UINT32_MAX);
 		virtio_iov_read(chain->out, chain->out_count, served, buffer, sizeof(buffer));
 		virtio_iov_write(chain->in, chain->in_count, served, buffer, sizeof(buffer));
-		if (virtqueue_push(queue, chain->head, (uint32_t)chain->in_length) < 0)
+		if (keep) {
+			check(out.count < ARRAY_SIZE(out.head));
+			out.head[out.count++] = chain->head;
+			if (hand_back(queue, served * 7 + chain->segments[0].iov_len % 64) < 0)
+				break;
+		} else if (virtqueue_push(queue, chain->head, (uint32_t)chain->in_length) < 0) {
 			break;
+		}
 		chain->in_count = virtio_iov_slice(chain->in, chain->in_count, 1, 64);
 		check(check_segments(chain->in, chain->in_count) <= 64);
 		/* A guest can keep a queue full forever; a device serves a share at a time. */
@@ -111,11 +148,12 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	struct virtqueue queue = { .size_max = VIRTIO_QUEUE_SIZE_MAX,
 				   .enabled = true,
 				   .desc_iova = DESC,
-				   .driver_iova = AVAIL,
-				   .device_iova = USED };
+				   .driver_iova = DRIVER,
+				   .device_iova = DEVICE };
 	struct changer changer = { 0 };
 	pthread_t thread;
-	bool changing;
+	uint64_t features;
+	bool changing, keep;
 
 	if (size < 2)
 		return 0;
@@ -125,11 +163,16 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		check(!virtio_dma_map(&dma, BASE + HALF, HALF, memory + HALF));
 	}
 	memset(memory, 0, SIZE);
-	queue.size = (uint16_t)(1u << (data[1] % 9));
-	if (virtqueue_start(&queue, &dma, (uint64_t)(data[0] & 3) << VIRTIO_RING_F_INDIRECT_DESC) <
-	    0)
+	out.count = 0;
+	features = (uint64_t)(data[0] & 3) << VIRTIO_RING_F_INDIRECT_DESC |
+		   (uint64_t)(data[0] >> 2 & 1) << VIRTIO_F_RING_PACKED;
+	/* Packed rings of any length, the short ones above all. */
+	queue.size =
+		(uint16_t)(data[0] & 4 && data[1] < 0x80 ? data[1] % 16 + 1 : 1u << (data[1] % 9));
+	if (virtqueue_start(&queue, &dma, features) < 0)
 		abort(); /* these rings are in order */
 	changing = data[0] & 0x80;
+	keep = data[0] & 0x40;
 	data += 2;
 	size -= 2;
 	if (changing && size) {
@@ -148,7 +191,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		memcpy(memory + offset, data, length);
 		data += length;
 		size -= length;
-		serve(&queue, &chain);
+		serve(&queue, &chain, keep);
 	}
 	if (changing) {
 		__atomic_store_n(&changer.stop, true, __ATOMIC_RELAXED);

@@ -10,13 +10,14 @@ busybox httpd -p 8080 -h /tmp/www || fail "no web server in the host"
 for i in 0 1; do
 	{ printf 'divvy-disk-%d\n' $i | dd bs=512 conv=sync status=none; head -c $((2 * 1024 * 1024 - 512)) /dev/urandom; } >/tmp/disk$i
 done
-CPUS=2 FASTER="" KERNEL=$RIG_KERNEL/vmlinuz APPEND="rig.token=$token" vm_boot guest memory,rng,blk,net,wait ask \
+CPUS=2 FASTER="" KERNEL=$RIG_KERNEL/vmlinuz APPEND="rig.token=$token" vm_boot guest memory,rings,rng,blk,net,wait ask \
 	--disk /tmp/disk0 --disk /tmp/disk1,readonly --net user
 guest_wait 'rig: waiting' 200
 times_of_boot exec_to_init_bzimage
 guest_say "typed $token"
 guest_wait "rig: got typed $token" 30
 expect 'memory .* 2 cpus'
+for driver in virtio_blk virtio_net virtio_rng; do expect "rings $driver packed"; done
 expect 'rng virtio_rng.* [0-9a-f]{16}'
 expect 'blk size 4096 magic divvy-disk-0'
 expect "blk read written by guest $token"

@@ -24,7 +24,7 @@ exchange() { # ROUND - what the guest's do_vsock wants of the host
 	more_than_zero "$(guest_value 'vsock interrupts ([0-9 ]+)')" || fail "round $1: no MSI-X vector counted anything"
 }
 
-vm_boot guest vsock ask --vsock 42 --no-rng
+vm_boot guest rings,vsock ask --vsock 42 --no-rng
 exchange 1
 refused 1 'cid-taken.*CID 42' "$VMM" $vmm_words --vsock 42
 guest_say reboot
@@ -33,6 +33,7 @@ guest_say poweroff
 vm_end
 guest_facts
 guest_ok
+expect 'rings vmw_vsock_virtio_transport split'
 expect 'vsock cid 42'
 # The CID is free again, and nobody answers there.
 ! timeout 5 socat -u FILE:/dev/null VSOCK-CONNECT:42:6000 2>/dev/null || fail "somebody answers at CID 42"
