@@ -105,6 +105,7 @@ $(BUILD)/tests/unit/test_layer_chain: WRAP := calloc
 $(BUILD)/tests/unit/test_layer_library: $(LAYER) $(LAYER_MANIFESTS)
 # It runs the programs.
 $(BUILD)/tests/unit/test_chaos: $(BUILD)/divvy-vmm $(BUILD)/tests/rig/vfio_user_server
+$(BUILD)/tests/unit/test_machine_gpu: $(BUILD)/divvy-vmm $(BUILD)/divvy-vgpu
 # A Vulkan program of the live tests, as a guest's.
 $(BUILD)/tests/unit/test_virtio_gpu_vulkan: | $(VKLOAD) $(BUILD)/tests/unit/vtest_preload.so
 # Loaded into programs that know nothing of sanitizers.

@@ -27,15 +27,6 @@
 #define RAM_SIZE    0x800000u
 #define PUT_AGAIN   4096 /* operations after which a device is put where it was */
 
-/* The BAR of a virtio device (mdev/virtio.h). */
-#define COMMON	   0x0000
-#define ISR	   0x1000
-#define DEVICE	   0x2000
-#define NOTIFY	   0x3000
-#define MSIX_TABLE 0x4000
-#define MSIX_PBA   0x5000
-#define BAR_SIZE   0x8000
-
 struct processor {
 	uint64_t state;
 	int ring3;
@@ -132,10 +123,10 @@ static void config_space(struct processor *p, const struct target *target)
 
 static void bar(struct processor *p, const struct target *target)
 {
-	static const uint16_t places[] = {
-		COMMON, COMMON, DEVICE, NOTIFY, MSIX_TABLE, MSIX_PBA, ISR
-	};
-	uint32_t offset = below(p, BAR_SIZE);
+	static const uint16_t places[] = { VIRTIO_COMMON, VIRTIO_COMMON,     VIRTIO_DEVICE,
+					   VIRTIO_NOTIFY, VIRTIO_MSIX_TABLE, VIRTIO_MSIX_PBA,
+					   VIRTIO_ISR };
+	uint32_t offset = below(p, VIRTIO_BAR_SIZE);
 
 	if (below(p, 8))
 		offset = places[below(p, sizeof(places) / sizeof(places[0]))] + below(p, 64);
@@ -157,9 +148,9 @@ static void interrupts(struct processor *p, const struct target *target)
 	uint32_t at = read32(target->config + 0x34) & 0xfc;
 
 	for (unsigned i = 0; i < 4; i++) {
-		write_sized(target->bar + MSIX_TABLE + i * 16, 8,
+		write_sized(target->bar + VIRTIO_MSIX_TABLE + i * 16, 8,
 			    below(p, 8) ? 0xfee00000u + (below(p, 4) << 12) : interesting(p));
-		write_sized(target->bar + MSIX_TABLE + i * 16 + 8, 8, 0x30 + below(p, 16));
+		write_sized(target->bar + VIRTIO_MSIX_TABLE + i * 16 + 8, 8, 0x30 + below(p, 16));
 	}
 	for (unsigned i = 0; at && i < 16; i++, at = read32(target->config + at) >> 8 & 0xfc)
 		if ((read32(target->config + at) & 0xff) == 0x11)
@@ -172,10 +163,10 @@ static uint64_t rings_of(uint32_t queue)
 	return RINGS + queue % QUEUES * 0x3000;
 }
 
-/* A virtio device from reset to running, its rings where chains are put or anywhere in the 64 KiB. */
+/* A virtio device from reset to running, its rings, of either kind, where chains are put or anywhere in the 64 KiB. */
 static void start_virtio(struct processor *p, const struct target *target)
 {
-	uint64_t common = target->bar + COMMON;
+	uint64_t common = target->bar + VIRTIO_COMMON;
 	int in_place = below(p, 4) != 0;
 
 	write_sized(common + 20, 1, 0);
@@ -183,7 +174,7 @@ static void start_virtio(struct processor *p, const struct target *target)
 	write32(common + 8, 0);
 	write32(common + 12, below(p, 2) ? (uint32_t)next(p) : read32(common + 4));
 	write32(common + 8, 1);
-	write32(common + 12, 1);
+	write32(common + 12, below(p, 2) ? 1 : 5); /* VIRTIO_F_VERSION_1, VIRTIO_F_RING_PACKED */
 	write_sized(common + 20, 1, 11);
 	for (unsigned queue = 0; queue < QUEUES; queue++) {
 		write_sized(common + 22, 2, queue);
@@ -202,7 +193,7 @@ static void start_virtio(struct processor *p, const struct target *target)
 
 /*
  * A request that a device can make sense of, a disk above all: a header, a buffer, a status. All devices
- * share the rings, so the one that is notified finds what was meant for another.
+ * share the rings, so the one that is notified finds what was meant for another, or of the other kind.
  */
 static void chain(struct processor *p, const struct target *target)
 {
@@ -212,21 +203,24 @@ static void chain(struct processor *p, const struct target *target)
 	uint64_t index = read_sized(avail + 2, 2);
 	static const uint8_t types[] = { 0, 1, 1, 4, 8, 11, 13 }; /* VIRTIO_BLK_T_* */
 	uint32_t write = below(p, 2) * 2;
+	/* Packed: which flags are the next round's is a guess. */
+	uint32_t packed = below(p, 2) ? below(p, 2) ? 1u << 7 : 1u << 15 : 0;
 
 	write32(header, below(p, 16) ? types[below(p, sizeof(types))] : (uint32_t)next(p));
 	write_sized(header + 8, 8, below(p, 8) ? below(p, 2048) : interesting(p));
 	write_sized(desc, 8, header);
 	write32(desc + 8, 16);
-	write32(desc + 12, 1 | (head + 1) << 16);
+	write32(desc + 12, packed ? head | (1 | packed) << 16 : 1 | (head + 1) << 16);
 	write_sized(desc + 16, 8, below(p, 64) ? RINGS + below(p, RINGS_SIZE) : interesting(p));
 	write32(desc + 24, below(p, 4) ? below(p, 16) * 512 : (uint32_t)interesting(p));
-	write32(desc + 28, 1 | write | (head + 2) << 16);
+	write32(desc + 28,
+		packed ? head | (1 | write | packed) << 16 : 1 | write | (head + 2) << 16);
 	write_sized(desc + 32, 8, header + 0x400);
 	write32(desc + 40, 1);
-	write32(desc + 44, 2);
+	write32(desc + 44, packed ? head | (2 | packed) << 16 : 2);
 	write_sized(avail + 4 + index % QUEUE_SIZE * 2, 2, head);
 	write_sized(avail + 2, 2, index + 1);
-	write_sized(target->bar + NOTIFY + queue * 4, 2, queue);
+	write_sized(target->bar + VIRTIO_NOTIFY + queue * 4, 2, queue);
 }
 
 static void ring(struct processor *p)
@@ -354,7 +348,7 @@ static void once(struct processor *p)
 		chain(p, target);
 		break;
 	case 9:
-		write_sized(target->bar + NOTIFY + below(p, 4) * 4, 2, below(p, 4));
+		write_sized(target->bar + VIRTIO_NOTIFY + below(p, 4) * 4, 2, below(p, 4));
 		break;
 	case 10:
 	case 11:

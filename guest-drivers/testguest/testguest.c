@@ -18,6 +18,7 @@
  *   triple                      a triple fault
  *   ud                          an instruction that does not exist, caught
  *   chaos seed= count=          reads and writes everywhere at random, then a reset (chaos.c)
+ *   gpu packed=                 drives a vGPU's display (gpu.c)
  *
  * With "mark=1", read, write and out first write to the test device's offset 8; with "flag=ADDRESS", irq
  * keeps how many interrupts came in the word there: both are for measurements (tests/bench).
@@ -37,8 +38,8 @@
 #define USER_DATA   0x23
 #define USER_CODE   0x2b
 #define TSS	    0x30
+#define PORTS	    0x400u /* that ring 3 may have */
 
-#define LAPIC_EOI    0xb0
 #define LAPIC_SVR    0xf0
 #define LAPIC_ICR    0x300
 #define LAPIC_ICR_HI 0x310
@@ -73,7 +74,9 @@ struct table_pointer {
 struct task_state {
 	uint32_t reserved;
 	uint32_t rsp0_low, rsp0_high;
-	uint32_t unused[23];
+	uint32_t unused[22];
+	uint16_t reserved2, ports_at;
+	uint8_t ports[PORTS / 8 + 1]; /* 0: ring 3 may use it */
 };
 
 struct interrupt_frame;
@@ -95,7 +98,7 @@ static volatile uint32_t tell_places;
 
 /* ---- the machine ------------------------------------------------------------------------- */
 
-static void print(const char *text)
+void print(const char *text)
 {
 	for (; *text; text++) {
 		while (!(inb(PORT_SERIAL + 5) & 0x20))
@@ -118,7 +121,7 @@ __attribute__((interrupt)) static void on_interrupt(struct interrupt_frame *fram
 	interrupts++;
 	if (interrupts_flag)
 		*interrupts_flag = interrupts;
-	write32(LAPIC + LAPIC_EOI, 0);
+	end_of_interrupt();
 }
 
 __attribute__((interrupt)) static void on_spurious(struct interrupt_frame *frame)
@@ -132,7 +135,7 @@ static void on_exception(void)
 	finish(expect_exception ? expect_exception : RESULT_EXCEPTION);
 }
 
-static void set_gate(unsigned vector, uint64_t to)
+void set_gate(unsigned vector, uint64_t to)
 {
 	idt[vector] = (struct gate){
 		.offset_low = (uint16_t)to,
@@ -150,9 +153,8 @@ static void load_idt(uint16_t limit)
 	__asm__ volatile("lidt %0" : : "m"(pointer));
 }
 
-static void enable_interrupts(unsigned vector)
+void enable_interrupts(void)
 {
-	set_gate(vector & 0xff, (uint64_t)on_interrupt);
 	write32(LAPIC + LAPIC_SVR, 0x1ff); /* enabled, spurious vector 0xff */
 }
 
@@ -161,6 +163,9 @@ static void load_task(void)
 	uint64_t base = (uint64_t)&task,
 		 top = (uint64_t)(interrupt_stack + sizeof(interrupt_stack));
 
+	for (unsigned i = 0; i < sizeof(task.ports); i++)
+		task.ports[i] = i == PORT_SERIAL / 8 ? 0 : 0xff;
+	task.ports_at = __builtin_offsetof(struct task_state, ports);
 	task.rsp0_low = (uint32_t)top;
 	task.rsp0_high = (uint32_t)(top >> 32);
 	gdt_tss[0] = (sizeof(task) - 1) | (base & 0xffffff) << 16 | 0x89ull << 40 |
@@ -424,7 +429,8 @@ static uint32_t do_topology(const char *cmdline)
 static uint32_t do_irq(const char *cmdline)
 {
 	interrupts_flag = (volatile uint32_t *)number(cmdline, "flag", 0);
-	enable_interrupts((unsigned)number(cmdline, "vector", 0x40));
+	set_gate((uint8_t)number(cmdline, "vector", 0x40), (uint64_t)on_interrupt);
+	enable_interrupts();
 	wait_for_interrupts((uint32_t)number(cmdline, "count", 1), in_ring3(cmdline));
 	return interrupts;
 }
@@ -434,7 +440,8 @@ static uint32_t do_intx(const char *cmdline)
 	uint32_t pin = (uint32_t)number(cmdline, "pin", 16);
 	uint32_t vector = (uint32_t)number(cmdline, "vector", 0x41);
 
-	enable_interrupts(vector);
+	set_gate((uint8_t)vector, (uint64_t)on_interrupt);
+	enable_interrupts();
 	write32(IOAPIC, 0x11 + 2 * pin); /* to local APIC 0 */
 	write32(IOAPIC + 0x10, 0);
 	write32(IOAPIC, 0x10 + 2 * pin);
@@ -471,7 +478,7 @@ static const struct {
 	{ "write", do_write },	     { "smp", do_smp },		  { "irq", do_irq },
 	{ "intx", do_intx },	     { "reset", do_reset },	  { "triple", do_triple },
 	{ "out", do_out },	     { "doorbell", do_doorbell }, { "ud", do_ud },
-	{ "topology", do_topology }, { "chaos", do_chaos },
+	{ "topology", do_topology }, { "chaos", do_chaos },	  { "gpu", do_gpu },
 };
 
 void testguest_main(const struct start_info *info)

@@ -7,7 +7,7 @@ TESTGUEST_FLAGS := -std=gnu11 -O2 -g -ffreestanding -fno-pic -mcmodel=kernel -mg
 	-fno-strict-aliasing -fno-builtin -Wall -Wextra -Werror -Wno-unused-parameter -DAP_MAX=31 -I.
 
 all: $(TESTGUEST)
-$(addprefix $(BUILD)/tests/unit/,test_vm test_vm_irq test_vm_memory test_machine_user test_faults test_chaos): $(TESTGUEST)
+$(addprefix $(BUILD)/tests/unit/,test_vm test_vm_irq test_vm_memory test_machine_user test_machine_gpu test_faults test_chaos): $(TESTGUEST)
 
 $(BUILD)/guest-drivers/testguest/%.o: guest-drivers/testguest/%.c
 	@mkdir -p $(@D)
@@ -19,7 +19,7 @@ $(BUILD)/guest-drivers/testguest/%.o: guest-drivers/testguest/%.S
 	$(Q)$(CC) $(TESTGUEST_FLAGS) -MMD -MP -c $< -o $@
 
 $(TESTGUEST): $(BUILD)/guest-drivers/testguest/start.o $(BUILD)/guest-drivers/testguest/testguest.o \
-		$(BUILD)/guest-drivers/testguest/chaos.o guest-drivers/testguest/testguest.ld
+		$(addprefix $(BUILD)/guest-drivers/testguest/,chaos.o virtio.o gpu.o) guest-drivers/testguest/testguest.ld
 	$(call show,LD)
 	$(Q)$(CC) -nostdlib -static -Wl,--build-id=none -Wl,-z,noexecstack \
 		-Wl,--no-warn-rwx-segments -Wl,-T,$(filter %.ld,$^) $(filter %.o,$^) -o $@

@@ -13,7 +13,6 @@
 #include <linux/virtio_ring.h>
 #include <stdbool.h>
 #include <stdint.h>
-#include <stdlib.h>
 #include <string.h>
 
 #define RING_SIZE_MAX	  256u
@@ -132,7 +131,7 @@ static inline uint16_t ring_add_packed(struct ring_driver *ring, const struct gu
 	uint16_t first_flags = 0, id;
 
 	if (!ring->idle_count)
-		abort();
+		__builtin_trap();
 	id = ring->idle[--ring->idle_count];
 	ring->lengths[id] = (uint16_t)count;
 	for (unsigned i = 0; i < count; i++) {
@@ -255,7 +254,7 @@ static inline bool ring_take_used(struct ring_driver *ring, uint16_t *id, uint32
 	/* Of a chain that is not out, or twice: no driver could go on. */
 	if (*id >= ring->size || !ring->lengths[*id] ||
 	    !!(desc->flags & VRING_DESC_F_WRITE) != !!*length)
-		abort();
+		__builtin_trap();
 	ring_step(ring, &ring->next_used, &ring->used_wrap, ring->lengths[*id]);
 	ring->lengths[*id] = 0;
 	ring->idle[ring->idle_count++] = *id;
