@@ -18,6 +18,7 @@
 struct input_guest {
 	struct guest guest;
 	uint64_t buffers, status;
+	unsigned posted[RING_SIZE_MAX]; /* which buffer, by head */
 };
 
 static inline void input_guest_post(struct input_guest *input, unsigned index)
@@ -25,7 +26,7 @@ static inline void input_guest_post(struct input_guest *input, unsigned index)
 	struct guest_buffer buffer = { input->buffers + index * sizeof(struct virtio_input_event),
 				       sizeof(struct virtio_input_event), true };
 
-	guest_add(&input->guest, INPUT_EVENTS, &buffer, 1);
+	input->posted[guest_add(&input->guest, INPUT_EVENTS, &buffer, 1)] = index;
 }
 
 /* From reset to running, without a buffer for events yet. */
@@ -62,9 +63,11 @@ static inline bool input_guest_next(struct input_guest *input, struct virtio_inp
 	if (!guest_next_used(&input->guest, INPUT_EVENTS, timeout_ms, &head, &length))
 		return false;
 	assert_int_equal(length, sizeof(*event));
-	memcpy(event, guest_ptr(&input->guest, input->guest.queues[INPUT_EVENTS].desc[head].addr),
+	memcpy(event,
+	       guest_ptr(&input->guest,
+			 input->buffers + input->posted[head] * sizeof(struct virtio_input_event)),
 	       sizeof(*event));
-	input_guest_post(input, head);
+	input_guest_post(input, input->posted[head]);
 	guest_kick(&input->guest, INPUT_EVENTS);
 	return true;
 }
