@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
  * virtio: finds a virtio function behind PCI Express, and drives it as a driver does (VIRTIO 1.2, 3.1.1 and 4.1),
- * with rings of either kind (tests/unit/ring_driver.h) and messages of its own for each queue. It knows where
+ * with rings of either kind (guest-drivers/testguest/ring_driver.h) and messages of its own for each queue. It knows where
  * our devices have their registers and does not look for them; Linux does that.
  */
 #include "guest-drivers/testguest/virtio.h"

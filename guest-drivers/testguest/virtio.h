@@ -4,7 +4,7 @@
 #define TESTGUEST_VIRTIO_H
 
 #include "guest-drivers/testguest/testguest.h"
-#include "tests/unit/ring_driver.h"
+#include "guest-drivers/testguest/ring_driver.h"
 
 #define VIRTIO_QUEUES	   2
 #define VIRTIO_QUEUE_SIZE  16

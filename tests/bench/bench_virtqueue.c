@@ -15,7 +15,7 @@
 
 #include "mdev/virtio.h"
 #include "tests/bench/bench.h"
-#include "tests/unit/ring_driver.h"
+#include "guest-drivers/testguest/ring_driver.h"
 
 #define RUNS   7u
 #define CHAINS 400000u

@@ -29,7 +29,7 @@
 #include <unistd.h>
 
 #include "mdev/mdev.h"
-#include "tests/unit/ring_driver.h"
+#include "guest-drivers/testguest/ring_driver.h"
 
 #define GUEST_BASE UINT64_C(0x100000)
 #ifndef GUEST_SIZE

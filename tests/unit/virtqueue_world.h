@@ -17,7 +17,7 @@
 #include <sys/mman.h>
 
 #include "mdev/virtio.h"
-#include "tests/unit/ring_driver.h"
+#include "guest-drivers/testguest/ring_driver.h"
 
 #define BASE	UINT64_C(0x40000000)
 #define SIZE	(256 * KIB)

@@ -7,8 +7,8 @@
  * in flight than there are; a packed ring keeps the length of each chain by its ID. Nothing of the device's side
  * is used. Tests of bad drivers write to the rings themselves.
  */
-#ifndef TESTS_RING_DRIVER_H
-#define TESTS_RING_DRIVER_H
+#ifndef TESTGUEST_RING_DRIVER_H
+#define TESTGUEST_RING_DRIVER_H
 
 #include <linux/virtio_ring.h>
 #include <stdbool.h>
