@@ -71,6 +71,12 @@ $(BUILD)/generated/chain_sizes.inc: vgpu-sched/layer/chain_sizes.py $(VK_XML)
 	@mkdir -p $(@D)
 	$(call show,GEN)
 	$(Q)python3 $^ > $@.new && mv $@.new $@
+# The API's document, as the daemon shows it.
+$(BUILD)/generated/generated_openapi.h: instances/daemon/openapi.py instances/openapi.yaml
+	@mkdir -p $(@D)
+	$(call show,GEN)
+	$(Q)python3 $^ > $@.new && mv $@.new $@
+$(BUILD)/instances/daemon/api.o: $(BUILD)/generated/generated_openapi.h
 $(BUILD)/vgpu-sched/layer/chain.o: $(BUILD)/generated/chain_sizes.inc
 $(LAYER): $(call objs,$(wildcard vgpu-sched/layer/*.c)) $(BUILD)/vgpu-sched/libvgpu-sched.a $(BUILD)/base/libbase.a
 	$(call show,LINK)

@@ -11,6 +11,7 @@
 #include "base/base.h"
 
 struct daemon;
+struct node_vulkan;
 struct sd_event;
 
 enum daemon_role {
@@ -30,6 +31,8 @@ struct daemon_options {
 	const char *run;      /* (/run/divvy; a user: $XDG_RUNTIME_DIR/divvy) */
 	const char *programs; /* (where this program is) */
 	const char *layers;   /* (divvy finds it) */
+	/* What Vulkan says of GPUs; NULL: it is asked, in a child that is killed if it hangs. */
+	const struct node_vulkan *vulkan;
 };
 
 /*

@@ -26,8 +26,11 @@ static const char *const handed_on[] = { "VK_DRIVER_FILES", "VK_ICD_FILENAMES" }
 
 int launch_boot_id(char id[37])
 {
-	ssize_t size = file_read(AT_FDCWD, "/proc/sys/kernel/random/boot_id", id, 37);
+	char text[64];
+	ssize_t size = file_read(AT_FDCWD, "/proc/sys/kernel/random/boot_id", text, sizeof(text));
 
+	if (size >= 0)
+		snprintf(id, 37, "%.36s", text);
 	return size < 0 ? (int)size : 0;
 }
 

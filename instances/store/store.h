@@ -63,8 +63,8 @@ enum store_restart {
 
 struct store_instance {
 	char name[STORE_NAME_SIZE], uuid[37], type[STORE_NAME_SIZE];
-	char *image, *definition,
-		*request; /* malloc()ed; JSON of the type, and of what was asked for */
+	/* malloc()ed: JSON of the type, of what was asked for, of where it is placed (NULL: nowhere) */
+	char *image, *definition, *request, *placement;
 	char digest[33];
 	uint32_t owner;
 	uint32_t uid;		 /* its processes' own, of the daemon's pool; 0: none */
@@ -95,8 +95,7 @@ struct store_reservation {
 	bool dedicated;
 	uint32_t share_ppm; /* promised time: fixed share, baseline */
 	uint64_t vram_bytes;
-	int32_t numa_node;	    /* of the host, that the instance is placed on; -1: any */
-	char functions[8 * 16 + 1]; /* dedicated: PCI addresses, with blanks between */
+	char functions[8 * 16 + 1];	   /* dedicated: PCI addresses, with blanks between */
 	char arbiter_gpu[STORE_NAME_SIZE]; /* shared: how `divvy run-native --gpu` finds it */
 };
 /*
@@ -196,8 +195,10 @@ struct store_event {
 	uint32_t owner; /* of the instance */
 	char text[512];
 };
-/* store_event_add() - @event->id is filled. Old ones go, beyond STORE_EVENTS_MAX. */
+/* store_event_add() - @event->id is filled. Old ones go, beyond STORE_EVENTS_MAX and a few. */
 int store_event_add(struct store *store, struct store_event *event, struct error *e);
+/* store_event_last() - the id of the last one that was ever added; 0. */
+int64_t store_event_last(struct store *store);
 /* store_events() - those after @since, oldest first, @limit at most. */
 int store_events(struct store *store, int64_t since, unsigned limit,
 		 int (*each)(void *opaque, const struct store_event *event), void *opaque,

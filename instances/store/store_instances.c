@@ -19,9 +19,10 @@ void store_instance_free(struct store_instance *instance)
 	free(instance->image);
 	free(instance->definition);
 	free(instance->request);
+	free(instance->placement);
 	free(instance->error_text);
 	free(instance->error_next);
-	instance->image = instance->definition = instance->request = NULL;
+	instance->image = instance->definition = instance->request = instance->placement = NULL;
 	instance->error_text = instance->error_next = NULL;
 }
 
@@ -31,15 +32,15 @@ int store_instance_put(struct store *store, const struct store_instance *i, stru
 		store, e, NULL, NULL,
 		"INSERT INTO instances (name, uuid, type, image, definition, request, digest, owner, uid, transient,"
 		" desired, state, restart, error_code, error_text, error_next, created_ms, changed_ms, started_ms,"
-		" restarts, exit_status) VALUES (?1,?2,?3,?4,?5,?6,?7,?8,?9,?10,?11,?12,?13,?14,?15,?16,?17,?18,?19,?20,?21)"
+		" restarts, exit_status, placement) VALUES (?1,?2,?3,?4,?5,?6,?7,?8,?9,?10,?11,?12,?13,?14,?15,?16,?17,?18,?19,?20,?21,?22)"
 		" ON CONFLICT (name) DO UPDATE SET uuid=?2, type=?3, image=?4, definition=?5, request=?6, digest=?7, owner=?8,"
 		" uid=?9, transient=?10, desired=?11, state=?12, restart=?13, error_code=?14, error_text=?15, error_next=?16,"
-		" created_ms=?17, changed_ms=?18, started_ms=?19, restarts=?20, exit_status=?21",
-		"sssssssiiiiiisssiiiii", i->name, i->uuid, i->type, i->image, i->definition,
+		" created_ms=?17, changed_ms=?18, started_ms=?19, restarts=?20, exit_status=?21, placement=?22",
+		"sssssssiiiiiisssiiiiis", i->name, i->uuid, i->type, i->image, i->definition,
 		i->request, i->digest, (int64_t)i->owner, (int64_t)i->uid, (int64_t)i->transient,
 		(int64_t)i->desired, (int64_t)i->state, (int64_t)i->restart, i->error_code,
 		i->error_text, i->error_next, i->created_ms, i->changed_ms, i->started_ms,
-		(int64_t)i->restarts, (int64_t)i->exit_status);
+		(int64_t)i->restarts, (int64_t)i->exit_status, i->placement);
 }
 
 int store_instance_delete(struct store *store, const char *name, struct error *e)
@@ -100,6 +101,7 @@ static int instance_row(void *opaque, sqlite3_stmt *row)
 	i.started_ms = sqlite3_column_int64(row, 18);
 	i.restarts = (uint32_t)sqlite3_column_int64(row, 19);
 	i.exit_status = sqlite3_column_int(row, 20);
+	i.placement = copy(row, 21, &failed);
 	err = failed ? -ENOMEM : reader->each.instance(reader->opaque, &i);
 	store_instance_free(&i);
 	return err;
@@ -113,7 +115,7 @@ int store_instances(struct store *store, int (*each)(void *opaque, struct store_
 	return store_do(
 		store, e, instance_row, &reader,
 		"SELECT name, uuid, type, image, definition, request, digest, owner, uid, transient, desired, state,"
-		" restart, error_code, error_text, error_next, created_ms, changed_ms, started_ms, restarts, exit_status"
+		" restart, error_code, error_text, error_next, created_ms, changed_ms, started_ms, restarts, exit_status, placement"
 		" FROM instances ORDER BY name",
 		"");
 }
@@ -124,10 +126,10 @@ int store_reservation_add(struct store *store, const struct store_reservation *r
 {
 	return store_do(
 		store, e, NULL, NULL,
-		"INSERT INTO reservations (instance, idx, gpu, dedicated, share_ppm, vram_bytes, numa_node, functions,"
-		" arbiter_gpu) VALUES (?,?,?,?,?,?,?,?,?)",
-		"sisiiiiss", r->instance, (int64_t)r->index, r->gpu, (int64_t)r->dedicated,
-		(int64_t)r->share_ppm, (int64_t)r->vram_bytes, (int64_t)r->numa_node, r->functions,
+		"INSERT INTO reservations (instance, idx, gpu, dedicated, share_ppm, vram_bytes, functions,"
+		" arbiter_gpu) VALUES (?,?,?,?,?,?,?,?)",
+		"sisiiiss", r->instance, (int64_t)r->index, r->gpu, (int64_t)r->dedicated,
+		(int64_t)r->share_ppm, (int64_t)r->vram_bytes, r->functions,
 		r->arbiter_gpu);
 }
 
@@ -148,9 +150,8 @@ static int reservation_row(void *opaque, sqlite3_stmt *row)
 	r.dedicated = sqlite3_column_int(row, 3);
 	r.share_ppm = (uint32_t)sqlite3_column_int64(row, 4);
 	r.vram_bytes = (uint64_t)sqlite3_column_int64(row, 5);
-	r.numa_node = sqlite3_column_int(row, 6);
-	store_text(row, 7, r.functions, sizeof(r.functions));
-	store_text(row, 8, r.arbiter_gpu, sizeof(r.arbiter_gpu));
+	store_text(row, 6, r.functions, sizeof(r.functions));
+	store_text(row, 7, r.arbiter_gpu, sizeof(r.arbiter_gpu));
 	return reader->each.reservation(reader->opaque, &r);
 }
 
@@ -162,7 +163,7 @@ int store_reservations(struct store *store,
 
 	return store_do(
 		store, e, reservation_row, &reader,
-		"SELECT instance, idx, gpu, dedicated, share_ppm, vram_bytes, numa_node, functions, arbiter_gpu"
+		"SELECT instance, idx, gpu, dedicated, share_ppm, vram_bytes, functions, arbiter_gpu"
 		" FROM reservations ORDER BY instance, idx",
 		"");
 }

@@ -9,7 +9,7 @@ static const char *const steps[STORE_VERSION] = {
 	/* 1 */
 	"CREATE TABLE instances ("
 	" name TEXT PRIMARY KEY, uuid TEXT NOT NULL UNIQUE, type TEXT NOT NULL, image TEXT NOT NULL,"
-	" definition TEXT NOT NULL, request TEXT NOT NULL, digest TEXT NOT NULL, owner INTEGER NOT NULL,"
+	" definition TEXT NOT NULL, request TEXT NOT NULL, placement TEXT, digest TEXT NOT NULL, owner INTEGER NOT NULL,"
 	" uid INTEGER NOT NULL, transient INTEGER NOT NULL, desired INTEGER NOT NULL, state INTEGER NOT NULL,"
 	" restart INTEGER NOT NULL, error_code TEXT NOT NULL, error_text TEXT, error_next TEXT,"
 	" created_ms INTEGER NOT NULL, changed_ms INTEGER NOT NULL, started_ms INTEGER NOT NULL,"
@@ -19,7 +19,7 @@ static const char *const steps[STORE_VERSION] = {
 	"CREATE TABLE reservations ("
 	" instance TEXT NOT NULL REFERENCES instances (name) ON DELETE CASCADE, idx INTEGER NOT NULL,"
 	" gpu TEXT NOT NULL, dedicated INTEGER NOT NULL, share_ppm INTEGER NOT NULL, vram_bytes INTEGER NOT NULL,"
-	" numa_node INTEGER NOT NULL, functions TEXT NOT NULL, arbiter_gpu TEXT NOT NULL,"
+	" functions TEXT NOT NULL, arbiter_gpu TEXT NOT NULL,"
 	" PRIMARY KEY (instance, idx)) STRICT;"
 	"CREATE INDEX reservation_gpu ON reservations (gpu);"
 	"CREATE TRIGGER reservation_whole BEFORE INSERT ON reservations"

@@ -1,0 +1,260 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * divvyd.yaml: who may do what, and what belongs to instances. Read once, at the start; a key that is not known is an error, since it may have been
+ * meant to forbid something.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <grp.h>
+#include <limits.h>
+#include <pwd.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "instances/daemon/private.h"
+#include "instances/types/private.h"
+
+#define FILE_MAX   (64 * KIB)
+#define GROUPS_MAX 256
+
+#define UID_FIRST 4200000 /* far from people's, containers' and systemd's */
+#define UID_COUNT 4096
+#define PER_USER  32
+
+/* ---- keys ---------------------------------------------------------------------------------------------- */
+
+static bool role_add(struct config *config, const char *who, const char *role)
+{
+	static const char *const names[] = { "nobody", "viewer", "user", "admin" };
+	const bool group = who[0] == '@';
+	unsigned index = 0;
+	char *end;
+	unsigned long id = strtoul(who + group, &end, 10);
+
+	while (index < ARRAY_SIZE(names) && strcmp(names[index], role) != 0)
+		index++;
+	if (index == ARRAY_SIZE(names) || config->rule_count == CONFIG_RULES_MAX || !who[group])
+		return false;
+	if (*end && group) {
+		const struct group *found = getgrnam(who + 1);
+
+		if (!found)
+			return false;
+		id = found->gr_gid;
+	} else if (*end) {
+		const struct passwd *found = getpwnam(who);
+
+		if (!found)
+			return false;
+		id = found->pw_uid;
+	}
+	if (id >= UINT32_MAX)
+		return false;
+	config->rules[config->rule_count].group = group;
+	config->rules[config->rule_count].id = (uint32_t)id;
+	config->rules[config->rule_count++].role = (enum daemon_role)index;
+	return true;
+}
+
+static const char *take_roles(struct config *config, const json_t *value)
+{
+	const char *who;
+	json_t *role;
+
+	if (!json_is_object(value))
+		return "roles must be USER or @GROUP: admin, user, viewer or nobody";
+	json_object_foreach((json_t *)(uintptr_t)value, who, role) if (
+		!json_is_string(role) ||
+		!role_add(
+			config, who,
+			json_string_value(
+				role))) return "roles: there is no such user or group, or role (admin, user, viewer, nobody)";
+	return NULL;
+}
+
+static const char *take_images(struct config *config, const json_t *value)
+{
+	json_t *one;
+	size_t i;
+
+	if (!json_is_array(value) || json_array_size(value) > CONFIG_IMAGES_MAX)
+		return "images must be a list of folders, 16 at most";
+	json_array_foreach((json_t *)(uintptr_t)value, i, one)
+	{
+		const char *path = json_string_value(one);
+		char *real = path && path[0] == '/' ? realpath(path, NULL) : NULL;
+
+		if (!real)
+			return "images: a folder that is not there, or no absolute path";
+		config->images[config->image_count++] = real;
+	}
+	return NULL;
+}
+
+static const char *take_placement(struct config *config, const json_t *value)
+{
+	if (!json_is_string(value) ||
+	    placement_policy_parse(json_string_value(value), &config->placement))
+		return "placement must be pack, spread or numa-first";
+	config->has_placement = true;
+	return NULL;
+}
+
+static bool number(const json_t *value, json_int_t most, uint32_t *out)
+{
+	if (!json_is_integer(value) || json_integer_value(value) < 0 ||
+	    json_integer_value(value) > most)
+		return false;
+	*out = (uint32_t)json_integer_value(value);
+	return true;
+}
+
+static const char *take_uid_first(struct config *config, const json_t *value)
+{
+	return number(value, INT32_MAX, &config->uid_first) ? NULL
+							    : "uid_first must be a user's number";
+}
+
+static const char *take_uid_count(struct config *config, const json_t *value)
+{
+	return number(value, 65536, &config->uid_count) ? NULL : "uid_count must be 0 to 65536";
+}
+
+static const char *take_per_user(struct config *config, const json_t *value)
+{
+	return number(value, INSTANCES_MAX, &config->instances_per_user)
+		       ? NULL
+		       : "instances_per_user must be 0 to 4096";
+}
+
+static const char *take_unisolated(struct config *config, const json_t *value)
+{
+	config->allow_unisolated = json_is_true(value);
+	return json_is_boolean(value) ? NULL : "allow_unisolated must be true or false";
+}
+
+static const char *take_no_reset(struct config *config, const json_t *value)
+{
+	config->allow_no_reset = json_is_true(value);
+	return json_is_boolean(value) ? NULL : "allow_no_reset must be true or false";
+}
+
+static const struct {
+	const char *name;
+	const char *(*take)(struct config *config,
+			    const json_t *value); /* NULL, or what is wrong */
+} keys[] = {
+	{ "roles", take_roles },
+	{ "images", take_images },
+	{ "placement", take_placement },
+	{ "uid_first", take_uid_first },
+	{ "uid_count", take_uid_count },
+	{ "instances_per_user", take_per_user },
+	{ "allow_unisolated", take_unisolated },
+	{ "allow_no_reset", take_no_reset },
+};
+
+static int take(struct config *config, const char *path, const struct type_yaml *yaml,
+		struct error *e)
+{
+	const char *names[ARRAY_SIZE(keys)], *name, *wrong;
+	json_t *value;
+
+	for (size_t i = 0; i < ARRAY_SIZE(keys); i++)
+		names[i] = keys[i].name;
+	if (!json_is_object(yaml->json))
+		return error_set(e, EINVAL, "bad-config", NULL, "%s: keys and values are wanted",
+				 path);
+	json_object_foreach(yaml->json, name, value)
+	{
+		size_t i = 0;
+
+		while (i < ARRAY_SIZE(keys) && strcmp(keys[i].name, name) != 0)
+			i++;
+		if (i == ARRAY_SIZE(keys)) {
+			const char *near = type_nearest(name, names, ARRAY_SIZE(keys));
+
+			return error_set(e, EINVAL, "bad-config", NULL,
+					 "%s:%u: %.60s is no key%s%s", path,
+					 type_yaml_line(yaml, name), name, near ? "; is it " : "",
+					 near ? near : "");
+		}
+		wrong = keys[i].take(config, value);
+		if (wrong)
+			return error_set(e, EINVAL, "bad-config", NULL, "%s:%u: %s", path,
+					 type_yaml_line(yaml, name), wrong);
+	}
+	return 0;
+}
+
+int config_read(const char *path, bool must, struct config *config, struct error *e)
+{
+	struct findings *findings = calloc(1, sizeof(*findings));
+	struct type_yaml yaml = { 0 };
+	char *text = malloc(FILE_MAX);
+	ssize_t size;
+	int err = 0;
+
+	*config = (struct config){ .uid_first = UID_FIRST,
+				   .uid_count = UID_COUNT,
+				   .instances_per_user = PER_USER };
+	size = text && findings ? file_read(AT_FDCWD, path, text, FILE_MAX) : -ENOMEM;
+	if (size < 0 && (must || size != -ENOENT))
+		err = error_set(e, (int)-size, "bad-config", NULL, "%s: %s", path,
+				strerror((int)-size));
+	else if (size > 0 && type_yaml_read(text, (size_t)size, path, &yaml, findings))
+		err = error_set(e, EINVAL, "bad-config", NULL, "%s",
+				findings->count ? findings->items[0].fact : path);
+	else if (size > 0 && yaml.json && !json_is_null(yaml.json))
+		err = take(config, path, &yaml, e);
+	type_yaml_free(&yaml);
+	free(findings);
+	free(text);
+	if (err)
+		config_free(config);
+	return err;
+}
+
+void config_free(struct config *config)
+{
+	for (unsigned i = 0; i < config->image_count; i++)
+		free(config->images[i]);
+	config->image_count = 0;
+}
+
+/* ---- roles ------------------------------------------------------------------------------------------------ */
+
+static bool in_group(uint32_t uid, uint32_t gid)
+{
+	const struct passwd *user = getpwuid(uid);
+	gid_t groups[GROUPS_MAX];
+	int count = GROUPS_MAX;
+
+	if (!user)
+		return false;
+	if (getgrouplist(user->pw_name, user->pw_gid, groups, &count) < 0)
+		return user->pw_gid == gid;
+	for (int i = 0; i < count; i++)
+		if (groups[i] == gid)
+			return true;
+	return false;
+}
+
+/* What is said of the user himself counts; else the most that any of his groups gives. */
+enum daemon_role config_role(const struct config *config, uint32_t uid)
+{
+	enum daemon_role role = DAEMON_NOBODY;
+
+	if (uid == 0 || uid == geteuid())
+		return DAEMON_ADMIN;
+	for (unsigned i = 0; i < config->rule_count; i++)
+		if (!config->rules[i].group && config->rules[i].id == uid)
+			return config->rules[i].role;
+	for (unsigned i = 0; i < config->rule_count; i++)
+		if (config->rules[i].group && config->rules[i].role > role &&
+		    in_group(uid, config->rules[i].id))
+			role = config->rules[i].role;
+	return role;
+}

@@ -1,0 +1,614 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * Whole GPUs between tenants. Before: everything that stands in the way is looked for, the slot's functions are bound, who has it from when is
+ * written down. After: each function is reset, must answer as itself, with the link that it had; else the GPU is set aside until somebody
+ * has looked at it. All of it in a child, since any of it may hang in the kernel.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "instances/daemon/private.h"
+#include "vfio/vfio.h"
+
+#define PREPARE_MS 120000
+#define RELEASE_MS 180000
+#define VERB_MS	   90000
+#define BIND_MS	   30000
+
+/* ---- rows ------------------------------------------------------------------------------------------- */
+
+struct gpu *gpu_find(struct daemon *daemon, const char *id, bool make)
+{
+	struct gpu *gpu;
+
+	for (unsigned i = 0; i < daemon->gpu_count; i++)
+		if (!strcmp(daemon->gpus[i].row.id, id))
+			return &daemon->gpus[i];
+	if (!make || daemon->gpu_count == ARRAY_SIZE(daemon->gpus))
+		return NULL;
+	gpu = &daemon->gpus[daemon->gpu_count++];
+	*gpu = (struct gpu){ 0 };
+	snprintf(gpu->row.id, sizeof(gpu->row.id), "%s", id);
+	return gpu;
+}
+
+int gpu_save(struct daemon *daemon, const struct gpu *gpu, struct error *e)
+{
+	int err = store_gpu_put(daemon->store, &gpu->row, e);
+
+	if (!err)
+		placement_gpu_close(daemon->ledger, gpu->row.id,
+				    gpu->row.quarantine_code[0] ? PLACEMENT_QUARANTINED
+				    : gpu->row.drained		? PLACEMENT_DRAINED
+								: PLACEMENT_OPEN);
+	return err;
+}
+
+void gpu_quarantine(struct daemon *daemon, const char *id, const char *code, const char *text)
+{
+	struct gpu *gpu = gpu_find(daemon, id, true);
+	struct error e = { 0 };
+
+	if (!gpu)
+		return;
+	snprintf(gpu->row.quarantine_code, sizeof(gpu->row.quarantine_code), "%s", code);
+	snprintf(gpu->row.quarantine_text, sizeof(gpu->row.quarantine_text), "%s", text);
+	gpu->row.since_ms = daemon_now_ms();
+	if (gpu_save(daemon, gpu, &e))
+		log_error("%s: %s", id, e.text);
+	event_gpu(daemon, id, "quarantined", "%s: %s", code, text);
+}
+
+/* ---- facts from sysfs -------------------------------------------------------------------------------- */
+
+static void sysfs(const struct daemon *daemon, const struct pci_address *address, const char *leaf,
+		  char path[4200])
+{
+	char bdf[PCI_ADDRESS_LEN];
+
+	snprintf(path, 4200, "%s/sys/bus/pci/devices/%s/%s", daemon->options.root,
+		 pci_address_format(address, bdf), leaf);
+}
+
+/* "16.0 GT/s PCIe x16"; "" where it has no link. */
+static void link_read(const struct daemon *daemon, const struct pci_address *address, char *text,
+		      size_t size)
+{
+	char path[4200], speed[32], width[16];
+
+	text[0] = '\0';
+	sysfs(daemon, address, "current_link_speed", path);
+	if (file_read(AT_FDCWD, path, speed, sizeof(speed)) <= 0)
+		return;
+	sysfs(daemon, address, "current_link_width", path);
+	if (file_read(AT_FDCWD, path, width, sizeof(width)) <= 0)
+		return;
+	snprintf(text, size, "%.24s x%.8s", speed, width);
+}
+
+static bool link_worse(const char *before, const char *after)
+{
+	double speed[2] = { 0, 0 };
+	unsigned width[2] = { 0, 0 };
+	const char *x[2] = { strrchr(before, 'x'), strrchr(after, 'x') };
+
+	if (!before[0] || !after[0] || !x[0] || !x[1])
+		return false;
+	speed[0] = strtod(before, NULL);
+	speed[1] = strtod(after, NULL);
+	width[0] = (unsigned)strtoul(x[0] + 1, NULL, 10);
+	width[1] = (unsigned)strtoul(x[1] + 1, NULL, 10);
+	/* An idle link may be slow to save power: its width is what a bad reset takes. */
+	return width[1] < width[0] || (speed[1] <= 0 && speed[0] > 0);
+}
+
+static bool on_vfio(const struct daemon *daemon, const struct pci_address *address)
+{
+	char path[4200], target[256];
+	const char *name;
+	ssize_t n;
+
+	sysfs(daemon, address, "driver", path);
+	n = readlink(path, target, sizeof(target) - 1);
+	if (n < 0)
+		return false;
+	target[n] = '\0';
+	name = strrchr(target, '/');
+	return strstr(name ? name : target, "vfio") != NULL;
+}
+
+/* ---- what is done to a GPU's functions, in a child ------------------------------------------------------ */
+
+struct work {
+	struct daemon *daemon;
+	uint64_t memory_bytes;
+	unsigned part_count;
+	struct {
+		bool unbind;
+		char before[48];
+		struct launch_gpu gpu; /* its functions */
+	} parts[LAUNCH_GPUS_MAX];
+};
+
+/* Found by a precheck, and no reason not to bind: binding is what is about to be done. */
+static bool settled_by_binding(const char *code)
+{
+	static const char *const codes[] = { "not-bound-to-vfio", "node-missing",
+					     "permission-denied" };
+
+	for (size_t i = 0; i < ARRAY_SIZE(codes); i++)
+		if (!strcmp(code, codes[i]))
+			return true;
+	return false;
+}
+
+static int ready(const struct work *work, const struct pci_address *address, struct error *e)
+{
+	struct findings findings = { 0 };
+	char bdf[PCI_ADDRESS_LEN];
+
+	vfio_precheck(work->daemon->options.root, address, work->memory_bytes, &findings);
+	for (unsigned i = 0; i < findings.count; i++) {
+		const struct finding *one = &findings.items[i];
+
+		if (one->level == FINDING_BLOCKER && !settled_by_binding(one->code))
+			return error_set(e, EBUSY, one->code, one->next, "%s: %s: %s",
+					 pci_address_format(address, bdf), one->fact, one->meaning);
+	}
+	return 0;
+}
+
+static int prepare_work(void *opaque, void *result, struct error *e)
+{
+	struct work *work = opaque;
+	const char *root = work->daemon->options.root;
+	int err = 0;
+
+	for (unsigned i = 0; i < work->part_count && !err; i++)
+		for (unsigned f = 0; f < work->parts[i].gpu.function_count && !err; f++) {
+			const struct pci_address *address = &work->parts[i].gpu.functions[f];
+
+			err = ready(work, address, e);
+			if (!err)
+				err = vfio_bind(root, work->daemon->bind, address, BIND_MS, e);
+		}
+	return err;
+}
+
+/* All-ones, or another's numbers: it does not answer any more (PCIe 6.0, 2.3.2). */
+static bool answers(const struct daemon *daemon, const struct pci_address *address, char text[256])
+{
+	char path[4200], bdf[PCI_ADDRESS_LEN];
+	uint64_t vendor = 0;
+	uint8_t config[64];
+	int fd;
+	bool whole;
+
+	sysfs(daemon, address, "config", path);
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	whole = fd >= 0 && !pread_full(fd, config, sizeof(config), 0);
+	fd_close(&fd);
+	sysfs(daemon, address, "vendor", path);
+	file_read_u64(AT_FDCWD, path, &vendor);
+	if (whole && config[0] == (vendor & 0xff) && config[1] == (vendor >> 8) &&
+	    (config[14] & 0x7f) != 0x7f)
+		return true;
+	snprintf(text, 256, "%s does not answer after its reset: config space %s",
+		 pci_address_format(address, bdf), whole ? "is not its own" : "cannot be read");
+	return false;
+}
+
+static void function_reset(const struct work *work, unsigned index,
+			   const struct pci_address *address, struct device_result *result)
+{
+	char path[4200], bdf[PCI_ADDRESS_LEN];
+	int err;
+
+	sysfs(work->daemon, address, "reset", path);
+	err = file_write(AT_FDCWD, path, "1");
+	if (!err)
+		result->resets++;
+	if (result->failed)
+		return;
+	if (err) {
+		result->failed = true;
+		strcpy(result->code, err == -ENOENT ? "no-reset" : "reset-failed");
+		snprintf(result->text, sizeof(result->text),
+			 "%s %s: what its last user left there may still be in it",
+			 pci_address_format(address, bdf),
+			 err == -ENOENT ? "cannot be reset alone" : "was not reset");
+	} else if (!answers(work->daemon, address, result->text)) {
+		result->failed = true;
+		strcpy(result->code, "device-silent");
+	}
+}
+
+static int release_work(void *opaque, void *out, struct error *e)
+{
+	struct work *work = opaque;
+	struct device_result *results = out;
+
+	for (unsigned i = 0; i < work->part_count; i++) {
+		struct device_result *result = &results[i];
+		const struct launch_gpu *gpu = &work->parts[i].gpu;
+		struct error why = { 0 };
+
+		for (unsigned f = 0; f < gpu->function_count; f++)
+			function_reset(work, i, &gpu->functions[f], result);
+		if (gpu->function_count)
+			link_read(work->daemon, &gpu->functions[0], result->link,
+				  sizeof(result->link));
+		if (!result->failed && link_worse(work->parts[i].before, result->link)) {
+			result->failed = true;
+			strcpy(result->code, "link-worse");
+			snprintf(result->text, sizeof(result->text),
+				 "its link was %.40s and is %.40s after the reset",
+				 work->parts[i].before, result->link);
+		}
+		for (unsigned f = 0;
+		     f < gpu->function_count && work->parts[i].unbind && !result->failed; f++) {
+			/* With the first one its whole group goes back: the others may have gone with it. */
+			if (!on_vfio(work->daemon, &gpu->functions[f]))
+				continue;
+			if (vfio_unbind(work->daemon->options.root, work->daemon->bind,
+					&gpu->functions[f], BIND_MS, &why)) {
+				result->failed = true;
+				strcpy(result->code, "unbind-failed");
+				snprintf(result->text, sizeof(result->text), "%.250s", why.text);
+			}
+		}
+	}
+	return 0;
+}
+
+/* ---- leases ------------------------------------------------------------------------------------------- */
+
+struct reader {
+	const char *gpu;
+	struct store_lease lease;
+	bool found;
+};
+
+static int lease_take(void *opaque, const struct store_lease *lease)
+{
+	struct reader *reader = opaque;
+
+	reader->lease = *lease;
+	reader->found = true;
+	return 0;
+}
+
+static int work_make(struct instance *instance, struct work **out, struct error *e)
+{
+	struct launch_instance *launch = calloc(1, sizeof(*launch));
+	struct work *work = calloc(1, sizeof(*work));
+
+	if (!launch || !work) {
+		free(launch);
+		free(work);
+		return error_set(e, ENOMEM, "no-memory", NULL, "no memory for its devices");
+	}
+	instance_describe(instance, launch);
+	work->daemon = instance->daemon;
+	work->memory_bytes = launch->memory_bytes;
+	for (unsigned i = 0; i < launch->gpu_count; i++)
+		if (launch->gpus[i].dedicated)
+			work->parts[work->part_count++].gpu = launch->gpus[i];
+	free(launch);
+	*out = work;
+	return 0;
+}
+
+static int leases_begin(struct instance *instance, const struct work *work, struct error *e)
+{
+	struct daemon *daemon = instance->daemon;
+	int err = store_begin(daemon->store, e);
+
+	for (unsigned i = 0, at = 0; i < instance->part_count && !err; i++) {
+		const struct launch_gpu *gpu;
+		struct store_lease lease = { .owner = instance->row.owner,
+					     .begun_ms = daemon_now_ms() };
+
+		if (!instance->parts[i].dedicated)
+			continue;
+		gpu = &work->parts[at++].gpu;
+		snprintf(lease.gpu, sizeof(lease.gpu), "%s", instance->parts[i].gpu);
+		memcpy(lease.instance, instance->row.name, sizeof(lease.instance));
+		memcpy(lease.uuid, instance->row.uuid, sizeof(lease.uuid));
+		for (unsigned f = 0; f < gpu->function_count; f++)
+			lease.bound |= !on_vfio(daemon, &gpu->functions[f]);
+		if (gpu->function_count)
+			link_read(daemon, &gpu->functions[0], lease.link_before,
+				  sizeof(lease.link_before));
+		err = store_lease_begin(daemon->store, &lease, e);
+	}
+	if (!err)
+		err = store_commit(daemon->store, e);
+	if (err)
+		store_rollback(daemon->store);
+	return err;
+}
+
+static void prepared(void *opaque, int err, const void *result, const struct error *e)
+{
+	struct instance *instance = opaque;
+
+	instance->job = NULL;
+	if (err) {
+		instance_end(instance, STORE_FAILED, e);
+		return;
+	}
+	for (unsigned i = 0; i < instance->part_count; i++)
+		if (instance->parts[i].dedicated)
+			event_gpu(instance->daemon, instance->parts[i].gpu, "leased", "%s",
+				  instance->row.name);
+	start_continue(instance, STEP_DISKS);
+}
+
+void device_prepare(struct instance *instance)
+{
+	struct work *work = NULL;
+	struct error e = { 0 };
+	int err = work_make(instance, &work, &e);
+
+	if (!err)
+		err = leases_begin(instance, work, &e);
+	if (!err)
+		err = job_run(instance->daemon, prepare_work, work, PREPARE_MS, prepared, instance,
+			      &instance->job, &e);
+	free(work);
+	if (err)
+		instance_end(instance, STORE_FAILED, &e);
+}
+
+/* The lease ends, whatever came of it. Within a transaction. */
+int device_ended(struct instance *instance, struct error *e)
+{
+	struct daemon *daemon = instance->daemon;
+	int err = 0;
+
+	for (unsigned i = 0, at = 0; i < instance->part_count && !err; i++) {
+		const struct device_result *result;
+		struct store_lease lease = { .ended_ms = daemon_now_ms() };
+		struct gpu *gpu;
+
+		if (!instance->parts[i].dedicated || !instance->results)
+			continue;
+		result = &instance->results[at++];
+		snprintf(lease.gpu, sizeof(lease.gpu), "%s", instance->parts[i].gpu);
+		snprintf(lease.link_after, sizeof(lease.link_after), "%s", result->link);
+		lease.resets = result->resets;
+		if (result->failed)
+			snprintf(lease.verdict, sizeof(lease.verdict), "%s: %.200s", result->code,
+				 result->text);
+		else
+			snprintf(
+				lease.verdict, sizeof(lease.verdict),
+				"reset, and answers; its memory is cleared by what the reset clears");
+		gpu = gpu_find(daemon, lease.gpu, true);
+		if (gpu)
+			err = store_gpu_put(daemon->store, &gpu->row, e);
+		if (!err)
+			err = store_lease_end(daemon->store, &lease, e);
+	}
+	return err;
+}
+
+static void released(void *opaque, int err, const void *result, const struct error *why)
+{
+	struct instance *instance = opaque;
+	struct device_result *results = calloc(LAUNCH_GPUS_MAX, sizeof(*results));
+	struct gpu *gpu;
+
+	instance->job = NULL;
+	free(instance->results);
+	instance->results = results;
+	if (!err && results)
+		memcpy(results, result, LAUNCH_GPUS_MAX * sizeof(*results));
+	for (unsigned i = 0, at = 0; i < instance->part_count && results; i++) {
+		struct device_result *one;
+
+		if (!instance->parts[i].dedicated)
+			continue;
+		one = &results[at++];
+		if (err) {
+			one->failed = true;
+			snprintf(one->code, sizeof(one->code), "reset-failed");
+			snprintf(one->text, sizeof(one->text), "%.250s", why->text);
+		}
+		gpu = gpu_find(instance->daemon, instance->parts[i].gpu, true);
+		if (gpu)
+			gpu->row.resets += one->resets;
+		if (one->failed && (strcmp(one->code, "no-reset") != 0 ||
+				    !instance->daemon->config.allow_no_reset))
+			gpu_quarantine(instance->daemon, instance->parts[i].gpu, one->code,
+				       one->text);
+	}
+	stop_continue(instance, STEP_DONE);
+}
+
+void device_release(struct instance *instance)
+{
+	struct daemon *daemon = instance->daemon;
+	struct work *work = NULL;
+	struct error e = { 0 };
+	int err = work_make(instance, &work, &e);
+
+	if (!err && !work->part_count) {
+		free(work);
+		stop_continue(instance, STEP_DONE);
+		return;
+	}
+	for (unsigned i = 0, at = 0; i < instance->part_count && !err; i++) {
+		struct reader reader = { 0 };
+
+		if (!instance->parts[i].dedicated)
+			continue;
+		if (!store_leases(daemon->store, instance->parts[i].gpu, true, lease_take, &reader,
+				  NULL) &&
+		    reader.found) {
+			work->parts[at].unbind = reader.lease.bound;
+			memcpy(work->parts[at].before, reader.lease.link_before,
+			       sizeof(work->parts[at].before));
+		}
+		at++;
+	}
+	if (!err)
+		err = job_run(daemon, release_work, work, RELEASE_MS, released, instance,
+			      &instance->job, &e);
+	free(work);
+	if (err)
+		released(instance, err, NULL, &e);
+}
+
+/* ---- verbs --------------------------------------------------------------------------------------------- */
+
+struct verb {
+	struct http_request *request;
+	struct daemon *daemon;
+	bool bind;
+	unsigned function_count;
+	struct pci_address functions[NODE_FUNCTIONS_MAX];
+	char id[STORE_GPU_SIZE];
+	int64_t change;
+};
+
+static int verb_work(void *opaque, void *result, struct error *e)
+{
+	struct verb *verb = opaque;
+	const char *root = verb->daemon->options.root;
+	int err = 0;
+
+	for (unsigned f = 0; f < verb->function_count && !err; f++) {
+		if (verb->bind)
+			err = vfio_bind(root, verb->daemon->bind, &verb->functions[f], BIND_MS, e);
+		else if (on_vfio(verb->daemon, &verb->functions[f]))
+			err = vfio_unbind(root, verb->daemon->bind, &verb->functions[f], BIND_MS,
+					  e);
+	}
+	return err;
+}
+
+static void verb_done(void *opaque, int err, const void *result, const struct error *why)
+{
+	struct verb *verb = opaque;
+	struct daemon *daemon = verb->daemon;
+	struct gpu *gpu = gpu_find(daemon, verb->id, true);
+	const struct node_gpu *found;
+	struct error e = { 0 };
+
+	store_change_end(daemon->store, verb->change, err ? "undone" : "done", NULL);
+	if (gpu) {
+		free(gpu->busy);
+		gpu->busy = NULL;
+	}
+	if (!daemon->ending && daemon_look(daemon, &e))
+		log_warn("%s", e.text);
+	if (!err)
+		event_gpu(daemon, verb->id, verb->bind ? "bound" : "unbound", "%s", "");
+	found = node_gpu_find(daemon->node, verb->id);
+	if (err)
+		http_failed(verb->request, why);
+	else if (found)
+		http_json(verb->request, 200, api_gpu(daemon, found));
+	else
+		http_failed(verb->request, &(struct error){ .err = ENOENT,
+							    .code = "no-such-gpu",
+							    .text = "it is gone" });
+	free(verb);
+}
+
+static void verb_begin(struct daemon *daemon, struct http_request *request,
+		       const struct node_gpu *found, struct gpu *gpu, bool bind)
+{
+	struct verb *verb = calloc(1, sizeof(*verb));
+	struct error e = { 0 };
+	struct job *job;
+	int err = verb && found->has_address
+			  ? 0
+			  : error_set(&e, EINVAL, "no-pci-function", "divvy list gpus",
+				      "%s is no PCI function: it cannot be bound", found->id);
+
+	if (!err) {
+		*verb = (struct verb){ .request = request, .daemon = daemon, .bind = bind };
+		snprintf(verb->id, sizeof(verb->id), "%s", found->id);
+		for (unsigned i = 0; i < found->function_count; i++)
+			verb->functions[verb->function_count++] = found->functions[i].address;
+		err = store_change_begin(daemon->store, bind ? "bind" : "unbind", "", found->id,
+					 &verb->change, &e);
+	}
+	if (!err)
+		err = job_run(daemon, verb_work, verb, VERB_MS, verb_done, verb, &job, &e);
+	if (err) {
+		free(verb);
+		http_failed(request, &e);
+		return;
+	}
+	job_tell(job);
+	gpu->busy = strdup(bind ? "it is being bound" : "it is being unbound");
+}
+
+static int may_do(struct daemon *daemon, const struct node_gpu *found, const struct gpu *gpu,
+		  const char *verb, struct error *e)
+{
+	struct placement_gpu_usage usage = { 0 };
+
+	if (gpu->busy)
+		return error_set(e, EBUSY, "gpu-busy", "wait for its event", "%s: %s", found->id,
+				 gpu->busy);
+	placement_gpu_usage(daemon->ledger, found->id, &usage);
+	if ((!strcmp(verb, "bind") || !strcmp(verb, "unbind")) && (usage.whole || usage.users))
+		return error_set(e, EBUSY, "gpu-in-use", "divvy list instances", "%s: %s",
+				 found->id, usage.whole ? "an instance has it" : "vGPUs run on it");
+	return 0;
+}
+
+void device_do(struct daemon *daemon, struct http_request *request, const char *id,
+	       const char *verb)
+{
+	const struct node_gpu *found = node_gpu_find(daemon->node, id);
+	struct gpu *gpu = found ? gpu_find(daemon, found->id, true) : NULL;
+	struct store_gpu old;
+	struct error e = { 0 };
+	int err = found ? 0
+			: error_set(&e, ENOENT, "no-such-gpu", "divvy list gpus",
+				    "there is no GPU %.80s", id);
+
+	if (!err && !gpu)
+		err = error_set(&e, ENOSPC, "too-many-gpus", NULL, "too many GPUs");
+	if (!err)
+		err = may_do(daemon, found, gpu, verb, &e);
+	if (err) {
+		http_failed(request, &e);
+		return;
+	}
+	if (!strcmp(verb, "bind") || !strcmp(verb, "unbind")) {
+		verb_begin(daemon, request, found, gpu, verb[0] == 'b');
+		return;
+	}
+	old = gpu->row;
+	if (!strcmp(verb, "release")) {
+		gpu->row.quarantine_code[0] = gpu->row.quarantine_text[0] = '\0';
+		gpu->row.since_ms = 0;
+	} else {
+		gpu->row.drained = !strcmp(verb, "drain");
+	}
+	err = gpu_save(daemon, gpu, &e);
+	if (err) {
+		gpu->row = old;
+		http_failed(request, &e);
+		return;
+	}
+	if (old.drained != gpu->row.drained ||
+	    strcmp(old.quarantine_code, gpu->row.quarantine_code))
+		event_gpu(daemon, found->id,
+			  !strcmp(verb, "release") ? "released"
+			  : gpu->row.drained	   ? "drained"
+						   : "undrained",
+			  "%s", "");
+	http_json(request, 200, api_gpu(daemon, found));
+}

@@ -1,0 +1,647 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * Connections to the daemon's socket: who it is, how many he has, how much he may say and how long he may be silent; requests that are answered
+ * later; streams of events. HTTP is libmicrohttpd's, in the daemon's loop and thread.
+ *
+ * Everybody may connect, since it is the role of the peer's user that decides. So one user's connections are counted, and one who has too many
+ * is told so and let go, whoever else waits.
+ */
+#include <errno.h>
+#include <microhttpd.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include "instances/daemon/private.h"
+
+#define CONNECTIONS_MAX	  128
+#define CONNECTIONS_USER  24 /* of one user; root and the daemon's own have the rest, too */
+#define CONNECTION_MEMORY (32 * KIB)
+#define IDLE_S		  10u
+#define STREAM_MAX	  (256 * KIB) /* of events that a client has not read yet */
+#define HEARTBEAT_US	  UINT64_C(15000000)
+#define BATCH		  500 /* old events at a time */
+
+struct peer {
+	int fd; /* -1: free */
+	uint32_t uid;
+};
+
+struct stream {
+	struct http *http;
+	struct stream *next;
+	struct MHD_Connection *connection;
+	uint32_t uid;
+	enum daemon_role role;
+	bool suspended, follow, dropped;
+	int64_t since; /* what was said last */
+	bool catching; /* there are older ones in the store */
+	char *text;    /* to be sent; malloc()ed */
+	size_t size, sent;
+};
+
+struct http {
+	struct daemon *daemon;
+	struct unix_listener listener;
+	struct MHD_Daemon *mhd;
+	sd_event_source *listening, *speaking, *timer, *heartbeat;
+	struct peer peers[CONNECTIONS_MAX];
+	struct stream *streams;
+	struct http_request *waiting; /* whose answer comes later */
+};
+
+/* ---- answers ------------------------------------------------------------------------------------------ */
+
+static int timer_set(struct http *http)
+{
+	int64_t ms = MHD_get_timeout64s(http->mhd);
+
+	if (ms < 0)
+		return sd_event_source_set_enabled(http->timer, SD_EVENT_OFF);
+	sd_event_source_set_time_relative(http->timer, (uint64_t)ms * 1000);
+	return sd_event_source_set_enabled(http->timer, SD_EVENT_ONESHOT);
+}
+
+static int speak(struct http *http)
+{
+	MHD_run(http->mhd);
+	return timer_set(http);
+}
+
+static int on_soon(sd_event_source *source, uint64_t usec, void *opaque)
+{
+	return speak(opaque);
+}
+
+/* Something was resumed: libmicrohttpd looks at it in the loop's next turn, not from within our caller. */
+static void speak_soon(struct http *http)
+{
+	sd_event_source_set_time_relative(http->timer, 0);
+	sd_event_source_set_enabled(http->timer, SD_EVENT_ONESHOT);
+}
+
+static void waiting_drop(struct http_request *request)
+{
+	struct http *http = request->daemon->http;
+
+	for (struct http_request **one = &http->waiting; *one; one = &(*one)->next)
+		if (*one == request) {
+			*one = request->next;
+			return;
+		}
+}
+
+static void respond(struct http_request *request, unsigned status, const char *type, char *bytes,
+		    size_t size)
+{
+	struct MHD_Response *response;
+
+	if (request->answered) {
+		free(bytes);
+		return;
+	}
+	request->answered = true;
+	request->status = status;
+	response = MHD_create_response_from_buffer(size, bytes, MHD_RESPMEM_MUST_FREE);
+	if (!response) {
+		free(bytes);
+	} else {
+		if (bytes)
+			MHD_add_response_header(response, MHD_HTTP_HEADER_CONTENT_TYPE, type);
+		if (request->tag)
+			MHD_add_response_header(response, MHD_HTTP_HEADER_ETAG, request->tag);
+	}
+	request->response = response;
+	if (request->suspended) {
+		waiting_drop(request);
+		request->suspended = false;
+		MHD_resume_connection(request->connection);
+		speak_soon(request->daemon->http);
+	}
+}
+
+void http_bytes(struct http_request *request, unsigned status, const char *type, char *bytes,
+		size_t size)
+{
+	respond(request, status, type, bytes, size);
+}
+
+void http_json(struct http_request *request, unsigned status, json_t *json)
+{
+	char *text = json ? json_dumps(json, JSON_COMPACT) : NULL;
+
+	json_decref(json);
+	if (!json && status != 204) {
+		http_failed(request, &(struct error){ .err = ENOMEM,
+						      .code = "no-memory",
+						      .text = "no memory for the answer" });
+		return;
+	}
+	respond(request, status, "application/json", text, text ? strlen(text) : 0);
+}
+
+void http_error(struct http_request *request, unsigned status, const struct error *e)
+{
+	const char *code = e->code ? e->code : "failed";
+	/* Texts may hold bytes of a request or a path: json_pack() refuses what is not UTF-8. */
+	json_t *json = json_pack("{s:{s:s, s:s, s:s}}", "error", "code", code, "text", e->text,
+				 "next", e->next);
+
+	if (!json)
+		json = json_pack("{s:{s:s, s:s, s:s}}", "error", "code", code, "text",
+				 "(the reason cannot be shown)", "next", "");
+	if (json) {
+		http_json(request, status, json);
+		return;
+	}
+	respond(request, 500, "text/plain", NULL, 0);
+}
+
+static const struct {
+	int err;
+	unsigned status;
+} statuses[] = {
+	{ EINVAL, 400 }, { ENAMETOOLONG, 400 }, { EACCES, 403 }, { EPERM, 403 },   { ENOENT, 404 },
+	{ ENODEV, 404 }, { EBUSY, 409 },	{ EEXIST, 409 }, { ENOTSUP, 409 }, { ESTALE, 412 },
+	{ E2BIG, 413 },	 { ETIMEDOUT, 504 },	{ EROFS, 503 },	 { EUCLEAN, 503 }, { EAGAIN, 503 },
+};
+
+void http_failed(struct http_request *request, const struct error *e)
+{
+	unsigned status = 500;
+
+	for (size_t i = 0; i < ARRAY_SIZE(statuses); i++)
+		if (e->err == statuses[i].err)
+			status = statuses[i].status;
+	/* No room on the disk is the daemon's trouble, no room on the GPUs the caller's. */
+	if (e->err == ENOSPC)
+		status = e->code && !strcmp(e->code, "store-full") ? 503 : 409;
+	http_error(request, status, e);
+}
+
+/* ---- one request ---------------------------------------------------------------------------------------- */
+
+struct body {
+	struct http_request request;
+	char text[HTTP_BODY_MAX + 1];
+};
+
+static enum MHD_Result answer_queue(struct http_request *request, struct MHD_Connection *connection)
+{
+	enum MHD_Result result;
+
+	if (!request->response)
+		return MHD_NO;
+	result = MHD_queue_response(connection, request->status, request->response);
+	MHD_destroy_response(request->response);
+	request->response = NULL;
+	return result;
+}
+
+static const char *header(struct MHD_Connection *connection, const char *name)
+{
+	return MHD_lookup_connection_value(connection, MHD_HEADER_KIND, name);
+}
+
+static void request_fill(struct http_request *request, struct MHD_Connection *connection,
+			 const char *method, const char *path)
+{
+	const union MHD_ConnectionInfo *info =
+		MHD_get_connection_info(connection, MHD_CONNECTION_INFO_SOCKET_CONTEXT);
+	const struct peer *peer = info ? info->socket_context : NULL;
+
+	request->method = method;
+	request->path = path;
+	request->connection = connection;
+	request->uid = peer ? peer->uid : UINT32_MAX;
+	request->role = peer ? config_role(&request->daemon->config, peer->uid) : DAEMON_NOBODY;
+	request->if_match = header(connection, MHD_HTTP_HEADER_IF_MATCH);
+	request->if_none_match = header(connection, MHD_HTTP_HEADER_IF_NONE_MATCH);
+	request->since = MHD_lookup_connection_value(connection, MHD_GET_ARGUMENT_KIND, "since");
+	request->follow = MHD_lookup_connection_value(connection, MHD_GET_ARGUMENT_KIND, "follow");
+}
+
+static enum MHD_Result on_request(void *opaque, struct MHD_Connection *connection, const char *url,
+				  const char *method, const char *version, const char *data,
+				  size_t *size, void **context)
+{
+	struct http *http = opaque;
+	struct body *body = *context;
+	struct http_request *request = body ? &body->request : NULL;
+	struct error e = { 0 };
+
+	if (!body) { /* the headers are there */
+		body = calloc(1, sizeof(*body));
+		if (body)
+			body->request.daemon = http->daemon;
+		*context = body;
+		return body ? MHD_YES : MHD_NO;
+	}
+	if (*size) {
+		if (*size > HTTP_BODY_MAX - request->size)
+			request->too_large = true;
+		else
+			memcpy(body->text + request->size, data, *size);
+		request->size += request->too_large ? 0 : *size;
+		*size = 0;
+		return MHD_YES;
+	}
+	if (request->answered) /* later, once resumed */
+		return answer_queue(request, connection);
+	request->body = body->text;
+	request_fill(request, connection, method, url);
+	if (request->too_large) {
+		error_set(&e, E2BIG, "too-large", NULL, "a request has %u KiB at most",
+			  (unsigned)(HTTP_BODY_MAX / KIB));
+		http_failed(request, &e);
+	} else {
+		api_handle(request);
+	}
+	if (request->answered)
+		return answer_queue(request, connection);
+	/* The answer comes later. What the request points to is libmicrohttpd's, and stays. */
+	request->suspended = true;
+	request->next = http->waiting;
+	http->waiting = request;
+	MHD_suspend_connection(connection);
+	return MHD_YES;
+}
+
+static void on_completed(void *opaque, struct MHD_Connection *connection, void **context,
+			 enum MHD_RequestTerminationCode why)
+{
+	struct body *body = *context;
+
+	if (!body)
+		return;
+	if (body->request.response)
+		MHD_destroy_response(body->request.response);
+	free(body->request.tag);
+	free(body);
+	*context = NULL;
+}
+
+/* ---- streams -------------------------------------------------------------------------------------------- */
+
+static bool hears(const struct stream *stream, const struct store_event *event)
+{
+	/* A viewer and an admin hear all, a user of what is his and what is nobody's. */
+	return stream->role != DAEMON_USER || !event->instance[0] || event->owner == stream->uid;
+}
+
+static bool stream_text(struct stream *stream, const char *text)
+{
+	const size_t size = strlen(text), left = stream->size - stream->sent;
+	char *larger;
+
+	if (left + size > STREAM_MAX)
+		return false;
+	larger = malloc(left + size);
+	if (!larger)
+		return false;
+	memcpy(larger, stream->text + stream->sent, left);
+	memcpy(larger + left, text, size);
+	free(stream->text);
+	stream->text = larger;
+	stream->size = left + size;
+	stream->sent = 0;
+	return true;
+}
+
+/* Who reads too slowly is told where he was, and that this is the end. */
+static void stream_drop(struct stream *stream)
+{
+	char line[128];
+
+	snprintf(line, sizeof(line), "{\"dropped\":true,\"since\":%lld}\n",
+		 (long long)stream->since);
+	stream->dropped = true;
+	/* Lines are whole: what is cut out of the middle are whole ones. */
+	if (stream->size - stream->sent > STREAM_MAX - sizeof(line)) {
+		stream->size = stream->sent = 0;
+	}
+	stream_text(stream, line);
+}
+
+static void stream_wake(struct stream *stream)
+{
+	if (!stream->suspended)
+		return;
+	stream->suspended = false;
+	MHD_resume_connection(stream->connection);
+	speak_soon(stream->http);
+}
+
+static void stream_event(struct stream *stream, const struct store_event *event)
+{
+	char *line;
+
+	if (stream->dropped || event->id <= stream->since)
+		return;
+	if (hears(stream, event)) {
+		line = event_line(event);
+		if (line && stream_text(stream, line))
+			stream->since = event->id;
+		else
+			stream_drop(stream);
+		free(line);
+	} else {
+		stream->since = event->id;
+	}
+}
+
+static int old_event(void *opaque, const struct store_event *event)
+{
+	struct stream *stream = opaque;
+
+	stream_event(stream, event);
+	return 0;
+}
+
+/* The next few from the store, until there are none: from then on they come by themselves. */
+static void stream_catch_up(struct stream *stream)
+{
+	const int64_t before = stream->since;
+
+	while (stream->catching && stream->sent == stream->size) {
+		const int64_t was = stream->since;
+
+		store_events(stream->http->daemon->store, stream->since, BATCH, old_event, stream,
+			     NULL);
+		stream->catching = stream->since != was && !stream->dropped;
+	}
+	if (before == stream->since)
+		stream->catching = false;
+}
+
+static ssize_t stream_read(void *opaque, uint64_t at, char *out, size_t room)
+{
+	struct stream *stream = opaque;
+	size_t size;
+
+	if (stream->sent == stream->size && stream->catching)
+		stream_catch_up(stream);
+	size = MIN(stream->size - stream->sent, room);
+	if (size) {
+		memcpy(out, stream->text + stream->sent, size);
+		stream->sent += size;
+		return (ssize_t)size;
+	}
+	if (stream->dropped || !stream->follow)
+		return MHD_CONTENT_READER_END_OF_STREAM;
+	stream->suspended = true;
+	MHD_suspend_connection(stream->connection);
+	return 0;
+}
+
+static void stream_free(void *opaque)
+{
+	struct stream *stream = opaque;
+
+	for (struct stream **one = &stream->http->streams; *one; one = &(*one)->next)
+		if (*one == stream) {
+			*one = stream->next;
+			break;
+		}
+	free(stream->text);
+	free(stream);
+}
+
+void http_stream(struct http_request *request)
+{
+	struct http *http = request->daemon->http;
+	struct stream *stream = calloc(1, sizeof(*stream));
+	struct MHD_Response *response = NULL;
+
+	if (stream) {
+		stream->http = http;
+		stream->connection = request->connection;
+		stream->uid = request->uid;
+		stream->role = request->role;
+		stream->follow = !request->follow || strcmp(request->follow, "0") != 0;
+		stream->catching = request->since != NULL;
+		stream->since = request->since ? strtoll(request->since, NULL, 10) : 0;
+		if (!request->since)
+			stream->since = store_event_last(http->daemon->store);
+		response = MHD_create_response_from_callback(MHD_SIZE_UNKNOWN, 16 * KIB,
+							     stream_read, stream, stream_free);
+	}
+	if (!response) {
+		free(stream);
+		http_failed(request, &(struct error){ .err = ENOMEM,
+						      .code = "no-memory",
+						      .text = "no memory for a stream" });
+		return;
+	}
+	stream->next = http->streams;
+	http->streams = stream;
+	MHD_add_response_header(response, MHD_HTTP_HEADER_CONTENT_TYPE, "application/jsonl");
+	request->answered = true;
+	request->status = 200;
+	request->response = response;
+}
+
+void http_event(struct http *http, const struct store_event *event)
+{
+	for (struct stream *stream = http->streams; stream; stream = stream->next)
+		/* Who is still behind finds it in the store. */
+		if (!stream->catching) {
+			stream_event(stream, event);
+			stream_wake(stream);
+		}
+}
+
+/* An empty line: so a client that has gone is noticed, and one that waits knows that we are there. */
+static int on_heartbeat(sd_event_source *source, uint64_t usec, void *opaque)
+{
+	struct http *http = opaque;
+
+	for (struct stream *stream = http->streams; stream; stream = stream->next)
+		if (stream->suspended && stream_text(stream, "\n"))
+			stream_wake(stream);
+	sd_event_source_set_time_relative(source, HEARTBEAT_US);
+	return sd_event_source_set_enabled(source, SD_EVENT_ONESHOT);
+}
+
+/* ---- connections ------------------------------------------------------------------------------------------ */
+
+static void on_connection(void *opaque, struct MHD_Connection *connection, void **context,
+			  enum MHD_ConnectionNotificationCode code)
+{
+	struct http *http = opaque;
+	const union MHD_ConnectionInfo *info =
+		MHD_get_connection_info(connection, MHD_CONNECTION_INFO_CONNECTION_FD);
+	struct peer *peer = *context;
+
+	if (code == MHD_CONNECTION_NOTIFY_CLOSED) {
+		if (peer)
+			peer->fd = -1;
+		return;
+	}
+	for (unsigned i = 0; i < CONNECTIONS_MAX && info; i++)
+		if (http->peers[i].fd == info->connect_fd)
+			*context = &http->peers[i];
+}
+
+static struct peer *peer_place(struct http *http, uint32_t uid)
+{
+	const bool ours = uid == 0 || uid == geteuid();
+	struct peer *free_one = NULL;
+	unsigned his = 0, all = 0;
+
+	for (unsigned i = 0; i < CONNECTIONS_MAX; i++) {
+		if (http->peers[i].fd < 0) {
+			free_one = &http->peers[i];
+			continue;
+		}
+		all++;
+		his += http->peers[i].uid == uid;
+	}
+	/* Some places are never others'. */
+	if (!ours && (his >= CONNECTIONS_USER || all >= CONNECTIONS_MAX - CONNECTIONS_USER))
+		return NULL;
+	return free_one;
+}
+
+static void turn_away(int fd)
+{
+	static const char text[] =
+		"HTTP/1.1 429 Too Many Requests\r\nContent-Type: application/json\r\n"
+		"Content-Length: 95\r\nConnection: close\r\n\r\n"
+		"{\"error\":{\"code\":\"too-many-connections\",\"text\":\"this user has too many connections\",\"next\":\"\"}}\n";
+
+	if (send(fd, text, sizeof(text) - 1, MSG_DONTWAIT | MSG_NOSIGNAL) < 0)
+		log_debug("turned away: %s", strerror(errno));
+	close(fd);
+}
+
+static int on_listening(sd_event_source *source, int fd, uint32_t events, void *opaque)
+{
+	struct sockaddr_un nobody = { .sun_family = AF_UNIX };
+	struct http *http = opaque;
+	struct ucred who;
+	socklen_t size = sizeof(who);
+	struct peer *peer;
+	int one = accept4(fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+
+	if (one < 0) {
+		/* Out of descriptors, it stays readable: later then, and no busy loop. */
+		if (errno == EMFILE || errno == ENFILE || errno == ENOMEM) {
+			log_limited(LOG_LEVEL_WARN, "API: %s", strerror(errno));
+			usleep(10000);
+		}
+		return 0;
+	}
+	if (getsockopt(one, SOL_SOCKET, SO_PEERCRED, &who, &size) < 0) {
+		close(one);
+		return 0;
+	}
+	peer = peer_place(http, who.uid);
+	if (!peer) {
+		turn_away(one);
+		return 0;
+	}
+	*peer = (struct peer){ one, who.uid };
+	if (MHD_add_connection(http->mhd, one, (struct sockaddr *)&nobody,
+			       sizeof(nobody.sun_family)) != MHD_YES)
+		peer->fd = -1;
+	return speak(http);
+}
+
+static int on_speaking(sd_event_source *source, int fd, uint32_t events, void *opaque)
+{
+	return speak(opaque);
+}
+
+/* ---- life --------------------------------------------------------------------------------------------------- */
+
+static int attach(struct http *http, struct error *e)
+{
+	const union MHD_DaemonInfo *info = MHD_get_daemon_info(http->mhd, MHD_DAEMON_INFO_EPOLL_FD);
+	sd_event *event = http->daemon->event;
+	int err = info ? 0 : -ENOSYS;
+
+	if (err >= 0)
+		err = sd_event_add_io(event, &http->speaking, info->epoll_fd, EPOLLIN, on_speaking,
+				      http);
+	if (err >= 0)
+		err = sd_event_add_time_relative(event, &http->timer, CLOCK_MONOTONIC, 0, 0,
+						 on_soon, http);
+	if (err >= 0)
+		err = sd_event_add_time_relative(event, &http->heartbeat, CLOCK_MONOTONIC,
+						 HEARTBEAT_US, 0, on_heartbeat, http);
+	if (err >= 0)
+		err = sd_event_add_io(event, &http->listening, http->listener.fd, EPOLLIN,
+				      on_listening, http);
+	/* Processes that end are heard of before those who ask. */
+	if (err >= 0)
+		err = sd_event_source_set_priority(http->speaking, SD_EVENT_PRIORITY_NORMAL + 10);
+	return err < 0 ? error_set(e, -err, "api-socket", NULL, "API: event loop: %s",
+				   strerror(-err))
+		       : 0;
+}
+
+int http_create(struct daemon *daemon, const char *path, struct http **out, struct error *e)
+{
+	struct http *http = calloc(1, sizeof(*http));
+	int err;
+
+	if (!http)
+		return error_set(e, ENOMEM, "no-memory", NULL, "no memory for the API");
+	http->daemon = daemon;
+	http->listener = (struct unix_listener){ .fd = -1, .folder_fd = -1 };
+	for (unsigned i = 0; i < CONNECTIONS_MAX; i++)
+		http->peers[i].fd = -1;
+	http->mhd = MHD_start_daemon(
+		MHD_USE_EPOLL | MHD_USE_NO_LISTEN_SOCKET | MHD_ALLOW_SUSPEND_RESUME, 0, NULL, NULL,
+		on_request, http, MHD_OPTION_CONNECTION_LIMIT, (unsigned)CONNECTIONS_MAX,
+		MHD_OPTION_CONNECTION_TIMEOUT, IDLE_S, MHD_OPTION_CONNECTION_MEMORY_LIMIT,
+		(size_t)CONNECTION_MEMORY, MHD_OPTION_NOTIFY_COMPLETED, on_completed, http,
+		MHD_OPTION_NOTIFY_CONNECTION, on_connection, http, MHD_OPTION_END);
+	err = http->mhd ? 0 : error_set(e, EIO, "api-socket", NULL, "libmicrohttpd does not start");
+	if (!err)
+		err = unix_listener_open(path, &http->listener, e);
+	/* Who may do what is a matter of roles: everybody may ask. */
+	if (!err && chmod(path, 0666) < 0)
+		err = error_set(e, errno, "api-socket", NULL, "%s: %s", path, strerror(errno));
+	if (!err)
+		err = attach(http, e);
+	if (err) {
+		http_destroy(http);
+		return err;
+	}
+	*out = http;
+	return 0;
+}
+
+void http_destroy(struct http *http)
+{
+	if (!http)
+		return;
+	sd_event_source_disable_unref(http->listening);
+	sd_event_source_disable_unref(http->speaking);
+	sd_event_source_disable_unref(http->timer);
+	sd_event_source_disable_unref(http->heartbeat);
+	/* Nothing may be suspended when libmicrohttpd ends. */
+	while (http->waiting)
+		http_failed(http->waiting, &(struct error){ .err = EAGAIN,
+							    .code = "ending",
+							    .text = "the daemon ends" });
+	for (struct stream *stream = http->streams; stream; stream = stream->next) {
+		stream->follow = false;
+		if (stream->suspended) {
+			stream->suspended = false;
+			MHD_resume_connection(stream->connection);
+		}
+	}
+	if (http->mhd) {
+		MHD_run(http->mhd);
+		MHD_stop_daemon(http->mhd);
+	}
+	unix_listener_close(&http->listener);
+	free(http);
+}

@@ -1,0 +1,341 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What the files of the daemon share.
+ *
+ *   main.c, program.c   the program: options, signals, readiness
+ *   daemon.c            made and taken down; the machine, its types, what is taken of it
+ *   config.c            divvyd.yaml
+ *   job.c               what may take long: a child with a time limit
+ *   instance.c          instances as they are defined; their rows
+ *   start.c, stop.c     their life, a step at a time
+ *   device.c            whole GPUs: bound, leased, reset, looked at, set aside
+ *   arbiter.c           the arbiter's process, and what it tells of vGPUs; credits
+ *   reconcile.c         what is found at the start
+ *   events.c            what happened
+ *   http.c              connections;  api*.c  what may be asked by whom;  metrics.c
+ */
+#ifndef INSTANCES_DAEMON_PRIVATE_H
+#define INSTANCES_DAEMON_PRIVATE_H
+
+#include <jansson.h>
+#include <systemd/sd-event.h>
+
+#include "instances/daemon/daemon.h"
+#include "instances/launch/launch.h"
+#include "instances/node/node.h"
+#include "instances/placement/placement.h"
+#include "instances/store/store.h"
+#include "instances/types/types.h"
+
+#define INSTANCES_MAX 4096
+#define PROCESSES_MAX (LAUNCH_GPUS_MAX + 1)
+
+/* ---- configuration ------------------------------------------------------------------------------ */
+
+#define CONFIG_RULES_MAX  64
+#define CONFIG_IMAGES_MAX 16
+
+struct config {
+	struct {
+		bool group; /* @id is a group's */
+		uint32_t id;
+		enum daemon_role role;
+	} rules[CONFIG_RULES_MAX];
+	unsigned rule_count, image_count;
+	char *images[CONFIG_IMAGES_MAX]; /* folders that users may take images from */
+	bool has_placement;
+	enum placement_policy placement;
+	uint32_t uid_first, uid_count; /* of instances' processes; 0: none of their own */
+	uint32_t instances_per_user;
+	bool allow_unisolated; /* whole GPUs although the platform does not separate them */
+	bool allow_no_reset;   /* and those that cannot be reset go to the next */
+};
+
+/* config_read() - defaults, and what @path says. @must: it must be there. "bad-config" with file and line. */
+int config_read(const char *path, bool must, struct config *config, struct error *e);
+void config_free(struct config *config);
+/* config_role() - of a user; groups are looked up. */
+enum daemon_role config_role(const struct config *config, uint32_t uid);
+
+/* ---- jobs ---------------------------------------------------------------------------------------- */
+
+#define JOB_RESULT_MAX 65536
+
+struct job;
+/* In the child: fills up to JOB_RESULT_MAX bytes. */
+typedef int job_work(void *opaque, void *result, struct error *e);
+/* In the loop, once. @err and *e are the work's; -ETIMEDOUT "timed-out" where it took too long. @result is gone afterwards. */
+typedef void job_done(void *opaque, int err, const void *result, const struct error *e);
+int job_run(struct daemon *daemon, job_work *work, void *work_opaque, unsigned timeout_ms,
+	    job_done *done, void *done_opaque, struct job **out, struct error *e);
+/* The child is killed; @done is not called. NULL is fine. */
+void job_cancel(struct job *job);
+/* job_tell() - when the daemon ends, @done is told (-ECANCELED): it has something to let go of. */
+void job_tell(struct job *job);
+void job_end_all(struct daemon *daemon);
+
+/* ---- instances ------------------------------------------------------------------------------------ */
+
+enum step {
+	STEP_NONE,
+	STEP_BIND,
+	STEP_DISKS,
+	STEP_ARBITER,
+	STEP_VGPU,
+	STEP_VMM,
+	STEP_POWER,
+	STEP_END,   /* the VMM's */
+	STEP_GPUS,  /* the vGPUs' end */
+	STEP_SWEEP, /* whatever else there is */
+	STEP_RESET,
+	STEP_DONE, /* to be written down */
+	STEPS
+};
+const char *step_name(enum step step);
+
+struct process {
+	char role[16]; /* "": not there */
+	struct launch_process process;
+	sd_event_source *source;
+	bool adopted;
+	struct instance *instance; /* NULL: the arbiter */
+};
+
+/* What the last reset of a whole GPU said. */
+struct device_result {
+	unsigned resets;
+	bool failed;
+	char link[48], code[48], text[256];
+};
+
+struct credit {
+	int64_t balance_ns;
+	uint64_t usage_ns, charged_ns; /* ever */
+	uint64_t seen_ns;	       /* of usage: the arbiter's count at the last look */
+	bool live;		       /* the arbiter tells of it now */
+};
+
+struct instance {
+	struct daemon *daemon;
+	struct store_instance row;
+	struct instance_type type;
+	/* What it has while it is not at rest. */
+	bool placed;
+	struct placement placement;
+	unsigned part_count;
+	struct store_reservation *parts;
+	struct process processes[PROCESSES_MAX];
+	struct credit credits[LAUNCH_GPUS_MAX];
+	struct device_result *results; /* of the dedicated parts, in order; NULL: none yet */
+
+	enum step step;
+	int64_t change; /* in the journal; 0: none */
+	unsigned next;	/* of vGPUs: which one is asked; of signals: which one is sent */
+	uint64_t deadline_ns, running_ns;
+	sd_event_source *timer, *restart_timer;
+	struct launch_request *request;
+	struct job *job;
+	/* What a stop is to end in. */
+	enum store_state final;
+	bool force, restart_after, delete_after;
+	unsigned backoff;
+	bool dead; /* out of the table, to be freed */
+	struct instance *next_dead;
+};
+
+bool instance_name_ok(const char *name);
+struct instance *instance_find(struct daemon *daemon, const char *name);
+/* instance_add() - into the table; @row is taken over, also on failure. */
+int instance_add(struct daemon *daemon, struct store_instance *row, struct instance **out,
+		 struct error *e);
+/* instance_forget() - out of memory, at the loop's next turn. */
+void instance_forget(struct instance *instance);
+void instance_free(struct instance *instance);
+/* instance_save() - its row. */
+int instance_save(struct instance *instance, struct error *e);
+void instance_error(struct instance *instance, const struct error *e); /* NULL: none */
+/* instance_reload() - at rest: as its definition says now. */
+void instance_reload(struct instance *instance);
+bool instance_active(const struct instance *instance); /* it has something */
+/*
+ * instance_define() - as @request says (openapi.yaml, Definition, already checked). @existing: NULL for a new one.
+ * @changed: whether anything did
+ */
+int instance_define(struct daemon *daemon, const char *name, const json_t *request, uint32_t owner,
+		    bool transient, struct instance *existing, struct instance **out, bool *changed,
+		    struct error *e);
+/* instance_weigh() - another weight in its definition. */
+int instance_weigh(struct instance *instance, uint32_t weight, struct error *e);
+int instance_delete(struct instance *instance, struct error *e);
+struct process *instance_process(struct instance *instance, const char *role);
+/* As launch wants it. */
+void instance_describe(const struct instance *instance, struct launch_instance *launch);
+void instance_timer(struct instance *instance, uint64_t delay_ms,
+		    int (*handler)(sd_event_source *source, uint64_t usec, void *instance));
+void instance_quiet(struct instance *instance); /* no timer, question or job any more */
+/* process_watch() - hear of its end. */
+int process_watch(struct daemon *daemon, struct process *process);
+void process_forget(struct process *process);
+
+/* start.c */
+int instance_start(struct instance *instance, struct error *e);
+void start_continue(struct instance *instance, enum step step);
+launch_commit process_commit;
+
+/* stop.c */
+int instance_stop(struct instance *instance, bool force, unsigned timeout_s, bool restart,
+		  struct error *e);
+/* Something went wrong, or it has ended: all of it is taken down, to end in @final. @e: why; NULL: none. */
+void instance_end(struct instance *instance, enum store_state final, const struct error *e);
+void stop_continue(struct instance *instance, enum step step);
+void instance_process_ended(struct instance *instance, struct process *process);
+void instance_restart_later(struct instance *instance);
+
+/* device.c */
+struct gpu {
+	struct store_gpu row;
+	char *busy; /* what is done with it now; NULL: nothing */
+};
+struct gpu *gpu_find(struct daemon *daemon, const char *id, bool make);
+int gpu_save(struct daemon *daemon, const struct gpu *gpu, struct error *e);
+void gpu_quarantine(struct daemon *daemon, const char *id, const char *code, const char *text);
+void device_prepare(struct instance *instance); /* then STEP_DISKS, or instance_end() */
+void device_release(struct instance *instance); /* then STEP_DONE */
+struct http_request;
+void device_do(struct daemon *daemon, struct http_request *request, const char *id,
+	       const char *verb);
+/* device_ended() - the leases' end, as instance->results say. Within a transaction. */
+int device_ended(struct instance *instance, struct error *e);
+
+/* ---- arbiter ---------------------------------------------------------------------------------------- */
+
+struct vgpu_seen { /* what the arbiter told */
+	char name[48], gpu[48];
+	json_t *json;
+	uint64_t used_ns, before_ns; /* graphics; @before_ns: ten seconds ago */
+};
+
+/* arbiter_ensure() - it runs or is started. Returns 1 when it answers, 0: not yet, -errno. */
+int arbiter_ensure(struct daemon *daemon, struct error *e);
+void arbiter_ended(struct daemon *daemon);
+int arbiter_begin(struct daemon *daemon, struct error *e); /* the timers */
+/* The instance's vGPU has come or gone: what it owns is kept. */
+void credits_begin(struct instance *instance);
+void credits_end(struct instance *instance);
+int credits_save(struct daemon *daemon, struct error *e);
+const json_t *vgpu_status(const struct daemon *daemon, const char *name);
+/* Parts of a GPU that were used in the last ten seconds; below 0: not known. */
+double vgpu_share_got(const struct daemon *daemon, const char *name);
+double gpu_utilisation(const struct daemon *daemon, const char *vulkan_name);
+
+/* ---- events ------------------------------------------------------------------------------------------ */
+
+/* It is written down, logged and sent to those who listen. */
+void event_instance(struct instance *instance, const char *code, const char *fmt, ...)
+	__attribute__((format(printf, 3, 4)));
+void event_gpu(struct daemon *daemon, const char *gpu, const char *code, const char *fmt, ...)
+	__attribute__((format(printf, 4, 5)));
+void event_other(struct daemon *daemon, const char *kind, const char *code, const char *fmt, ...)
+	__attribute__((format(printf, 4, 5)));
+char *event_line(const struct store_event *event); /* JSON and a newline, malloc()ed */
+
+/* ---- the daemon ----------------------------------------------------------------------------------------- */
+
+struct http;
+
+struct daemon {
+	struct daemon_options options;
+	sd_event *event;
+	struct store *store;
+	struct config config;
+	char *state, *run, *programs, *bind, *instances_state, *instances_run, *arbiter_socket,
+		*api_path, *cgroup;
+	struct launch_places places;
+	char boot[37];
+	int64_t started_ms;
+	bool ending;
+
+	struct type_catalogue types;
+	struct node_vulkan vulkan;
+	struct node *node;
+	struct placement_ledger *ledger;
+	struct placement_limits limits;
+	struct node_watch *watch;
+	struct job *look, *jobs;
+
+	unsigned instance_count, gpu_count;
+	struct instance *instances[INSTANCES_MAX]; /* by name */
+	struct gpu gpus[NODE_GPUS_MAX];
+	struct instance *dead;
+	sd_event_source *burial;
+
+	struct process arbiter;
+	bool arbiter_answers;
+	int arbiter_fd; /* a question is out */
+	uint64_t arbiter_asked_ns, seen_ns[11];
+	unsigned seen_at;
+	sd_event_source *arbiter_timer, *arbiter_source, *minute_timer;
+	json_t *status; /* its last answer; NULL: none */
+	json_t *history[11];
+	uint64_t restarts_arbiter;
+
+	struct http *http;
+};
+
+/* daemon_look() - read the machine again, in a child where drivers are asked. */
+int daemon_look(struct daemon *daemon, struct error *e);
+/* daemon_account() - a new ledger of what is taken. */
+int daemon_account(struct daemon *daemon, struct error *e);
+int64_t daemon_now_ms(void); /* UTC */
+int reconcile(struct daemon *daemon, struct error *e);
+
+/* ---- http ------------------------------------------------------------------------------------------------- */
+
+#define HTTP_BODY_MAX (64 * KIB)
+
+struct http_request {
+	struct daemon *daemon;
+	const char *method, *path;
+	const char *if_match, *if_none_match; /* headers; NULL */
+	const char *since, *follow;	      /* arguments; NULL */
+	char *body;			      /* NUL-terminated */
+	size_t size;
+	uint32_t uid;
+	enum daemon_role role;
+	/* http.c's: */
+	void *connection;
+	bool answered, suspended, too_large;
+	struct http_request *next;
+	void *response;
+	unsigned status;
+	char *tag; /* ETag */
+};
+
+int http_create(struct daemon *daemon, const char *path, struct http **out, struct error *e);
+void http_destroy(struct http *http);
+/* http_json(), http_bytes(), http_error() - answer it, at once or later; @json, @bytes are taken over. */
+void http_json(struct http_request *request, unsigned status, json_t *json);
+void http_bytes(struct http_request *request, unsigned status, const char *type, char *bytes,
+		size_t size);
+void http_error(struct http_request *request, unsigned status, const struct error *e);
+void http_failed(struct http_request *request,
+		 const struct error *e);	/* the status fits its errno */
+void http_stream(struct http_request *request); /* events */
+/* http_event() - to all who listen. */
+void http_event(struct http *http, const struct store_event *event);
+
+/* api.c: every request ends in an answer, or keeps the request for one. */
+void api_handle(struct http_request *request);
+json_t *api_instance(struct instance *instance);
+json_t *api_gpu(struct daemon *daemon, const struct node_gpu *gpu);
+json_t *api_vgpus(struct daemon *daemon, const struct http_request *request);
+json_t *api_node(struct daemon *daemon, const struct http_request *request);
+json_t *api_type(struct daemon *daemon, const struct instance_type *type);
+json_t *api_time(int64_t ms); /* null for 0 */
+json_t *api_findings(const struct findings *findings);
+json_t *api_lease(const struct store_lease *lease);
+/* api_may() - whether who asks may see (@change: and change) it. */
+bool api_may(const struct http_request *request, const struct instance *instance, bool change);
+char *metrics_text(struct daemon *daemon, size_t *size);
+
+#endif
