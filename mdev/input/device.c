@@ -15,11 +15,17 @@
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
+#include <time.h>
 
 #include "mdev/input/private.h"
 
 #define EVENT_QUEUE  0
 #define STATUS_QUEUE 1
+/*
+ * A reader of Linux's evdev loses events beyond 64 that it has not read (drivers/input/evdev.c, EVDEV_MIN_BUFFER_SIZE), and with them
+ * letters of a text that is typed at once: of keys no more than this goes out at once, and further ones at a pace.
+ */
+#define BURST 48u
 /* More than there are keys, so that their releases fit. */
 #define WAITING_MAX 1024u
 #define FRAME_MAX   16u
@@ -35,6 +41,9 @@ struct input_device {
 	unsigned leds;		/* atomic */
 	int wake_fd;
 	struct virtio_source wake;
+	/* The pace, of the worker: 0: none. */
+	uint64_t event_ns, paid_until_ns;
+	sd_event_source *timer;
 
 	pthread_mutex_t
 		lock; /* all below; held for a frame at most, and nothing is called with it */
@@ -164,6 +173,24 @@ static bool take(struct input_device *input, struct virtio_input_event *event)
 	return is_any;
 }
 
+/* ---- the pace: on the worker ---------------------------------------------------------------- */
+
+/* Whether an event may go now; if not, the timer says when. */
+static bool may_send(struct input_device *input)
+{
+	const uint64_t now = monotonic_ns();
+
+	if (!input->event_ns)
+		return true;
+	/* Each event is worth a time, of which BURST events may be had in advance. */
+	input->paid_until_ns = MAX(input->paid_until_ns, now);
+	if (input->paid_until_ns - now < BURST * input->event_ns)
+		return true;
+	sd_event_source_set_time(input->timer, now / 1000 + BURST * input->event_ns / 2000);
+	sd_event_source_set_enabled(input->timer, SD_EVENT_ONESHOT);
+	return false;
+}
+
 /* ---- the queues: on the worker ---------------------------------------------------------------- */
 
 static void deliver(struct virtio_device *dev)
@@ -176,7 +203,7 @@ static void deliver(struct virtio_device *dev)
 
 		if (__atomic_load_n(&dev->call_pending, __ATOMIC_RELAXED))
 			break;
-		if (!input_device_waiting(input))
+		if (!input_device_waiting(input) || !may_send(input))
 			return;
 		chain = virtio_queue_pop(dev, EVENT_QUEUE);
 		if (!chain)
@@ -189,6 +216,7 @@ static void deliver(struct virtio_device *dev)
 			virtio_queue_rewind(dev, EVENT_QUEUE);
 			return;
 		}
+		input->paid_until_ns += input->event_ns;
 		virtio_iov_write(chain->in, chain->in_count, 0, &event, sizeof(event));
 		virtio_queue_push(dev, EVENT_QUEUE, chain, sizeof(event));
 	}
@@ -231,6 +259,14 @@ static void woken(struct virtio_device *dev, uint32_t epoll_events)
 
 	eventfd_read(input_of(dev)->wake_fd, &count);
 	deliver(dev);
+}
+
+static int on_timer(sd_event_source *source, uint64_t usec, void *opaque)
+{
+	struct input_device *input = opaque;
+
+	deliver(&input->dev);
+	return 0;
 }
 
 /* ---- configuration (5.8.4) and life ------------------------------------------------------------- */
@@ -282,6 +318,7 @@ static void destroy(struct virtio_device *dev)
 {
 	struct input_device *input = input_of(dev);
 
+	sd_event_source_disable_unref(input->timer);
 	virtio_source_remove(&input->wake);
 	fd_close(&input->wake_fd);
 	pthread_mutex_destroy(&input->lock);
@@ -303,7 +340,7 @@ static const struct virtio_device_ops input_ops = {
 /* PCI's classes of input devices: keyboard, mouse, another. */
 static const uint32_t classes[INPUT_KINDS] = { 0x090000, 0x090200, 0x098000 };
 
-int input_device_create(enum input_kind kind, unsigned head, const char *serial,
+int input_device_create(enum input_kind kind, unsigned head, const char *serial, unsigned pace,
 			struct input_device **out, struct error *e)
 {
 	struct input_device *input = calloc(1, sizeof(*input));
@@ -314,6 +351,7 @@ int input_device_create(enum input_kind kind, unsigned head, const char *serial,
 		return error_set(e, ENOMEM, "device-failed", NULL, "virtio-input: out of memory");
 	input->kind = kind;
 	input->head = head;
+	input->event_ns = pace ? NSEC_PER_SEC / pace : 0;
 	snprintf(input->serial, sizeof(input->serial), "%s", serial);
 	snprintf(name, sizeof(name), "virtio-input(%s)", input_kind_name(kind));
 	input->ops = input_ops;
@@ -332,9 +370,14 @@ int input_device_create(enum input_kind kind, unsigned head, const char *serial,
 		return ret;
 	}
 	ret = virtio_source_add(&input->dev, &input->wake, input->wake_fd, EPOLLIN, woken);
-	if (ret) {
+	if (!ret)
+		ret = sd_event_add_time(input->dev.event, &input->timer, CLOCK_MONOTONIC, 0, 1,
+					on_timer, input);
+	if (ret >= 0)
+		ret = sd_event_source_set_enabled(input->timer, SD_EVENT_OFF);
+	if (ret < 0) {
 		virtio_device_close(&input->dev);
-		return error_set(e, -ret, "device-failed", NULL, "%s: cannot watch an eventfd: %s",
+		return error_set(e, -ret, "device-failed", NULL, "%s: cannot watch its events: %s",
 				 name, strerror(-ret));
 	}
 	*out = input;

@@ -37,6 +37,8 @@ struct input_config {
 	 * each device on an output.
 	 */
 	unsigned per_head;
+	/* Key events a second that go to the guest, two a key, beyond what its reader surely keeps; 0: 1000. */
+	unsigned pace;
 };
 
 /*

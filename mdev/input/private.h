@@ -30,7 +30,8 @@ struct input_event_plain {
 
 struct input_device;
 
-int input_device_create(enum input_kind kind, unsigned head, const char *serial,
+/* @pace: events a second that go to the guest, but for a burst; 0: as they come */
+int input_device_create(enum input_kind kind, unsigned head, const char *serial, unsigned pace,
 			struct input_device **out, struct error *e);
 struct vfio_device *input_device_vfio(struct input_device *input);
 /*

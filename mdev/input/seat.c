@@ -14,9 +14,10 @@
 #include "mdev/input/private.h"
 #include "mdev/mdev.h"
 
-#define BUTTONS	    5
-#define WHEEL_FIRST 3
-#define WHEEL_LAST  6
+#define KEY_EVENTS_A_SECOND 1000
+#define BUTTONS		    5
+#define WHEEL_FIRST	    3
+#define WHEEL_LAST	    6
 
 /* What coalesces with what: input_device_send(). */
 enum {
@@ -461,7 +462,7 @@ void input_seat_unfollow(struct input_seat *seat, struct vfio_device *gpu)
 	virtio_gpu_display_remove(gpu, &follow_ops, seat);
 }
 
-static int devices_make(struct input_seat *seat, unsigned per_head, struct error *e)
+static int devices_make(struct input_seat *seat, unsigned per_head, unsigned pace, struct error *e)
 {
 	int ret = 0;
 
@@ -470,6 +471,7 @@ static int devices_make(struct input_seat *seat, unsigned per_head, struct error
 
 		for (unsigned i = 0; i < (is_one ? 1 : per_head) && !ret; i++)
 			ret = input_device_create(kind, is_one ? INPUT_ALL_HEADS : i, seat->name,
+						  kind == INPUT_KEYBOARD ? pace : 0,
 						  &seat->devices[kind][i], e);
 	}
 	return ret;
@@ -487,7 +489,8 @@ int input_seat_create(const struct input_config *config, struct input_seat **out
 	seat->desktop.is_per_head = config->per_head;
 	ret = input_keymap_create(config->layout ? config->layout : "us", &seat->keymap, e);
 	if (!ret)
-		ret = devices_make(seat, MIN(config->per_head, INPUT_HEADS_MAX), e);
+		ret = devices_make(seat, MIN(config->per_head, INPUT_HEADS_MAX),
+				   config->pace ? config->pace : KEY_EVENTS_A_SECOND, e);
 	if (ret) {
 		input_seat_destroy(seat);
 		return ret;

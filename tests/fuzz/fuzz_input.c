@@ -242,14 +242,19 @@ static unsigned read_events(struct port *port)
 	return count;
 }
 
+/* What a settle() does not see is a worker that has just begun again: so, until nothing waits. */
 static void read_all(struct port *port)
 {
+	unsigned waiting, count;
+
 	do {
 		for (unsigned i = 0; i < QUEUE_SIZE; i++)
 			post(port);
 		kick(port, 0);
+		waiting = input_device_waiting((struct input_device *)port->device);
 		settle(port);
-	} while (read_events(port));
+		count = read_events(port);
+	} while (count || waiting);
 }
 
 static void led(struct port *port, uint16_t code, bool on)
@@ -389,7 +394,8 @@ int LLVMFuzzerInitialize(int *argc, char ***argv)
 	log_set_level(LOG_LEVEL_ERROR);
 	for (unsigned i = 0; i < ARRAY_SIZE(seats); i++) {
 		const struct input_config config = { .layout = layouts[i],
-						     .per_head = i % 2 ? 2 : 0 };
+						     .per_head = i % 2 ? 2 : 0,
+						     .pace = NSEC_PER_SEC };
 		struct seat *seat = &seats[i];
 
 		check(!input_seat_create(&config, &seat->seat, NULL));

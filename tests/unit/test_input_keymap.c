@@ -18,7 +18,7 @@ static int viewer;
 
 static void open_layout(const char *text, const char *layout, const char *variant)
 {
-	const struct input_config config = { .layout = text };
+	const struct input_config config = { .layout = text, .pace = NSEC_PER_SEC };
 	const struct xkb_rule_names names = { .rules = "evdev",
 					      .model = "pc105",
 					      .layout = layout,

@@ -244,6 +244,24 @@ static void more_viewers_than_there_is_room_for_are_not_heard(void **state)
 	input_guest_expect_key(&keyboard, KEY_X, 1);
 }
 
+/* More than a reader in the guest keeps is not given to it at once, and nothing is lost. */
+static void a_text_that_is_typed_at_once_arrives_whole(void **state)
+{
+	struct virtio_input_event event;
+
+	for (unsigned i = 0; i < 50; i++) {
+		input_seat_key(seat, &first, 'a' + i % 3, 0, true);
+		input_seat_key(seat, &first, 'a' + i % 3, 0, false);
+	}
+	assert_int_equal(input_seat_waiting(seat), 200);
+	input_guest_read(&keyboard);
+	for (unsigned i = 0; i < 200; i++) {
+		assert_true(input_guest_next(&keyboard, &event, GUEST_WAIT_MS));
+		assert_int_equal(event.type, i % 2 ? EV_SYN : EV_KEY);
+	}
+	assert_int_equal(input_seat_waiting(seat), 0);
+}
+
 /* ---- pointer --------------------------------------------------------------------------------------- */
 
 /* What the guest makes of it: libinput's and X's scaling to a desktop. */
@@ -621,6 +639,7 @@ int main(void)
 		TEST(what_a_viewer_holds_ends_with_it),
 		TEST(leds_are_the_guests),
 		TEST(more_viewers_than_there_is_room_for_are_not_heard),
+		TEST(a_text_that_is_typed_at_once_arrives_whole),
 		TEST(the_pointer_is_where_the_viewer_points),
 		TEST(four_of_the_largest_heads_have_every_pixel),
 		TEST(buttons_and_wheels),

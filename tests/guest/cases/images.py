@@ -19,8 +19,8 @@ def shows_a_console(guest, vgpu, sizes, line):
 
 @case("stock", sets="full")
 def stock(bench):
-    """Debian's own RAM disk and systemd: a login prompt is on both heads; it powers off"""
-    vgpu = bench.vgpu(["1280x800", "1024x768"])
+    """Debian's own RAM disk and systemd: a login prompt is on both heads, and somebody logs in at it; it powers off"""
+    vgpu = bench.vgpu(["1280x800", "1024x768"], options=("--no-render", "--input"))
     guest = bench.guest(vgpu, stock=True, append="systemd.mask=serial-getty@ttyS0.service").ready()
     bench.note(f"up after {guest.boot_seconds:.1f} s, {guest.cpu_seconds():.1f} s of CPU")
     if guest.sh("cat /proc/1/comm") != "systemd":
@@ -33,6 +33,14 @@ def stock(bench):
         said = [font.read(Picture(vgpu.screenshot(head, "login")), 8) for head in (0, 1)]
         return all(any(line.startswith("divvy-trixie login:") for line in lines) for lines in said)
     until("a login prompt on both heads (pictures in the folder)", prompts, 60)
+
+    def reads(head, line):
+        return any(said.startswith(line) for said in font.read(Picture(vgpu.screenshot(head, "typed")), 30))
+    vgpu.type("root\n")
+    until("a shell's prompt (pictures in the folder)", lambda: reads(0, "root@divvy-trixie:~#"), 60)
+    vgpu.type("echo \"TYPED: $(tty) ~ {a|b} [c] \\\\ 'd' <e> @ # ^ * _ ?\"\n")
+    for head in (0, 1):
+        until(f"what was typed, on head {head} (pictures in the folder)", lambda: reads(head, "TYPED: /dev/tty1 ~ {a|b} [c] \\ 'd' <e> @ # ^ * _ ?"), 30)
     if guest.power_off():
         raise Failure("QEMU did not end well")
 

@@ -2,6 +2,7 @@
 """Keyboard, pointer and touch screen: a stock guest finds them, and gets what somebody in front of the vGPU does."""
 
 from guestvm import Failure, case, until
+from picture import Picture
 
 # Which event device is which, and what udev makes of it.
 DEVICES = """for e in /sys/class/input/event*; do
@@ -66,3 +67,88 @@ def evdev(bench):
             until(f"the Caps Lock light being {on}", lambda: vgpu.info()["leds"]["caps_lock"] == bool(on), 10)
     finally:
         guest.sh("kill $(cat /tmp/readers)", status=None)
+
+
+# Each pointer and touch screen is on the monitor of its number: what weston takes from udev.
+PER_HEAD = r"""
+mkdir -p /run/udev/rules.d
+for n in 1 2; do echo "SUBSYSTEM==\"input\", KERNEL==\"event*\", ATTRS{name}==\"Divvy * $n\", ENV{WL_OUTPUT}=\"Virtual-$n\""; done >/run/udev/rules.d/60-divvy.rules
+udevadm control --reload && udevadm trigger --action=change --subsystem-match=input && udevadm settle
+"""
+WESTON = """
+mkdir -p -m 700 /tmp/xdg
+cat >/tmp/weston.ini <<'END'
+[core]
+idle-time=0
+[shell]
+background-color=0xff204080
+clock-format=none
+animation=none
+[keyboard]
+keymap_layout=de
+[launcher]
+icon=/usr/share/weston/terminal.png
+path=/usr/bin/weston-terminal
+END
+export XDG_RUNTIME_DIR=/tmp/xdg
+(SEATD_VTBOUND=0 seatd-launch -- weston --backend=drm --renderer=pixman --config=/tmp/weston.ini --log=/tmp/weston.log </dev/null >/tmp/weston.out 2>&1 &)
+"""
+SIZES = (1280, 800), (1024, 768)
+BLUE = (0x20, 0x40, 0x80)
+
+
+def changed(before, after):
+    """The rectangle outside of which two pictures are the same; None: they are the same."""
+    rows = [y for y in range(after.height)
+            if before.pixels[3 * y * after.width:3 * (y + 1) * after.width] != after.pixels[3 * y * after.width:3 * (y + 1) * after.width]]
+    columns = [x for x in range(after.width) if any(before.at(x, y) != after.at(x, y) for y in rows)]
+    return (columns[0], rows[0], columns[-1] + 1, rows[-1] + 1) if columns else None
+
+
+def background(vgpu, head):
+    picture = Picture(vgpu.screenshot(head, "empty"))
+    return picture if picture.size == "%dx%d" % SIZES[head] and picture.share(BLUE) > 0.9 else None
+
+
+def typed_and_seen(guest, vgpu, head, text):
+    """Somebody types into the terminal on this head: its program reads it, and the picture shows it."""
+    other = Picture(vgpu.screenshot(1 - head, "before"))
+    vgpu.type(f"echo '{text}' >/tmp/typed-{head}\n")
+    until(f"'{text}' being typed on head {head} (pictures in the folder)", lambda: guest.sh(f"cat /tmp/typed-{head}", status=None) == text, 30)
+
+    def grows():
+        return Picture(vgpu.screenshot(head, "typed")).share(BLUE) < 0.9
+    until(f"a terminal on head {head} (pictures in the folder)", grows)
+    if changed(other, Picture(vgpu.screenshot(1 - head, "other"))):
+        raise Failure(f"head {1 - head} changed while somebody typed on head {head}")
+
+
+@case("desktop", sets="full")
+def desktop(bench):
+    """weston on two heads, a German keyboard: somebody opens a terminal on each by its panel, and types into it"""
+    vgpu = bench.vgpu(["%dx%d" % s for s in SIZES], options=("--no-render", "--input-per-head", "--layout", "de"))
+    guest = bench.guest(vgpu).ready()
+    guest.sh(PER_HEAD + WESTON)
+    try:
+        for head in (0, 1):
+            until(f"weston's background on head {head} (pictures in the folder)", lambda: background(vgpu, head), 60)
+        for head in (0, 1):
+            # The pointer goes where it is pointed.
+            vgpu.point(head, 300, 300, SIZES[head])
+            until(f"a pointer on head {head}", lambda: Picture(vgpu.screenshot(head, "pointer")).colors() > background(vgpu, head).colors() - 1)
+            before = Picture(vgpu.screenshot(head, "pointer"))
+            vgpu.point(head, 500, 400, SIZES[head])
+            box = until(f"the pointer moving on head {head}", lambda: changed(before, Picture(vgpu.screenshot(head, "moved"))))
+            if not (290 <= box[0] <= 305 and 290 <= box[1] <= 305 and 495 <= box[2] <= 540 and 395 <= box[3] <= 440):
+                raise Failure(f"head {head}: the pointer moved from (300, 300) to (500, 400), the picture changed in {box}")
+            vgpu.click(head, 16, 16, SIZES[head])
+            until(f"a terminal on head {head} (pictures in the folder)",
+                  lambda: Picture(vgpu.screenshot(head, "opened")).share(BLUE) < 0.8, 30)
+            typed_and_seen(guest, vgpu, head, f"head {head}: Grüße, z/y {{}} [] \\ @ € |")
+    except Failure:
+        with open(f"{bench.folder}/weston.log", "w", encoding="utf-8") as f:
+            f.write(guest.sh("cat /tmp/weston.out /tmp/weston.log", status=None))
+        raise
+    finally:
+        guest.sh("pkill weston; true")
+    guest.power_off()
