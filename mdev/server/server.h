@@ -74,6 +74,7 @@ struct server_area {
 	uint64_t offset, size;
 	void *at;
 	bool is_atomic;
+	bool is_fresh; /* all zeros when it was shown, and the client has written nothing but zeros and read nothing */
 };
 
 /* An access of the client's to an area whose words both sides change. */

@@ -11,6 +11,10 @@
  * nobody would wake it any more. So in memory where both sides change bits (vfio_region_map.is_atomic) a write to a word that the client
  * has just read changes those bits that differ from what it read, and no others. That is right for and, or, xor, and a comparison that
  * failed. Sums and exchanges that both sides make of the same word at once look the same, and stay wrong; Venus has none.
+ *
+ * And a client's writes come late: nobody waits for them, while what the guest says through its queues is seen at once. Venus clears a new
+ * ring and has it started then; when the zeros arrive, a renderer that had nothing to do may sleep already, and its bit would be gone.
+ * So zeros that are written to such memory when it was zero anyway, before anything else was done there, change nothing.
  */
 #include <errno.h>
 #include <string.h>
@@ -56,6 +60,14 @@ static bool is_long_enough(int fd, uint64_t offset, uint64_t size)
 	return offset <= end && size <= end - offset;
 }
 
+/* A file without data there has zeros. (One that cannot tell says that all of it is data.) */
+static bool is_zero(int fd, uint64_t offset, uint64_t size)
+{
+	const off_t data = lseek(fd, (off_t)offset, SEEK_DATA);
+
+	return data < 0 ? errno == ENXIO : (uint64_t)data - offset >= size;
+}
+
 static int map(void *opaque, const struct vfio_region_map *asked, vfio_mapped done, void *token)
 {
 	struct mdev_server *server = opaque;
@@ -79,8 +91,14 @@ static int map(void *opaque, const struct vfio_region_map *asked, vfio_mapped do
 		err = -ENOSPC;
 	else
 		server->areas[server->area_count++] =
-			(struct server_area){ asked->index, asked->offset, asked->size, at,
-					      asked->is_atomic };
+			(struct server_area){ .region = asked->index,
+					      .offset = asked->offset,
+					      .size = asked->size,
+					      .at = at,
+					      .is_atomic = asked->is_atomic,
+					      .is_fresh = asked->is_atomic &&
+							  is_zero(asked->fd, asked->fd_offset,
+								  asked->size) };
 	pthread_mutex_unlock(&server->lock);
 	if (err)
 		munmap(at, asked->size);
@@ -235,6 +253,13 @@ static void access_atomic(struct mdev_server *server, const struct server_recent
 		memcpy(&kept->value, data, access->size);
 }
 
+/* Zeros over the zeros of new memory. Anything else ends its being new. */
+static bool clears_fresh(struct server_area *area, const uint8_t *data, size_t count, bool write)
+{
+	area->is_fresh = area->is_fresh && write && !data[0] && !memcmp(data, data + 1, count - 1);
+	return area->is_fresh;
+}
+
 bool server_trap_access(struct mdev_server *server, uint32_t region, uint64_t offset, void *data,
 			size_t count, bool write)
 {
@@ -248,10 +273,10 @@ bool server_trap_access(struct mdev_server *server, uint32_t region, uint64_t of
 	area = find(server, region, offset, count);
 	if (area) {
 		memory = (uint8_t *)area->at + (offset - area->offset);
-		if (area->is_atomic)
-			access_atomic(server, &access, memory, data, write);
-		else
+		if (!area->is_atomic)
 			access_memory(memory, data, count, write);
+		else if (!clears_fresh(area, data, count, write))
+			access_atomic(server, &access, memory, data, write);
 	}
 	pthread_mutex_unlock(&server->lock);
 	return area;

@@ -106,6 +106,37 @@ static uint64_t value_at(uint64_t offset, uint32_t count)
 	return value;
 }
 
+/* They come late: what they cleared may be in use by then. */
+static void zeros_over_new_memory_undo_nothing(void **state)
+{
+	map_page(1, true);
+	memory[PAGE + 128] = 1;
+	for (uint64_t at = PAGE; at < 2 * PAGE; at += 8)
+		client_write(at, 0, 8);
+	assert_int_equal(memory[PAGE + 128], 1);
+	/* What is no zero is written, also where it is the first. */
+	client_write(PAGE + 64, 52, 4);
+	assert_int_equal(value_at(PAGE + 64, 4), 52);
+	/* And from then on zeros are as good as anything. */
+	client_write(PAGE + 128, 0, 4);
+	assert_int_equal(memory[PAGE + 128], 0);
+	/* A look ends it, too. */
+	map_page(2, true);
+	assert_int_equal(client_read(2 * PAGE, 4), 0);
+	memory[2 * PAGE + 128] = 1;
+	client_write(2 * PAGE + 128, 0, 4);
+	assert_int_equal(memory[2 * PAGE + 128], 0);
+	/* Memory that had something in it when it was shown is not new, and no other kind of memory ever is. */
+	memory[3 * PAGE + 4] = 7;
+	map_page(3, true);
+	client_write(3 * PAGE + 4, 0, 4);
+	assert_int_equal(memory[3 * PAGE + 4], 0);
+	map_page(4, false);
+	memory[4 * PAGE] = 1;
+	client_write(4 * PAGE, 0, 4);
+	assert_int_equal(memory[4 * PAGE], 0);
+}
+
 static void what_both_sides_change_at_once_has_both_changes(void **state)
 {
 	static const struct {
@@ -307,6 +338,7 @@ int main(void)
 #define TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
 	const struct CMUnitTest tests[] = {
 		TEST(what_both_sides_change_at_once_has_both_changes),
+		TEST(zeros_over_new_memory_undo_nothing),
 		TEST(a_write_that_follows_no_read_is_a_write),
 		TEST(what_programs_have_is_written_as_it_is),
 		TEST(a_file_that_ends_within_a_page_has_that_page),
