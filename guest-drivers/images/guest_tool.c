@@ -10,9 +10,12 @@
  *   guest_tool touch-bar FILE TEXT     FILE is a memory BAR in sysfs: TEXT is written at its start and into its last 32
  *                                      bytes and read back; then both ends are read a million times, so that the
  *                                      VMM's count of exits says whether such a read leaves the guest
+ *   guest_tool kexec KERNEL INITRD WORDS   this kernel ends, that one starts with these words; nothing is shut down
+ *                                      but devices, as after a crash of user space
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/reboot.h>
 #include <linux/vm_sockets.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -22,6 +25,7 @@
 #include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -180,6 +184,18 @@ static void touch_bar(const char *path, const char *text)
 	       ns_between(&a, &b) / BAR_READS, sum == wanted.words[0] * BAR_READS ? "" : " WRONG");
 }
 
+static void kexec(const char *kernel, const char *initrd, const char *words)
+{
+	int kernel_fd = open(kernel, O_RDONLY), initrd_fd = open(initrd, O_RDONLY);
+
+	if (kernel_fd < 0 || initrd_fd < 0)
+		die(kernel_fd < 0 ? kernel : initrd);
+	if (syscall(SYS_kexec_file_load, kernel_fd, initrd_fd, strlen(words) + 1, words, 0UL))
+		die("kexec_file_load");
+	syscall(SYS_reboot, LINUX_REBOOT_MAGIC1, LINUX_REBOOT_MAGIC2, LINUX_REBOOT_CMD_KEXEC, NULL);
+	die("kexec");
+}
+
 int main(int argc, char **argv)
 {
 	const char *word = argc > 1 ? argv[1] : "";
@@ -194,6 +210,8 @@ int main(int argc, char **argv)
 		exit_cost(argv[2], argv[3]);
 	else if (argc == 4 && !strcmp(word, "touch-bar"))
 		touch_bar(argv[2], argv[3]);
+	else if (argc == 5 && !strcmp(word, "kexec"))
+		kexec(argv[2], argv[3], argv[4]);
 	else
 		return 2;
 	return 0;

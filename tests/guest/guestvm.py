@@ -97,6 +97,27 @@ def children(pid):
     return found
 
 
+def renderers(pid):
+    """Below a vGPU's process, however deep: its render servers, of which there is one or none, and their workers."""
+    def is_one(process):
+        try:
+            return os.path.basename(os.readlink(f"/proc/{process}/exe")) == "virgl_render_server"
+        except OSError:
+            return False  # it has ended, or is about to
+    servers, workers, below = [], [], [(pid, False)]
+    while below:
+        process, is_server = below.pop()
+        try:
+            found = children(process)
+        except OSError:
+            continue
+        for child in found:
+            if is_one(child):
+                (workers if is_server else servers).append(child)
+            below.append((child, is_one(child)))
+    return servers, workers
+
+
 class UnixConnection(http.client.HTTPConnection):
     def __init__(self, path):
         super().__init__("vgpu", timeout=30)

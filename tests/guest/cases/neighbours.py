@@ -5,7 +5,7 @@ import json
 import os
 import time
 
-from guestvm import BUILD, Failure, LeftOut, case, children
+from guestvm import BUILD, Failure, LeftOut, case, renderers
 from vkload import LAVAPIPE, PROGRAM, natively, program
 
 MIB = 1 << 20
@@ -17,12 +17,11 @@ FRAMES = 30
 DRAW = "frame --width 32 --height 32"
 
 
-def give_processors(pid, processors):
-    """All threads of a process and of those that it made, and those that they will make."""
-    for task in os.listdir(f"/proc/{pid}/task"):
-        os.sched_setaffinity(int(task), processors)
-    for child in children(pid):
-        give_processors(child, processors)
+def give_processors(pids, processors):
+    """All threads of processes, and those that they will make."""
+    for pid in pids:
+        for task in os.listdir(f"/proc/{pid}/task"):
+            os.sched_setaffinity(int(task), processors)
 
 
 def drawn(guest, pixels, what, frames=FRAMES):
@@ -46,7 +45,7 @@ def neighbour(bench):
     gpu, others = processors[-1], ",".join(str(p) for p in processors[:-1])
     work = natively(f"load --groups 1 --job {JOB_MS} --jobs 5", ("taskset", "-c", str(gpu)))["iterations"]
     arbiter = bench.arbiter()
-    guests, vgpus, servers = {}, {}, {}
+    guests, vgpus = {}, {}
     for name in ("noisy", "light"):
         share = ("taskset", "-c", others, "env", f"VK_DRIVER_FILES={LAVAPIPE}", f"{BUILD}/divvy", "run-native",
                  "--socket", arbiter.socket, "--weight", "100", "--memory-quota", f"{QUOTA}M", "--name", name, "--")
@@ -55,9 +54,7 @@ def neighbour(bench):
     for name, guest in guests.items():
         guest.ready()
         guest.sh(PROGRAM + "memory >/dev/null 2>&1")
-        # Ours is the launcher; divvy-vgpu is its child, and the render server that one's.
-        servers[name] = children(vgpus[name].process.pid)[0]
-        give_processors(children(servers[name])[0], [gpu])
+        give_processors(renderers(vgpus[name].process.pid)[0], [gpu])
     noisy, light = guests["noisy"], guests["light"]
     frames = natively(f"{DRAW} --frames {FRAMES}")["hash"]
     alone = drawn(light, frames, "alone")
@@ -68,8 +65,7 @@ def neighbour(bench):
     # To allocate is no work of a GPU's: what does that for the loop has a processor beside it.
     noisy.sh(f"(export VN_PERF=no_async_mem_alloc; {PROGRAM} memory --fill --chunk 16 --most {4 * QUOTA} --seconds 3600 >/tmp/fill 2>&1 &)")
     time.sleep(5)
-    for worker in children(children(servers["noisy"])[0]):
-        give_processors(worker, processors[:-1])
+    give_processors(renderers(vgpus["noisy"].process.pid)[1], processors[:-1])
     noisy.sh(f"({PROGRAM} load --groups 1 --iterations {work} --in-flight {IN_FLIGHT} --seconds 3600 >/tmp/hog 2>&1 &); sleep 5")
     beside = drawn(light, frames, "beside the hog")
     used = arbiter.vgpus()["noisy"]["memory_used"]
