@@ -7,7 +7,7 @@
 
 vgpu_job <<'SCRIPT'
 #!/bin/sh
-export LD_LIBRARY_PATH=. VK_DRIVER_FILES=/usr/share/vulkan/icd.d/virtio_icd.json
+export LD_LIBRARY_PATH=. VK_DRIVER_FILES=/usr/share/vulkan/icd.d/virtio_icd.json MESA_VK_VERSION_OVERRIDE=1.3
 echo "rig: ready"
 round=0
 while read -r word && [ "$word" = go ]; do

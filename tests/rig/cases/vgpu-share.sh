@@ -7,7 +7,7 @@
 
 vgpu_job <<'SCRIPT'
 #!/bin/sh
-export LD_LIBRARY_PATH=. VK_DRIVER_FILES=/usr/share/vulkan/icd.d/virtio_icd.json
+export LD_LIBRARY_PATH=. VK_DRIVER_FILES=/usr/share/vulkan/icd.d/virtio_icd.json MESA_VK_VERSION_OVERRIDE=1.3
 echo "rig: ready"
 read -r iterations seconds
 ./vkload load --iterations $iterations --seconds $seconds --in-flight 4 | sed "s/^/rig: load /"

@@ -8,7 +8,7 @@
 # What is said of Vulkan is said of Venus alone.
 vgpu_job <<'SCRIPT'
 #!/bin/sh
-export LD_LIBRARY_PATH=. VK_DRIVER_FILES=/usr/share/vulkan/icd.d/virtio_icd.json
+export LD_LIBRARY_PATH=. VK_DRIVER_FILES=/usr/share/vulkan/icd.d/virtio_icd.json MESA_VK_VERSION_OVERRIDE=1.3
 echo "rig: heads $(ls -d /sys/class/drm/card*-* | wc -l) modes $(cat /sys/class/drm/card*-*/modes 2>/dev/null | head -n 1)"
 dmesg | grep -E '\[drm\].*(Host memory window|features|number of)' | sed 's/^/rig: /'
 vulkaninfo --summary 2>&1 | sed -n 's/^[[:space:]]*\(deviceName\|driverName\|driverInfo\|apiVersion\)[[:space:]]*=/rig: vulkan \1/p'
