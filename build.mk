@@ -64,7 +64,7 @@ $(BUILD)/$(1)/lib$(1).a: $(call objs,$(call srcs,$(1))) $(1) $(patsubst %/,%,$(w
 endef
 $(foreach l,$(LIBS),$(eval $(call archive_rule,$(l))))
 
-link = $(CC) $(CFLAGS_ALL) $(1) $(filter %.o,$^) $(filter %.a,$^) $(LDLIBS_ALL) $(2) -o $@
+link = $(CC) $(CFLAGS_ALL) $(LDFLAGS) $(1) $(filter %.o,$^) $(filter %.a,$^) $(LDLIBS_ALL) $(2) -o $@
 
 # The Vulkan layer (docs/layer.md) exports one function. A sanitizer's symbols come from the program.
 $(BUILD)/generated/chain_sizes.inc: vgpu-sched/layer/chain_sizes.py $(VK_XML)
@@ -167,15 +167,52 @@ unit: $(UNIT_TESTS)
 # Fuzz targets; FUZZ=1 CC=clang only (libFuzzer).
 fuzz: $(FUZZERS)
 
-install: $(PROGRAMS) $(LAYER) $(LAYER_MANIFESTS)
-	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/share/doc/divvy
+# Man pages: divvy(1) is made from its table of verbs, the others' words are what the programs say of themselves.
+MAN_PAGES := $(addprefix $(BUILD)/man/,divvy.1 $(patsubst dist/man/%.scd,%,$(wildcard dist/man/*.scd)))
+.PHONY: man
+man: $(MAN_PAGES)
+$(BUILD)/man/divvy.1: $(BUILD)/divvy
+	@mkdir -p $(@D)
+	$(call show,MAN)
+	$(Q)$< __manual | scdoc > $@.new && mv $@.new $@
+$(BUILD)/man/%: dist/man/%.scd $(PROGRAMS)
+	@mkdir -p $(@D)
+	$(call show,MAN)
+	$(Q)if [ -x $(BUILD)/$(basename $*) ]; then $(BUILD)/$(basename $*) --help > $(BUILD)/man/$*.help || exit 1; else : > $(BUILD)/man/$*.help; fi
+	$(Q)sed -e '/^@HELP@$$/{r $(BUILD)/man/$*.help' -e 'd}' $< | scdoc > $@.new && mv $@.new $@
+
+# What is installed. Folders of systemd are those it looks into below PREFIX (systemd.unit(5), sysusers.d(5), udev(7)).
+.PHONY: programs deb
+programs: $(PROGRAMS) $(LAYER) $(LAYER_MANIFESTS) $(MAN_PAGES)
+SYSCONFDIR ?= /etc
+SHARE = $(DESTDIR)$(PREFIX)/share
+SYSTEM = $(DESTDIR)$(PREFIX)/lib
+install: programs
+	install -d $(DESTDIR)$(PREFIX)/bin $(SHARE)/doc/divvy $(SHARE)/divvy/scenarios $(SHARE)/divvy/types.d $(SYSTEM)/divvy/layers/implicit \
+		$(SYSTEM)/systemd/system $(SYSTEM)/tmpfiles.d $(SYSTEM)/sysusers.d $(SYSTEM)/modules-load.d $(SYSTEM)/udev/rules.d \
+		$(SHARE)/man/man1 $(SHARE)/man/man5 $(SHARE)/man/man8 $(SHARE)/bash-completion/completions $(SHARE)/zsh/vendor-completions \
+		$(SHARE)/fish/vendor_completions.d $(DESTDIR)$(SYSCONFDIR)/divvy/types.d
 	install -m 755 $(PROGRAMS) $(DESTDIR)$(PREFIX)/bin
-	install -d $(DESTDIR)$(PREFIX)/lib/divvy/layers/implicit
-	install -m 755 $(LAYER) $(DESTDIR)$(PREFIX)/lib/divvy
-	for m in $(LAYER_MANIFESTS:$(BUILD)/%=%); do install -m 644 $(BUILD)/$$m $(DESTDIR)$(PREFIX)/lib/divvy/$$m; done
-	install -m 644 README.md LICENSE $(wildcard docs/*.md) $(DESTDIR)$(PREFIX)/share/doc/divvy
-	install -d $(DESTDIR)$(PREFIX)/share/divvy/scenarios
-	install -m 644 $(wildcard vgpu-sched/scenarios/*.yaml) $(DESTDIR)$(PREFIX)/share/divvy/scenarios
+	install -m 644 $(LAYER) $(SYSTEM)/divvy
+	for m in $(LAYER_MANIFESTS:$(BUILD)/%=%); do install -m 644 $(BUILD)/$$m $(SYSTEM)/divvy/$$m; done
+	install -m 644 README.md $(wildcard docs/*.md) $(SHARE)/doc/divvy
+	install -m 644 $(wildcard vgpu-sched/scenarios/*.yaml) $(SHARE)/divvy/scenarios
+	install -m 644 $(wildcard instances/types.d/*.yaml) $(SHARE)/divvy/types.d
+	for p in $(MAN_PAGES); do install -m 644 $$p $(SHARE)/man/man$${p##*.}; done
+	$(BUILD)/divvy completion bash > $(SHARE)/bash-completion/completions/divvy
+	$(BUILD)/divvy completion zsh > $(SHARE)/zsh/vendor-completions/_divvy
+	$(BUILD)/divvy completion fish > $(SHARE)/fish/vendor_completions.d/divvy.fish
+	sed 's|@BINDIR@|$(PREFIX)/bin|' dist/divvyd.service.in > $(SYSTEM)/systemd/system/divvyd.service
+	chmod 644 $(SYSTEM)/systemd/system/divvyd.service
+	install -m 644 dist/divvy.tmpfiles $(SYSTEM)/tmpfiles.d/divvy.conf
+	install -m 644 dist/divvy.sysusers $(SYSTEM)/sysusers.d/divvy.conf
+	install -m 644 dist/divvy.modules $(SYSTEM)/modules-load.d/divvy.conf
+	install -m 644 dist/60-divvy.rules $(SYSTEM)/udev/rules.d/60-divvy.rules
+	[ -e $(DESTDIR)$(SYSCONFDIR)/divvy/divvyd.yaml ] || install -m 644 dist/divvyd.yaml $(DESTDIR)$(SYSCONFDIR)/divvy/divvyd.yaml
+
+# Debian packages in build/deb, from what git knows; lintian looks at them.
+deb:
+	@dist/deb
 
 # On Debian 13 and later the packages go onto the machine itself; in the host root they are there.
 deps:

@@ -137,15 +137,18 @@ int cli_complete(struct cli *cli)
 	verb = cli_verb_match(cli->count - 1, cli->words, &used);
 	if (!verb)
 		return CLI_OK;
-	/* What was typed so far says where names are to be had. */
-	for (unsigned i = used; i + 2 < cli->count; i++) {
-		if (!strcmp(cli->words[i], "--api"))
+	for (unsigned i = used; i + 1 < cli->count; i++) {
+		const char *word = cli->words[i];
+
+		/* What was typed so far says where names are to be had. */
+		if (i + 2 < cli->count && !strcmp(word, "--api"))
 			cli->api = cli->words[i + 1];
-		if (!strcmp(cli->words[i], "--root"))
+		if (i + 2 < cli->count && !strcmp(word, "--root"))
 			cli->root = cli->words[i + 1];
 		/* A program and its words are the program's. */
-		if (verb->flags & CLI_REST && cli->words[i][0] != '-' &&
-		    !((option = i ? option_of(verb, cli->words[i - 1]) : NULL) && option->value))
+		option =
+			begins(cli->words[i - 1], "--") ? option_of(verb, cli->words[i - 1]) : NULL;
+		if (verb->flags & CLI_REST && word[0] != '-' && !(option && option->value))
 			used = cli->count;
 	}
 	before = cli->words[cli->count - 2];

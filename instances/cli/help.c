@@ -134,11 +134,8 @@ static void manual_verb(FILE *out, const struct cli_verb *verb)
 {
 	const struct cli_option *option;
 
-	fputs("## divvy ", out);
-	escaped(out, verb->name);
-	fputc(' ', out);
-	escaped(out, verb->arguments);
-	fputs("\n\n", out);
+	/* a heading has no markup */
+	fprintf(out, "## divvy %s %s\n\n", verb->name, verb->arguments);
 	escaped(out, verb->help);
 	fputs(".\n\n", out);
 	if (verb->text) {

@@ -148,27 +148,33 @@ static void head_row(struct top_line *line, const struct layout *layout)
 	put(line, layout, "", layout->width, false);
 }
 
+/* Columns @first to @last as one cell. */
+static void put_span(struct top_line *line, const struct layout *layout, const char *text,
+		     unsigned width, enum column first, enum column last)
+{
+	for (unsigned c = first; c <= last; c++)
+		if (layout->there[c])
+			width += columns[c].width + (width ? 1 : 0);
+	put(line, layout, text, width, false);
+}
+
+/* Its ID reaches over the policies of its vGPUs, its state stands where they have waits, debts and credits. */
 static void gpu_row(struct top_line *line, const struct layout *layout, const struct top_gpu *gpu)
 {
 	char text[48];
 
 	line->look = strstr(gpu->state, "quarantined") ? TOP_ALARM : TOP_GPU;
-	put(line, layout, gpu->id, layout->name, false);
-	for (unsigned c = 0; c < COLUMNS; c++) {
-		const char *cell = "";
-
-		if (!layout->there[c])
-			continue;
-		if (c == COLUMN_POLICY)
-			cell = gpu->state;
-		else if (c == COLUMN_SOLD)
-			cell = part(text, sizeof(text), gpu->sold);
-		else if (c == COLUMN_GOT)
-			cell = part(text, sizeof(text), gpu->busy);
-		else if (c == COLUMN_VRAM)
-			cell = mib(text, sizeof(text), gpu->vram_mib, gpu->memory_mib);
-		put(line, layout, cell, columns[c].width, c != COLUMN_POLICY);
-	}
+	put_span(line, layout, gpu->id, layout->name, COLUMN_POLICY, COLUMN_POLICY);
+	if (layout->there[COLUMN_SOLD])
+		put(line, layout, part(text, sizeof(text), gpu->sold), columns[COLUMN_SOLD].width,
+		    true);
+	if (layout->there[COLUMN_GOT])
+		put(line, layout, part(text, sizeof(text), gpu->busy), columns[COLUMN_GOT].width,
+		    true);
+	put_span(line, layout, gpu->state, 0, COLUMN_WAIT, COLUMN_CREDITS);
+	if (layout->there[COLUMN_VRAM])
+		put(line, layout, mib(text, sizeof(text), gpu->vram_mib, gpu->memory_mib),
+		    columns[COLUMN_VRAM].width, true);
 	strip_put(line, layout, &gpu->strip);
 }
 
