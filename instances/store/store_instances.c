@@ -129,8 +129,7 @@ int store_reservation_add(struct store *store, const struct store_reservation *r
 		"INSERT INTO reservations (instance, idx, gpu, dedicated, share_ppm, vram_bytes, functions,"
 		" arbiter_gpu) VALUES (?,?,?,?,?,?,?,?)",
 		"sisiiiss", r->instance, (int64_t)r->index, r->gpu, (int64_t)r->dedicated,
-		(int64_t)r->share_ppm, (int64_t)r->vram_bytes, r->functions,
-		r->arbiter_gpu);
+		(int64_t)r->share_ppm, (int64_t)r->vram_bytes, r->functions, r->arbiter_gpu);
 }
 
 int store_reservations_drop(struct store *store, const char *instance, struct error *e)

@@ -237,7 +237,8 @@ int64_t store_event_last(struct store *store)
 {
 	int64_t id = 0;
 
-	store_do(store, NULL, last_row, &id, "SELECT seq FROM sqlite_sequence WHERE name = 'events'", "");
+	store_do(store, NULL, last_row, &id,
+		 "SELECT seq FROM sqlite_sequence WHERE name = 'events'", "");
 	return id;
 }
 
