@@ -245,6 +245,7 @@ void credits_begin(struct instance *instance)
 {
 	for (unsigned i = 0; i < instance->part_count; i++) {
 		instance->credits[i].live = is_burst(instance, i);
+		instance->credits[i].known |= instance->credits[i].live;
 		instance->credits[i].seen_ns = 0;
 	}
 }

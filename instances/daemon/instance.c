@@ -497,7 +497,9 @@ static void describe_shared(const struct instance *instance, unsigned index, str
 	gpu->weight = type->weight;
 	gpu->credit_max_ns = type->credit_max_ns;
 	gpu->surplus_max_ns = type->surplus_max_ns;
-	gpu->credit_ns = credit->balance_ns > 0 ? (uint64_t)credit->balance_ns : 0;
+	gpu->credit_ns = !credit->known		  ? type->credit_initial_ns
+			 : credit->balance_ns > 0 ? (uint64_t)credit->balance_ns
+						  : 0;
 	gpu->vram_bytes = instance->parts[index].vram_bytes;
 }
 

@@ -113,6 +113,7 @@ struct credit {
 	uint64_t usage_ns, charged_ns; /* ever */
 	uint64_t seen_ns;	       /* of usage: the arbiter's count at the last look */
 	bool live;		       /* the arbiter tells of it now */
+	bool known;		       /* it ran before; else it begins with what its type says */
 };
 
 struct instance {

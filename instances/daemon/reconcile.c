@@ -76,6 +76,7 @@ static int take_credit(void *opaque, const struct store_credit *row)
 	if (!instance || row->index >= LAUNCH_GPUS_MAX)
 		return 0;
 	credit = &instance->credits[row->index];
+	credit->known = true;
 	credit->balance_ns = row->balance_ns;
 	credit->usage_ns = row->usage_ns;
 	credit->charged_ns = row->charged_ns;

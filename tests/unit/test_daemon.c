@@ -1,0 +1,562 @@
+// SPDX-License-Identifier: Apache-2.0
+/* The daemon: instances defined, started, stopped, failing and coming back; whole GPUs between tenants; who may do what. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include "tests/unit/daemon_world.h"
+
+static int setup(void **state)
+{
+	static struct world world;
+
+	world_create(&world);
+	*state = &world;
+	return world_start(&world, NULL) ? 0 : -1;
+}
+
+static int teardown(void **state)
+{
+	world_check_violations(*state);
+	world_destroy(*state);
+	return 0;
+}
+
+static void an_instance_is_defined_started_stopped_and_deleted(void **state)
+{
+	struct world *w = *state;
+	char path[200];
+
+	world_define(w, "a", "quarter", "");
+	assert_true(world_is(w, "a", "defined"));
+	world_do(w, "a", "start", NULL, 202);
+	world_await(w, "a", "running");
+	world_do(w, "a", "start", NULL, 200);
+	assert_true(world_pid(w, "a", "vmm") > 0);
+	assert_true(world_pid(w, "a", "gpu0") > 0);
+	/* Its disk is its own. */
+	snprintf(path, sizeof(path), "%s/state/instances/a/disk0.img", w->folder);
+	assert_int_equal(access(path, R_OK), 0);
+	world_expect(w, "DELETE", "instances/a", NULL, 409u);
+	world_do(w, "a", "stop", NULL, 202);
+	world_await(w, "a", "stopped");
+	world_do(w, "a", "stop", NULL, 200);
+	assert_int_equal(world_processes(w, false), 0);
+	assert_int_equal(access(path, R_OK), 0);
+	world_expect(w, "DELETE", "instances/a", NULL, 204u);
+	assert_true(access(path, R_OK) < 0);
+	world_expect(w, "GET", "instances/a", NULL, 404u);
+	world_expect(w, "DELETE", "instances/a", NULL, 404u);
+	world_stop(w);
+	world_check_empty(w);
+}
+
+static void a_definition_is_idempotent_and_held_by_its_digest(void **state)
+{
+	struct world *w = *state;
+	char body[300], *digest, head[1024], text[65536];
+	json_t *first, *second;
+	int fd;
+
+	world_define(w, "a", "weighted", "");
+	first = world_instance(w, "a");
+	digest = strdup(json_string_value(json_object_get(first, "digest")));
+	snprintf(body, sizeof(body), "{\"image\":\"%s/images/a\",\"type\":\"weighted\"}",
+		 w->folder);
+	world_expect(w, "PUT", "instances/a", body, 200u);
+	second = world_instance(w, "a");
+	assert_string_equal(digest, json_string_value(json_object_get(second, "digest")));
+	assert_string_equal(json_string_value(json_object_get(first, "changed_at")),
+			    json_string_value(json_object_get(second, "changed_at")));
+	json_decref(first);
+	json_decref(second);
+	/* Somebody else changed it: whoever has the old digest is told. */
+	world_expect(w, "PATCH", "instances/a/share", "{\"weight\":300}", 200u);
+	snprintf(
+		head, sizeof(head),
+		"PUT /api/v1/instances/a HTTP/1.1\r\nHost: x\r\nConnection: close\r\nIf-Match: \"%s\"\r\nContent-Length: %zu\r\n\r\n%s",
+		digest, strlen(body), body);
+	fd = http_connect(w->api);
+	assert_int_equal(send(fd, head, strlen(head), 0), strlen(head));
+	assert_int_equal(http_receive(fd, text, sizeof(text)), 412);
+	close(fd);
+	free(digest);
+	first = world_instance(w, "a");
+	assert_int_equal(json_integer_value(json_object_get(first, "weight")), 300);
+	json_decref(first);
+}
+
+static void what_does_not_fit_is_refused_and_said(void **state)
+{
+	struct world *w = *state;
+	json_t *body = NULL;
+	const char *text;
+
+	for (unsigned i = 0; i < 5; i++) {
+		char name[16];
+
+		snprintf(name, sizeof(name), "q%u", i);
+		world_define(w, name, "quarter", "");
+		world_do(w, name, "start", NULL, i < 4 ? 202 : 409);
+	}
+	assert_int_equal(world_ask(w, "POST", "instances/q4/start", NULL, &body), 409);
+	text = json_string_value(json_object_get(json_object_get(body, "error"), "text"));
+	assert_true(text && strlen(text) > 20);
+	json_decref(body);
+	for (unsigned i = 0; i < 4; i++) {
+		char name[16];
+
+		snprintf(name, sizeof(name), "q%u", i);
+		world_await(w, name, "running");
+	}
+	/* One goes, one comes. */
+	world_do(w, "q0", "stop", "{\"force\":true}", 202);
+	world_await(w, "q0", "stopped");
+	world_do(w, "q4", "start", NULL, 202);
+	world_await(w, "q4", "running");
+}
+
+static void a_whole_gpu_is_leased_reset_and_given_to_the_next(void **state)
+{
+	struct world *w = *state;
+	char text[64];
+	json_t *body = NULL, *lease;
+
+	world_define(w, "a", "pair", "");
+	world_define(w, "b", "whole", "");
+	world_do(w, "a", "start", NULL, 202);
+	world_do(w, "b", "start", NULL, 409);
+	world_await(w, "a", "running");
+	world_expect(w, "POST", "gpus/" WORLD_GPU_A "/unbind", NULL, 409u);
+	world_do(w, "a", "stop", NULL, 202);
+	world_await(w, "a", "stopped");
+	assert_string_equal(fake_sysfs_read(&w->fs, "sys/bus/pci/devices/" WORLD_GPU_A "/reset",
+					    text, sizeof(text)),
+			    "1");
+	assert_int_equal(world_ask(w, "GET", "gpus/" WORLD_GPU_A "/leases", NULL, &body), 200);
+	lease = json_array_get(json_object_get(body, "leases"), 0);
+	assert_string_equal(json_string_value(json_object_get(lease, "instance")), "a");
+	assert_string_equal(json_string_value(json_object_get(lease, "link_before")),
+			    "16.0 GT/s PCIe x16");
+	assert_true(json_is_string(json_object_get(lease, "ended_at")));
+	assert_int_equal(json_integer_value(json_object_get(lease, "resets")), 1);
+	json_decref(body);
+	world_do(w, "b", "start", NULL, 202);
+	world_await(w, "b", "running");
+	world_do(w, "b", "stop", "{\"force\":true}", 202);
+	world_await(w, "b", "stopped");
+	world_stop(w);
+	world_check_empty(w);
+}
+
+/* A lost link, silence, no way to reset: each sets the GPU aside until somebody releases it. */
+static void a_gpu_that_comes_back_wrong_is_set_aside(void **state)
+{
+	struct world *w = *state;
+	uint8_t ones[64];
+	char folder[PATH_MAX], path[PATH_MAX + 16];
+
+	world_define(w, "a", "pair", "");
+	world_do(w, "a", "start", NULL, 202);
+	world_await(w, "a", "running");
+	fake_sysfs_device_write(&w->fs, WORLD_GPU_A, "current_link_width", "8\n");
+	memset(ones, 0xff, sizeof(ones));
+	fake_sysfs_device_path(&w->fs, WORLD_GPU_B, folder);
+	snprintf(path, sizeof(path), "%s/config", folder);
+	fake_sysfs_write_bytes(&w->fs, path, ones, sizeof(ones));
+	world_do(w, "a", "stop", NULL, 202);
+	world_await(w, "a", "stopped");
+	for (unsigned i = 0; i < 2; i++) {
+		json_t *body = NULL, *quarantine;
+
+		assert_int_equal(world_ask(w, "GET", i ? "gpus/" WORLD_GPU_B : "gpus/" WORLD_GPU_A,
+					   NULL, &body),
+				 200);
+		assert_string_equal(json_string_value(json_object_get(body, "state")),
+				    "quarantined");
+		quarantine = json_object_get(body, "quarantine");
+		assert_string_equal(json_string_value(json_object_get(quarantine, "code")),
+				    i ? "device-silent" : "link-worse");
+		json_decref(body);
+	}
+	world_define(w, "b", "whole", "");
+	world_do(w, "b", "start", NULL, 409);
+	/* It stays so over a restart. */
+	world_stop(w);
+	assert_true(world_start(w, NULL));
+	world_do(w, "b", "start", NULL, 409);
+	world_expect(w, "POST", "gpus/" WORLD_GPU_A "/release", NULL, 200u);
+	world_do(w, "b", "start", NULL, 202);
+	world_await(w, "b", "running");
+	world_do(w, "b", "stop", "{\"force\":true}", 202);
+	world_await(w, "b", "stopped");
+}
+
+static void a_drained_gpu_gets_nobody_new(void **state)
+{
+	struct world *w = *state;
+
+	world_define(w, "a", "quarter", "");
+	world_define(w, "b", "quarter", "");
+	world_do(w, "a", "start", NULL, 202);
+	world_await(w, "a", "running");
+	world_expect(w, "POST", "gpus/" FAKE_SHARED_GPU "/drain", NULL, 200u);
+	world_do(w, "b", "start", NULL, 409);
+	assert_true(world_is(w, "a", "running"));
+	world_stop(w);
+	assert_true(world_start(w, NULL));
+	world_do(w, "b", "start", NULL, 409);
+	world_expect(w, "POST", "gpus/" FAKE_SHARED_GPU "/undrain", NULL, 200u);
+	world_do(w, "b", "start", NULL, 202);
+	world_await(w, "b", "running");
+}
+
+static void what_runs_outlives_the_daemon_and_is_taken_back(void **state)
+{
+	struct world *w = *state;
+	int32_t vmm, gpu;
+	json_t *body, *one;
+	size_t i;
+
+	world_define(w, "a", "quarter", "");
+	world_define(w, "b", "whole", "");
+	world_do(w, "a", "start", NULL, 202);
+	world_do(w, "b", "start", NULL, 202);
+	world_await(w, "a", "running");
+	world_await(w, "b", "running");
+	vmm = world_pid(w, "a", "vmm");
+	gpu = world_pid(w, "a", "gpu0");
+	for (unsigned round = 0; round < 2; round++) {
+		if (round)
+			world_stop(w);
+		else
+			world_kill(w);
+		assert_int_equal(kill(vmm, 0), 0);
+		assert_true(world_start(w, NULL));
+		assert_true(world_is(w, "a", "running"));
+		assert_true(world_is(w, "b", "running"));
+		assert_int_equal(world_pid(w, "a", "vmm"), vmm);
+		assert_int_equal(world_pid(w, "a", "gpu0"), gpu);
+	}
+	body = world_instance(w, "a");
+	json_array_foreach(json_object_get(body, "processes"), i, one)
+		assert_true(json_is_true(json_object_get(one, "adopted")));
+	json_decref(body);
+	/* It still hears of their ends, and can end them. */
+	kill(vmm, SIGKILL);
+	world_await(w, "a", "failed");
+	world_do(w, "b", "stop", NULL, 202);
+	world_await(w, "b", "stopped");
+	assert_int_equal(world_processes(w, false), 0);
+	world_stop(w);
+	world_check_empty(w);
+}
+
+static void what_ended_while_nobody_looked_is_found_out(void **state)
+{
+	struct world *w = *state;
+
+	world_define(w, "a", "quarter", "");
+	world_define(w, "b", "whole", ",\"restart\":\"always\"");
+	world_do(w, "a", "start", NULL, 202);
+	world_do(w, "b", "start", NULL, 202);
+	world_await(w, "a", "running");
+	world_await(w, "b", "running");
+	{
+		const int32_t gpu = world_pid(w, "a", "gpu0"), vmm = world_pid(w, "b", "vmm");
+
+		world_kill(w);
+		kill(gpu, SIGKILL);
+		kill(vmm, SIGKILL);
+		usleep(50000);
+	}
+	assert_true(world_start(w, NULL));
+	world_await(w, "a", "failed");
+	world_await(w, "b", "running");
+	world_do(w, "b", "stop", "{\"force\":true}", 202);
+	world_await(w, "b", "stopped");
+	assert_int_equal(world_processes(w, false), 0);
+}
+
+static void the_restart_policy_is_kept(void **state)
+{
+	struct world *w = *state;
+	json_t *body;
+	int32_t vmm;
+
+	world_define(w, "never", "plain", "");
+	world_define(w, "failure", "plain", ",\"restart\":\"on-failure\"");
+	world_define(w, "always", "plain", ",\"restart\":\"always\"");
+	world_do(w, "never", "start", NULL, 202);
+	world_do(w, "failure", "start", NULL, 202);
+	world_do(w, "always", "start", NULL, 202);
+	world_await(w, "never", "running");
+	world_await(w, "failure", "running");
+	world_await(w, "always", "running");
+	kill(world_pid(w, "never", "vmm"), SIGKILL);
+	vmm = world_pid(w, "failure", "vmm");
+	kill(vmm, SIGKILL);
+	world_await(w, "never", "failed");
+	while (world_pid(w, "failure", "vmm") == vmm || !world_pid(w, "failure", "vmm"))
+		usleep(10000);
+	world_await(w, "failure", "running");
+	/* A guest that switches itself off is no failure. (SIGTERM is as good as that to the VMM.) */
+	kill(world_pid(w, "failure", "vmm"), SIGTERM);
+	world_await(w, "failure", "stopped");
+	vmm = world_pid(w, "always", "vmm");
+	kill(vmm, SIGTERM);
+	while (world_pid(w, "always", "vmm") == vmm || !world_pid(w, "always", "vmm"))
+		usleep(10000);
+	world_await(w, "always", "running");
+	body = world_instance(w, "always");
+	assert_int_equal(json_integer_value(json_object_get(body, "restarts")), 1);
+	json_decref(body);
+	/* Stopped by a person, it stays so. */
+	world_do(w, "always", "stop", NULL, 202);
+	world_await(w, "always", "stopped");
+	world_stop(w);
+	assert_true(world_start(w, NULL));
+	usleep(1500000);
+	assert_true(world_is(w, "always", "stopped"));
+	world_do(w, "always", "restart", NULL, 202);
+	world_await(w, "always", "running");
+	vmm = world_pid(w, "always", "vmm");
+	world_do(w, "always", "restart", NULL, 202);
+	while (world_pid(w, "always", "vmm") == vmm || !world_pid(w, "always", "vmm"))
+		usleep(10000);
+	world_await(w, "always", "running");
+}
+
+static void one_that_never_comes_up_is_given_longer_pauses(void **state)
+{
+	struct world *w = *state;
+	json_t *body;
+	json_int_t restarts;
+
+	world_write(w, "ends-at-once", "");
+	world_define(w, "a", "quarter", ",\"restart\":\"always\"");
+	world_do(w, "a", "start", NULL, 202);
+	usleep(5000000);
+	body = world_instance(w, "a");
+	restarts = json_integer_value(json_object_get(body, "restarts"));
+	assert_in_range(restarts, 1, 4);
+	assert_int_equal(json_integer_value(json_object_get(body, "exit")), 3);
+	json_decref(body);
+	/* Caught in a pause or in a try. */
+	assert_in_range(world_ask(w, "POST", "instances/a/stop", NULL, NULL), 200, 202);
+	for (unsigned i = 0; i < 1000 && world_processes(w, false); i++)
+		usleep(10000);
+	usleep(1500000);
+	assert_int_equal(world_processes(w, false), 0);
+}
+
+static void a_guest_that_does_not_listen_is_ended_after_its_time(void **state)
+{
+	struct world *w = *state;
+
+	world_write(w, "deaf", "");
+	world_define(w, "a", "plain", "");
+	world_do(w, "a", "start", NULL, 202);
+	world_await(w, "a", "running");
+	world_do(w, "a", "stop", "{\"timeout\":1}", 202);
+	usleep(300000);
+	assert_true(world_is(w, "a", "stopping"));
+	world_await(w, "a", "stopped");
+	/* And one that cannot hear at all. */
+	world_do(w, "a", "start", NULL, 202);
+	world_await(w, "a", "running");
+	kill(world_pid(w, "a", "vmm"), SIGSTOP);
+	world_do(w, "a", "stop", "{\"timeout\":0}", 202);
+	world_await(w, "a", "stopped");
+	assert_int_equal(world_processes(w, false), 0);
+}
+
+static void a_transient_instance_is_gone_when_it_ends(void **state)
+{
+	struct world *w = *state;
+	char body[300], path[200];
+	json_t *answer = NULL;
+
+	snprintf(body, sizeof(body), "{\"type\":\"plain\",\"image\":\"%s/images/a\"}", w->folder);
+	assert_int_equal(world_ask(w, "POST", "run", body, &answer), 202);
+	assert_string_equal(json_string_value(json_object_get(answer, "name")), "plain-1");
+	json_decref(answer);
+	world_await(w, "plain-1", "running");
+	kill(world_pid(w, "plain-1", "vmm"), SIGTERM);
+	world_await(w, "plain-1", "gone");
+	snprintf(path, sizeof(path), "%s/state/instances/plain-1", w->folder);
+	for (unsigned i = 0; i < 1000 && !access(path, F_OK); i++)
+		usleep(1000);
+	assert_true(access(path, F_OK) < 0);
+	world_stop(w);
+	world_check_empty(w);
+}
+
+static void an_arbiter_that_ends_takes_its_vgpus_and_nobody_else(void **state)
+{
+	struct world *w = *state;
+	json_t *body = NULL;
+	int32_t arbiter = 0;
+	DIR *folder;
+	struct dirent *one;
+
+	world_define(w, "a", "quarter", ",\"restart\":\"on-failure\"");
+	world_define(w, "b", "whole", "");
+	world_do(w, "a", "start", NULL, 202);
+	world_do(w, "b", "start", NULL, 202);
+	world_await(w, "a", "running");
+	world_await(w, "b", "running");
+	folder = opendir("/proc");
+	while ((one = readdir(folder))) {
+		char path[300], text[4096];
+		ssize_t size;
+		int fd;
+
+		snprintf(path, sizeof(path), "/proc/%s/cmdline", one->d_name);
+		fd = atoi(one->d_name) > 0 ? open(path, O_RDONLY | O_CLOEXEC) : -1;
+		size = fd < 0 ? 0 : read(fd, text, sizeof(text));
+		if (fd >= 0)
+			close(fd);
+		if (size > 0 && memmem(text, (size_t)size, w->folder, strlen(w->folder)) &&
+		    memmem(text, (size_t)size, "\0arbiter\0", 9))
+			arbiter = atoi(one->d_name);
+	}
+	closedir(folder);
+	assert_true(arbiter > 0);
+	kill(arbiter, SIGKILL);
+	while (true) {
+		bool again;
+
+		body = world_instance(w, "a");
+		again = json_integer_value(json_object_get(body, "restarts")) == 1 &&
+			!strcmp(json_string_value(json_object_get(body, "state")), "running");
+		json_decref(body);
+		if (again)
+			break;
+		usleep(20000);
+	}
+	assert_true(world_is(w, "b", "running"));
+}
+
+static void credits_outlive_a_stop(void **state)
+{
+	struct world *w = *state;
+	json_t *body = NULL, *vgpu, *credits;
+
+	world_define(w, "a", "burst", "");
+	for (unsigned round = 0; round < 2; round++) {
+		double balance = 0;
+
+		world_do(w, "a", "start", NULL, 202);
+		world_await(w, "a", "running");
+		for (unsigned i = 0; i < 500; i++) {
+			assert_int_equal(world_ask(w, "GET", "vgpus", NULL, &body), 200);
+			vgpu = json_array_get(json_object_get(body, "vgpus"), 0);
+			credits = json_object_get(vgpu, "credits");
+			balance = json_number_value(json_object_get(credits, "balance"));
+			json_decref(body);
+			if (balance > 0)
+				break;
+			usleep(20000);
+		}
+		/* Begun with two, and earned a little. */
+		assert_true(balance >= 2 && balance < 2.5);
+		usleep(1200000);
+		world_do(w, "a", "stop", NULL, 202);
+		world_await(w, "a", "stopped");
+	}
+}
+
+static void a_weight_changes_while_it_runs(void **state)
+{
+	struct world *w = *state;
+	json_t *body = NULL, *vgpu;
+	json_int_t weight = 0;
+
+	world_define(w, "a", "weighted", "");
+	world_define(w, "b", "quarter", "");
+	world_do(w, "a", "start", NULL, 202);
+	world_await(w, "a", "running");
+	world_expect(w, "PATCH", "instances/a/share", "{\"weight\":300}", 200u);
+	for (unsigned i = 0; i < 500 && weight != 300; i++) {
+		assert_int_equal(world_ask(w, "GET", "vgpus", NULL, &body), 200);
+		vgpu = json_array_get(json_object_get(body, "vgpus"), 0);
+		weight = json_integer_value(json_object_get(vgpu, "weight"));
+		json_decref(body);
+		usleep(20000);
+	}
+	assert_int_equal(weight, 300);
+	world_expect(w, "PATCH", "instances/a/share", "{\"weight\":0}", 400u);
+	world_expect(w, "PATCH", "instances/b/share", "{\"weight\":5}", 400u);
+}
+
+static void a_picture_comes_from_its_vgpu(void **state)
+{
+	struct world *w = *state;
+	char head[256], text[65536];
+	int fd;
+
+	world_define(w, "a", "quarter", "");
+	world_expect(w, "GET", "instances/a/screenshot/0", NULL, 409u);
+	world_do(w, "a", "start", NULL, 202);
+	world_await(w, "a", "running");
+	snprintf(
+		head, sizeof(head),
+		"GET /api/v1/instances/a/screenshot/0 HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+	fd = http_connect(w->api);
+	assert_int_equal(send(fd, head, strlen(head), 0), strlen(head));
+	assert_int_equal(http_receive(fd, text, sizeof(text)), 200);
+	close(fd);
+	assert_memory_equal(strstr(text, "\r\n\r\n") + 4, fake_png, 8);
+	world_expect(w, "GET", "instances/a/screenshot/1", NULL, 404u);
+	world_expect(w, "GET", "instances/a/screenshot/x", NULL, 404u);
+}
+
+/* Two daemons on one store: the second is told who has it, and the first goes on. */
+static void a_second_daemon_is_refused(void **state)
+{
+	struct world *w = *state, second = *w;
+
+	assert_true(world_start(&second, NULL) || !second.daemon);
+	usleep(200000);
+	if (second.daemon) {
+		int status;
+
+		/* world_wait_ready() may have found the first one's socket. */
+		assert_int_equal(waitpid(second.daemon, &status, 0), second.daemon);
+		assert_int_not_equal(status, 0);
+	}
+	world_expect(w, "GET", "node", NULL, 200u);
+}
+
+int main(int argc, char **argv)
+{
+#define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+	const struct CMUnitTest tests[] = {
+		T(an_instance_is_defined_started_stopped_and_deleted),
+		T(a_definition_is_idempotent_and_held_by_its_digest),
+		T(what_does_not_fit_is_refused_and_said),
+		T(a_whole_gpu_is_leased_reset_and_given_to_the_next),
+		T(a_gpu_that_comes_back_wrong_is_set_aside),
+		T(a_drained_gpu_gets_nobody_new),
+		T(what_runs_outlives_the_daemon_and_is_taken_back),
+		T(what_ended_while_nobody_looked_is_found_out),
+		T(the_restart_policy_is_kept),
+		T(one_that_never_comes_up_is_given_longer_pauses),
+		T(a_guest_that_does_not_listen_is_ended_after_its_time),
+		T(a_transient_instance_is_gone_when_it_ends),
+		T(an_arbiter_that_ends_takes_its_vgpus_and_nobody_else),
+		T(credits_outlive_a_stop),
+		T(a_weight_changes_while_it_runs),
+		T(a_picture_comes_from_its_vgpu),
+		T(a_second_daemon_is_refused),
+	};
+	int status = fake_main(argc, argv);
+
+	if (status >= 0)
+		return status;
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
