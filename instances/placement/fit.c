@@ -50,6 +50,25 @@ struct placement_gpu_sum placement_gpu_sum(const struct placement_ledger *ledger
 	return sum;
 }
 
+/* @amount / 10^@digits, without zeros at its end. */
+static const char *decimal(uint64_t amount, unsigned digits, char text[32])
+{
+	uint64_t unit = 1;
+	size_t length;
+
+	for (unsigned i = 0; i < digits; i++)
+		unit *= 10;
+	if (amount % unit == 0) {
+		snprintf(text, 32, "%" PRIu64, amount / unit);
+		return text;
+	}
+	length = (size_t)snprintf(text, 32, "%" PRIu64 ".%0*" PRIu64, amount / unit, (int)digits,
+				  amount % unit);
+	while (text[length - 1] == '0')
+		text[--length] = '\0';
+	return text;
+}
+
 /* ---- a GPU ------------------------------------------------------------------------------------------- */
 
 struct fitting {
@@ -106,19 +125,19 @@ static bool is_open(struct fitting *f)
 static bool whole_fits(struct fitting *f)
 {
 	const struct placement_limits *limits = &f->ledger->limits;
-	char next[96];
+	char next[96], bdf[PCI_ADDRESS_LEN];
 
 	if (f->gpu->is_virtual_function && !asked_by_name(f))
 		return refuse(f, 0, "gpu-virtual-function",
 			      "it is a part of a GPU, not a whole one",
 			      "name it in the type's selector", "it is a virtual function");
-	snprintf(next, sizeof(next), "divvy precheck %.70s", f->gpu->id);
+	if (f->gpu->boot_vga && !asked_by_name(f))
+		return refuse(f, 0, "gpu-console", "the host would lose its screen",
+			      "name it in the type's selector", "the host's console is on it");
 	if (!f->gpu->has_address)
 		return refuse(f, 0, "gpu-not-assignable", "only PCI functions are handed out whole",
 			      NULL, "it is no PCI function");
 	if (!f->gpu->assignable) {
-		char bdf[PCI_ADDRESS_LEN];
-
 		snprintf(next, sizeof(next), "divvy precheck %s",
 			 pci_address_format(&f->gpu->address, bdf));
 		return refuse(f, 1, "gpu-not-assignable", "it can't be handed out whole", next,
@@ -151,28 +170,23 @@ static bool whole_fits(struct fitting *f)
 static bool time_fits(struct fitting *f)
 {
 	const struct placement_part *part = f->part;
+	const uint32_t left_min = f->ledger->limits.left_min_ppm;
 	const uint64_t time = f->sum.time_ppm + part->time_ppm;
 	const bool somebody_waits = f->sum.waiters || waits(part->policy);
-	const uint64_t most = SCHED_PPM - (somebody_waits ? f->ledger->limits.left_min_ppm : 0);
+	char a[32], b[32];
 
 	if (time > SCHED_PPM)
 		return refuse(f, 6, "gpu-time-short", "what is promised has to be kept",
 			      "divvy list instances",
-			      "%" PRIu64 ".%02" PRIu64
-			      " %% of its time are promised, %u.%02u %% are "
-			      "asked for",
-			      f->sum.time_ppm / 10000, f->sum.time_ppm / 100 % 100,
-			      part->time_ppm / 10000, part->time_ppm / 100 % 100);
-	if (time > most)
+			      "%s %% of its time is promised, %s %% is asked for",
+			      decimal(f->sum.time_ppm, 4, a), decimal(part->time_ppm, 4, b));
+	if (somebody_waits && time > SCHED_PPM - MIN(left_min, SCHED_PPM))
 		return refuse(f, 6, "gpu-time-left-short",
 			      "vGPUs without a promise of time live on what the others leave",
 			      "divvy list instances",
-			      "of its time %" PRIu64 ".%02" PRIu64
-			      " %% would be promised, and %u.%02u %% are left to weighted and "
-			      "equal_share vGPUs",
-			      time / 10000, time / 100 % 100,
-			      f->ledger->limits.left_min_ppm / 10000,
-			      f->ledger->limits.left_min_ppm / 100 % 100);
+			      "%s %% of its time would be promised, and %s %% is to be left to "
+			      "weighted and equal_share vGPUs",
+			      decimal(time, 4, a), decimal(left_min, 4, b));
 	return true;
 }
 
@@ -246,31 +260,10 @@ void placement_refusal_add(const struct placement_refusal *refusal, struct findi
 
 /* ---- the machine ----------------------------------------------------------------------------------------- */
 
-/* "0.5": @amount in units of @unit, which is a power of ten up to 1000. */
-static const char *amount_text(uint64_t amount, unsigned unit, char text[32])
-{
-	const unsigned digits = unit == 1000 ? 3 : 0;
-	size_t length;
-
-	if (!digits) {
-		snprintf(text, 32, "%" PRIu64, amount);
-		return text;
-	}
-	snprintf(text, 32, "%" PRIu64 ".%03u", amount / 1000, (unsigned)(amount % 1000));
-	for (length = strlen(text); text[length - 1] == '0' || text[length - 1] == '.'; length--) {
-		const bool point = text[length - 1] == '.';
-
-		text[length - 1] = '\0';
-		if (point)
-			break;
-	}
-	return text;
-}
-
 static bool short_of(struct findings *findings, const char *code, const char *what, int numa,
 		     uint64_t taken, uint64_t wanted, uint64_t total, const char *next)
 {
-	const unsigned unit = !strcmp(code, "cpus-short") ? 1000 : 1;
+	const unsigned digits = !strcmp(code, "cpus-short") ? 3 : 0;
 	char where[32] = "", texts[3][32];
 
 	if (taken <= total && wanted <= total - taken)
@@ -280,9 +273,9 @@ static bool short_of(struct findings *findings, const char *code, const char *wh
 	if (numa >= 0)
 		snprintf(where, sizeof(where), " of NUMA node %d", numa);
 	findings_add(findings, FINDING_BLOCKER, code, "what is sold has to be there", next,
-		     "%s of %s %s%s are taken, %s are asked for",
-		     amount_text(taken, unit, texts[0]), amount_text(total, unit, texts[1]), what,
-		     where, amount_text(wanted, unit, texts[2]));
+		     "%s of %s %s%s are taken, %s are asked for", decimal(taken, digits, texts[0]),
+		     decimal(total, digits, texts[1]), what, where,
+		     decimal(wanted, digits, texts[2]));
 	return true;
 }
 

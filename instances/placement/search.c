@@ -195,7 +195,7 @@ static struct candidate for_share(const struct search *s, unsigned index)
 	return c;
 }
 
-/* The host's console, and what could serve vGPUs, last. */
+/* The host's console where it is named, and what could serve vGPUs, last. */
 static struct candidate for_whole(const struct search *s, unsigned index)
 {
 	const struct node_gpu *gpu = gpu_at(s, index);
