@@ -12,7 +12,7 @@ show = $(if $(V),,@printf '  %-7s %s\n' $(1) $@)
 
 LIBS := base iommu vfio vgpu-sched mdev hypervisor-glue instances
 PACKAGES := libsystemd libpci liburcu-memb liburcu-cds jansson liburing libseccomp libcap-ng libcyaml yaml-0.1 libmicrohttpd vulkan virglrenderer pixman-1 libpng \
-	libvncserver xkbcommon gnutls sqlite3 ncursesw libdrm libcurl
+	libvncserver libvncclient xkbcommon gnutls sqlite3 ncursesw libdrm libcurl
 comma := ,
 SANITIZERS := $(if $(SAN)$(FUZZ),-fsanitize=address$(comma)undefined -fno-omit-frame-pointer -fno-sanitize-recover=undefined)
 CFLAGS_ALL := -std=gnu11 -O2 -g -I. -I$(BUILD)/generated -D_GNU_SOURCE -D_FILE_OFFSET_BITS=64 -DDIVVY_VERSION='"$(VERSION)"' \

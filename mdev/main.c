@@ -16,6 +16,7 @@
 
 #include "mdev/input/input.h"
 #include "mdev/mdev.h"
+#include "mdev/vnc/vnc.h"
 
 #ifndef DIVVY_VERSION
 #define DIVVY_VERSION "0.1"
@@ -39,7 +40,14 @@ static const char usage_text[] =
 	"  --input-per-head   the same with a pointer and a touch screen for each monitor: PATH.pointer0 ... (docs/input.md)\n"
 	"  --layout NAME      the guest's keyboard layout, as X names it: de, us:dvorak (us)\n"
 	"  --control PATH     screenshots and other monitors while it runs (docs/vgpu.md)\n"
-	"  --name NAME        up to 12 letters, as the guest's monitors are called (vgpu)\n";
+	"  --name NAME        up to 12 letters, as the guest's monitors are called (vgpu)\n"
+	"\n"
+	"  --vnc WHERE        head 0 for VNC viewers and browsers; again for head 1, and so on. WHERE is the path of\n"
+	"                     a socket (mode 0600), or tcp:ADDRESS:PORT, which takes the next two\n"
+	"  --vnc-desktop WHERE  all heads side by side\n"
+	"  --vnc-tls FOLDER   with server-cert.pem and server-key.pem\n"
+	"  --vnc-password FILE  its first line is the password\n"
+	"  --vnc-plaintext    TCP without TLS: whoever is on the way sees all and can try passwords at leisure\n";
 
 struct options {
 	const char *socket, *control, *name;
@@ -51,6 +59,8 @@ struct options {
 		INPUT_PER_HEAD
 	} input;
 	const char *layout;
+	struct vnc_config vnc;
+	unsigned vnc_count;
 };
 
 /* ---- options ----------------------------------------------------------------------------------- */
@@ -107,6 +117,11 @@ static int parse(int argc, char **argv, struct options *options)
 		{ "layout", required_argument, NULL, 'l' },
 		{ "control", required_argument, NULL, 'c' },
 		{ "name", required_argument, NULL, 'N' },
+		{ "vnc", required_argument, NULL, 'V' },
+		{ "vnc-desktop", required_argument, NULL, 'D' },
+		{ "vnc-tls", required_argument, NULL, 'T' },
+		{ "vnc-password", required_argument, NULL, 'P' },
+		{ "vnc-plaintext", no_argument, NULL, 'p' },
 		{ "help", no_argument, NULL, '?' },
 		{ "version", no_argument, NULL, 'v' },
 		{ 0 },
@@ -145,6 +160,23 @@ static int parse(int argc, char **argv, struct options *options)
 		case 'N':
 			options->name = optarg;
 			break;
+		case 'V':
+			if (options->vnc_count == VIRTIO_GPU_HEADS_MAX)
+				return usage("a --vnc too many: ", optarg);
+			options->vnc.places[options->vnc_count++] = optarg;
+			break;
+		case 'D':
+			options->vnc.desktop = optarg;
+			break;
+		case 'T':
+			options->vnc.tls = optarg;
+			break;
+		case 'P':
+			options->vnc.password_file = optarg;
+			break;
+		case 'p':
+			options->vnc.plaintext = true;
+			break;
 		case 'v':
 			puts("divvy-vgpu " DIVVY_VERSION);
 			return STATUS_OK;
@@ -162,6 +194,12 @@ static int parse(int argc, char **argv, struct options *options)
 		return usage("a word too many: ", argv[optind]);
 	if (options->layout && !options->input)
 		return usage("--layout is of no use without ", "--input");
+	if ((options->vnc.tls || options->vnc.password_file || options->vnc.plaintext) &&
+	    !options->vnc_count && !options->vnc.desktop)
+		return usage("--vnc or --vnc-desktop is missing", "");
+	if (options->vnc_count > options->config.head_count)
+		return usage("there is no such head for --vnc ",
+			     options->vnc.places[options->vnc_count - 1]);
 	return options->socket ? -1 : usage("--socket is missing", "");
 }
 
@@ -276,12 +314,30 @@ static int seat_make(const struct options *options, struct vfio_device *gpu,
 		   : 0;
 }
 
+static bool shows_vnc(const struct options *options)
+{
+	return options->vnc_count || options->vnc.desktop;
+}
+
+static int vnc_make(struct options *options, const struct virtio_gpu_control *answers,
+		    struct vnc_server **out, struct error *e)
+{
+	if (!shows_vnc(options))
+		return 0;
+	options->vnc.name = options->name;
+	options->vnc.head_count = options->config.head_count;
+	memcpy(options->vnc.heads, options->config.heads, sizeof(options->vnc.heads));
+	options->vnc.seat = answers->seat;
+	return vnc_server_create(answers->device, &options->vnc, out, e);
+}
+
 static int run(struct options *options, struct error *e)
 {
 	struct virtio_gpu_control answers = { .name = options->name, .vulkan = options->render };
 	struct virtio_gpu_venus_config venus = { 0 };
 	struct surroundings surroundings = { 0 };
 	struct vfio_device *device = NULL;
+	struct vnc_server *vnc = NULL;
 	sd_event *event = NULL;
 	int err = 0;
 
@@ -305,8 +361,13 @@ static int run(struct options *options, struct error *e)
 		answers.device = device;
 		answers.head_count = options->config.head_count;
 		memcpy(answers.modes, options->config.heads, sizeof(answers.modes));
-		err = loop(event, &answers, options, e);
+		err = vnc_make(options, &answers, &vnc, e);
 	}
+	if (!err && vnc)
+		err = vnc_server_start(vnc, e);
+	if (!err)
+		err = loop(event, &answers, options, e);
+	vnc_server_destroy(vnc);
 	if (answers.seat)
 		input_seat_unfollow(answers.seat, device);
 	input_seat_destroy(answers.seat);
@@ -339,7 +400,9 @@ int main(int argc, char **argv)
 		return STATUS_OK;
 	error_print(&e, "divvy-vgpu");
 	return e.code && (!strcmp(e.code, "bad-config") || !strcmp(e.code, "no-vgpu") ||
-			  !strcmp(e.code, "bad-layout"))
+			  !strcmp(e.code, "bad-layout") || !strcmp(e.code, "vnc-insecure") ||
+			  !strcmp(e.code, "vnc-password") || !strcmp(e.code, "vnc-place") ||
+			  !strcmp(e.code, "vnc-tls"))
 		       ? STATUS_USAGE
 		       : STATUS_FAILED;
 }

@@ -155,10 +155,11 @@ pixman_image_t *gpu_head_view(struct gpu *gpu, unsigned index)
 	return head->view;
 }
 
+/* At pixels, that is: who follows sizes alone needs no copy. */
 static bool anybody_looks(const struct gpu *gpu)
 {
 	for (unsigned i = 0; i < VIRTIO_GPU_DISPLAYS_MAX; i++)
-		if (gpu->displays[i].ops)
+		if (gpu->displays[i].ops && gpu->displays[i].ops->damage)
 			return true;
 	return false;
 }

@@ -23,7 +23,9 @@
 static struct guest guest;
 static unsigned fds_before;
 static uint64_t request_gpa, response_gpa, memory_gpa; /* memory: 2 MiB of pixels */
+#ifndef MEMORY_SIZE
 #define MEMORY_SIZE (2 * MIB)
+#endif
 
 /* ---- an observer ---------------------------------------------------------------------------- */
 
