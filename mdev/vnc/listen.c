@@ -13,65 +13,19 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
-#include <sys/stat.h>
-#include <sys/un.h>
-#include <unistd.h>
 
 #include "mdev/vnc/private.h"
 
 #define BACKLOG 64
 
-/* Whether the socket at @address is left from somebody who is gone. */
-static bool is_stale(const struct sockaddr_un *address)
-{
-	struct stat st;
-	int probe, err;
-
-	if (lstat(address->sun_path, &st) < 0 || !S_ISSOCK(st.st_mode) || st.st_uid != geteuid())
-		return false;
-	probe = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-	if (probe < 0)
-		return false;
-	err = connect(probe, (const struct sockaddr *)address, sizeof(*address)) < 0 ? errno : 0;
-	close(probe);
-	return err == ECONNREFUSED;
-}
-
 static int unix_open(struct vnc_screen *screen, const char *path, struct error *e)
 {
-	struct sockaddr_un address = { .sun_family = AF_UNIX };
-	const struct sockaddr *any = (const struct sockaddr *)&address;
-	const char *slash = strrchr(path, '/');
-	char folder[sizeof(address.sun_path)] = ".";
-	int bound;
+	int err = unix_listener_open(path, &screen->listener, e);
 
-	if (!*path || strlen(path) >= sizeof(address.sun_path))
-		return error_set(e, EINVAL, "vnc-place", NULL,
-				 "%s: a socket's path has 1 to %zu bytes", path,
-				 sizeof(address.sun_path) - 1);
-	strcpy(address.sun_path, path);
-	if (slash)
-		snprintf(folder, sizeof(folder), "%.*s", (int)MAX(slash - path, 1), path);
-	screen->folder_fd = open(folder, O_PATH | O_DIRECTORY | O_CLOEXEC);
-	screen->listen_fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-	/* The socket's mode becomes its name's (unix(7)). */
-	if (screen->folder_fd < 0 || screen->listen_fd < 0 || fchmod(screen->listen_fd, 0600) < 0)
-		return error_set(e, errno, "vnc-place", NULL, "%s: %s", path, strerror(errno));
-	bound = bind(screen->listen_fd, any, sizeof(address));
-	if (bound < 0 && errno == EADDRINUSE) {
-		if (!is_stale(&address))
-			return error_set(e, EADDRINUSE, "vnc-in-use", "choose another path",
-					 "%s is there, and in use or no socket of this user", path);
-		bound = unlink(path);
-		if (!bound)
-			bound = bind(screen->listen_fd, any, sizeof(address));
-	}
-	if (bound < 0)
-		return error_set(e, errno, "vnc-place", NULL, "%s: %s", path, strerror(errno));
-	strcpy(screen->name, slash ? slash + 1 : path);
-	if (listen(screen->listen_fd, BACKLOG) < 0)
-		return error_set(e, errno, "vnc-place", NULL, "%s: %s", path, strerror(errno));
-	return 0;
+	/* More may wait than at most sockets: a viewer that finds no place gives up at once. */
+	if (!err && listen(screen->listener.fd, BACKLOG) < 0)
+		err = error_set(e, errno, "vnc-place", NULL, "%s: %s", path, strerror(errno));
+	return err;
 }
 
 /* "ADDRESS:PORT" or "[ADDRESS]:PORT", cut in place. */
@@ -120,13 +74,14 @@ static int tcp_open(struct vnc_screen *screen, const char *where, struct error *
 	    getaddrinfo(address, port, &hints, &found))
 		return error_set(e, EINVAL, "vnc-place", "tcp:127.0.0.1:5900, tcp:[::1]:5900",
 				 "tcp:%s: not a numeric ADDRESS:PORT", where);
-	screen->listen_fd = socket(found->ai_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-	err = screen->listen_fd < 0 ? -errno : 0;
+	screen->listener.fd =
+		socket(found->ai_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	err = screen->listener.fd < 0 ? -errno : 0;
 	if (!err &&
-	    (setsockopt(screen->listen_fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one)) < 0 ||
-	     bind(screen->listen_fd, found->ai_addr, found->ai_addrlen) < 0 ||
-	     listen(screen->listen_fd, BACKLOG) < 0 ||
-	     getsockname(screen->listen_fd, (struct sockaddr *)&bound, &size) < 0))
+	    (setsockopt(screen->listener.fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one)) < 0 ||
+	     bind(screen->listener.fd, found->ai_addr, found->ai_addrlen) < 0 ||
+	     listen(screen->listener.fd, BACKLOG) < 0 ||
+	     getsockname(screen->listener.fd, (struct sockaddr *)&bound, &size) < 0))
 		err = -errno;
 	freeaddrinfo(found);
 	if (err)
@@ -141,6 +96,8 @@ static int tcp_open(struct vnc_screen *screen, const char *where, struct error *
 
 int vnc_place_open(struct vnc_screen *screen, const char *where, struct error *e)
 {
+	if (!*where)
+		return error_set(e, EINVAL, "vnc-place", NULL, "a place for viewers has no name");
 	if (strncmp(where, "tcp:", 4))
 		return unix_open(screen, where, e);
 	return tcp_open(screen, where + 4, e);
@@ -148,12 +105,7 @@ int vnc_place_open(struct vnc_screen *screen, const char *where, struct error *e
 
 void vnc_place_close(struct vnc_screen *screen)
 {
-	/* First, so that a new one may take the name as soon as the socket is closed. */
-	if (screen->name[0] && unlinkat(screen->folder_fd, screen->name, 0) < 0)
-		log_warn("vnc: socket %s: %s", screen->name, strerror(errno));
-	screen->name[0] = 0;
-	fd_close(&screen->listen_fd);
-	fd_close(&screen->folder_fd);
+	unix_listener_close(&screen->listener);
 }
 
 int vnc_password_read(struct vnc_server *server, const char *path, struct error *e)

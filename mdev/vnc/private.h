@@ -132,10 +132,8 @@ struct vnc_head {
 
 struct vnc_screen {
 	struct vnc_server *server;
-	unsigned index, first, count; /* the heads that it shows */
-	int listen_fd;		      /* -1: there is no such place */
-	int folder_fd;		      /* where its socket's name is to be removed */
-	char name[108];
+	unsigned index, first, count;  /* the heads that it shows */
+	struct unix_listener listener; /* of TCP without a name; fd -1: there is no such place */
 	bool tcp;
 	unsigned port;
 	uint64_t accept_after_ns;

@@ -65,12 +65,12 @@ static void wait_for_something(struct vnc_server *server)
 	for (unsigned i = 0; i < VNC_PLACES_MAX; i++) {
 		const struct vnc_screen *screen = &server->screens[i];
 
-		if (screen->listen_fd < 0)
+		if (screen->listener.fd < 0)
 			continue;
 		if (screen->accept_after_ns > now)
 			time = earlier(time, screen->accept_after_ns);
 		else
-			polls[count++] = (struct pollfd){ screen->listen_fd, POLLIN, 0 };
+			polls[count++] = (struct pollfd){ screen->listener.fd, POLLIN, 0 };
 	}
 	FOR_EACH_VIEWER(server, viewer)
 	polls[count++] =
@@ -98,9 +98,9 @@ static void accept_one(struct vnc_screen *screen, uint64_t now)
 {
 	int fd;
 
-	if (screen->listen_fd < 0 || now < screen->accept_after_ns)
+	if (screen->listener.fd < 0 || now < screen->accept_after_ns)
 		return;
-	fd = accept4(screen->listen_fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+	fd = accept4(screen->listener.fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
 	if (fd < 0) {
 		/* Out of descriptors, it stays readable: later then, and no busy loop. */
 		if (errno != EAGAIN && errno != EINTR && errno != ECONNABORTED) {
@@ -243,7 +243,7 @@ int vnc_server_create(struct vfio_device *device, const struct vnc_config *confi
 	for (unsigned i = 0; i < VNC_PLACES_MAX; i++) {
 		server->screens[i].server = server;
 		server->screens[i].index = i;
-		server->screens[i].listen_fd = server->screens[i].folder_fd = -1;
+		server->screens[i].listener = (struct unix_listener){ .fd = -1, .folder_fd = -1 };
 	}
 	for (unsigned i = 0; i < server->head_count; i++) {
 		server->fallback[i].width = MAX(config->heads[i].width, VIRTIO_GPU_WIDTH_MIN);

@@ -45,7 +45,8 @@ struct vnc_config {
  * @config: copied
  *
  * Several servers of one process are created one after the other, before any of them has a viewer: libvncserver's lists are
- * made anew by each. Returns 0 or -errno: "vnc-place", "vnc-in-use", "vnc-insecure", "vnc-tls", "vnc-password", "no-memory".
+ * made anew by each. Returns 0 or -errno: "vnc-place", "vnc-in-use" (TCP), "vnc-insecure", "vnc-tls", "vnc-password",
+ * "no-memory", and unix_listener_open()'s.
  */
 int vnc_server_create(struct vfio_device *device, const struct vnc_config *config,
 		      struct vnc_server **out, struct error *e);

@@ -322,15 +322,15 @@ static void what_is_not_safe_or_not_there_is_refused(void **state)
 	config.places[0] = "tcp:203.0.113.1:5900"; /* not of this machine */
 	refused(&config, "vnc-place");
 	config.places[0] = password_file; /* no socket */
-	refused(&config, "vnc-in-use");
+	refused(&config, "socket-path");
 	config.places[0] = "";
 	refused(&config, "vnc-place");
 	snprintf(deep, sizeof(deep), "%s/%0100d", folder, 0);
 	config.places[0] = deep;
-	refused(&config, "vnc-place");
+	refused(&config, "socket-path");
 	snprintf(path, sizeof(path), "%s/none/head", folder);
 	config.places[0] = path;
-	refused(&config, "vnc-place");
+	refused(&config, "socket-path");
 	config.places[0] = "tcp:127.0.0.1:0";
 	config.tls = path;
 	refused(&config, "vnc-tls");
@@ -340,7 +340,7 @@ static void what_is_not_safe_or_not_there_is_refused(void **state)
 	/* Somebody listens there, and hears of it. */
 	config = (struct vnc_config){ .head_count = 1, .places = { head0 } };
 	assert_int_equal(vnc_server_create(guest.device, &config, &none, &e), -EADDRINUSE);
-	assert_string_equal(e.code, "vnc-in-use");
+	assert_string_equal(e.code, "socket-in-use");
 }
 
 /* What is left of one that died is no hindrance. */
