@@ -22,9 +22,9 @@
 #define CONNECTIONS_USER  24 /* of one user; root and the daemon's own have the rest, too */
 #define CONNECTION_MEMORY (32 * KIB)
 #define IDLE_S		  10u
-#define STREAM_MAX	  (256 * KIB) /* of events that a client has not read yet */
+#define STREAM_MAX	  (64 * KIB) /* of events that a client has not read yet */
 #define HEARTBEAT_US	  UINT64_C(15000000)
-#define BATCH		  500 /* old events at a time */
+#define BATCH		  64 /* old events at a time */
 
 struct peer {
 	int fd; /* -1: free */

@@ -1,0 +1,263 @@
+// SPDX-License-Identifier: Apache-2.0
+/* The API: every answer held against its document (tests/node/api); roles; clients that stall, flood and read nothing; events. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include "tests/unit/daemon_world.h"
+
+#define NOBODY 65534 /* a user, by the world's divvyd.yaml */
+#define OTHER  65533 /* no role */
+
+static int setup(void **state)
+{
+	static struct world world;
+
+	world_create(&world);
+	*state = &world;
+	return world_start(&world, NULL) ? 0 : -1;
+}
+
+static int teardown(void **state)
+{
+	world_check_violations(*state);
+	world_destroy(*state);
+	return 0;
+}
+
+static void every_answer_is_as_the_document_says(void **state)
+{
+	struct world *w = *state;
+	char command[512];
+
+	snprintf(command, sizeof(command), "python3 tests/node/api %s %s/images/a", w->api,
+		 w->folder);
+	assert_int_equal(system(command), 0);
+}
+
+/* In a child that is @uid; its status is what @ask returns. */
+static int as(uint32_t uid, int (*ask)(const struct world *w), const struct world *w)
+{
+	int status;
+	pid_t child = fork();
+
+	assert_true(child >= 0);
+	if (!child) {
+		if (setgid(uid) < 0 || setuid(uid) < 0)
+			_exit(99);
+		_exit(ask(w));
+	}
+	assert_int_equal(waitpid(child, &status, 0), child);
+	assert_true(WIFEXITED(status));
+	return WEXITSTATUS(status);
+}
+
+static int ask_as_user(const struct world *w)
+{
+	char body[300];
+	static const char outside[] = "{\"type\":\"plain\",\"image\":\"/etc\"}";
+	json_t *answer = NULL;
+
+	snprintf(body, sizeof(body), "{\"type\":\"plain\",\"image\":\"%s/images/a\"}", w->folder);
+	if (world_ask(w, "GET", "node", NULL, NULL) != 200)
+		return 1;
+	/* What is another's is not there. */
+	if (world_ask(w, "GET", "instances/roots", NULL, NULL) != 404 ||
+	    world_ask(w, "POST", "instances/roots/stop", NULL, NULL) != 404 ||
+	    world_ask(w, "DELETE", "instances/roots", NULL, NULL) != 404 ||
+	    world_ask(w, "PUT", "instances/roots", body, NULL) != 403)
+		return 2;
+	if (world_ask(w, "GET", "instances", NULL, &answer) != 200 ||
+	    json_array_size(json_object_get(answer, "instances")) != 0)
+		return 3;
+	json_decref(answer);
+	/* Only admins touch GPUs, leases and the store. */
+	if (world_ask(w, "POST", "gpus/" WORLD_GPU_A "/drain", NULL, NULL) != 403 ||
+	    world_ask(w, "GET", "gpus/" WORLD_GPU_A "/leases", NULL, NULL) != 403 ||
+	    world_ask(w, "POST", "backup", "{\"path\":\"/tmp/x\"}", NULL) != 403)
+		return 4;
+	/* The daemon reads images as root: not any. */
+	if (world_ask(w, "PUT", "instances/mine", outside, NULL) != 403)
+		return 5;
+	if (world_ask(w, "PUT", "instances/mine", body, NULL) != 201 ||
+	    world_ask(w, "POST", "instances/mine/start", NULL, NULL) != 202)
+		return 6;
+	for (unsigned i = 0; i < 3000 && !world_is(w, "mine", "running"); i++)
+		usleep(10000);
+	return world_is(w, "mine", "running") ? 0 : 7;
+}
+
+static int ask_as_other(const struct world *w)
+{
+	return world_ask(w, "GET", "node", NULL, NULL) == 401 ? 0 : 1;
+}
+
+static void a_user_has_his_own_and_nobody_else(void **state)
+{
+	struct world *w = *state;
+	char path[200];
+
+	if (geteuid())
+		skip();
+	snprintf(path, sizeof(path), "%s", w->folder);
+	assert_int_equal(chmod(path, 0755), 0);
+	world_define(w, "roots", "plain", "");
+	assert_int_equal(as(NOBODY, ask_as_user, w), 0);
+	assert_int_equal(as(OTHER, ask_as_other, w), 0);
+	world_do(w, "mine", "stop", "{\"force\":true}", 202);
+	world_await(w, "mine", "stopped");
+}
+
+/* ---- clients that mean no good --------------------------------------------------------------------------- */
+
+static int flood(const struct world *w)
+{
+	unsigned away = 0, in = 0;
+	int fds[200];
+
+	for (unsigned i = 0; i < 200; i++) {
+		char text[64] = "";
+
+		fds[i] = http_connect(w->api);
+		if (fds[i] < 0)
+			continue;
+		/* Half a request, and silence. */
+		if (send(fds[i], "GET /api/v1/node HT", 19, MSG_NOSIGNAL) != 19)
+			continue;
+		usleep(500);
+		if (recv(fds[i], text, sizeof(text) - 1, MSG_DONTWAIT) > 0 && strstr(text, "429"))
+			away++;
+		else
+			in++;
+	}
+	/* They hold what they have; root is served all the same. */
+	usleep(500000);
+	return in < 60 && away > 100 ? 0 : 1;
+}
+
+static void who_floods_and_stalls_keeps_nobody_else_out(void **state)
+{
+	struct world *w = *state;
+	int status;
+	pid_t child;
+
+	if (geteuid())
+		skip();
+	assert_int_equal(chmod(w->folder, 0755), 0);
+	child = fork();
+	assert_true(child >= 0);
+	if (!child) {
+		if (setgid(NOBODY) < 0 || setuid(NOBODY) < 0)
+			_exit(99);
+		_exit(flood(w));
+	}
+	for (unsigned i = 0; i < 20; i++) {
+		world_expect(w, "GET", "node", NULL, 200u);
+		usleep(20000);
+	}
+	assert_int_equal(waitpid(child, &status, 0), child);
+	assert_int_equal(status, 0);
+	world_expect(w, "GET", "node", NULL, 200u);
+}
+
+static int stream_open(const struct world *w, const char *arguments)
+{
+	char head[200];
+	int fd = http_connect(w->api);
+
+	assert_true(fd >= 0);
+	snprintf(head, sizeof(head), "GET /api/v1/events%s HTTP/1.1\r\nHost: x\r\n\r\n", arguments);
+	assert_int_equal(send(fd, head, strlen(head), 0), strlen(head));
+	return fd;
+}
+
+static void events_come_as_they_happen(void **state)
+{
+	struct world *w = *state;
+	struct pollfd poller = { .fd = stream_open(w, ""), .events = POLLIN };
+	char text[65536] = "";
+	size_t length = 0;
+
+	usleep(200000);
+	world_define(w, "a", "plain", "");
+	world_do(w, "a", "start", NULL, 202);
+	while (!strstr(text, "\"running\"")) {
+		ssize_t n;
+
+		assert_int_equal(poll(&poller, 1, 20000), 1);
+		n = recv(poller.fd, text + length, sizeof(text) - 1 - length, 0);
+		assert_true(n > 0);
+		length += (size_t)n;
+		text[length] = '\0';
+	}
+	assert_non_null(strstr(text, "\"defined\""));
+	assert_non_null(strstr(text, "\"starting\""));
+	/* Nothing of before it came. */
+	assert_null(strstr(text, "\"ready\""));
+	close(poller.fd);
+}
+
+/* 10,000 events for one who does not read: the daemon keeps a bounded part of them, goes on, and tells him. */
+static void who_reads_no_events_is_let_go(void **state)
+{
+	struct world *w = *state;
+	char text[65536];
+	int fd = stream_open(w, "?since=0"), small = 4096;
+	bool dropped = false;
+	ssize_t n;
+
+	setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &small, sizeof(small));
+	for (unsigned i = 0; i < 2500; i++) {
+		world_expect(w, "POST", "gpus/" WORLD_GPU_A "/drain", NULL, 200u);
+		world_expect(w, "POST", "gpus/" WORLD_GPU_A "/undrain", NULL, 200u);
+		if (i % 100 == 0 && recv(fd, text, 1, MSG_DONTWAIT) == 0)
+			break;
+	}
+	/* Either a last line, or, since it was silent for so long, the end. */
+	while ((n = recv(fd, text, sizeof(text) - 1, 0)) > 0) {
+		text[n] = '\0';
+		dropped |= strstr(text, "\"dropped\"") != NULL;
+	}
+	close(fd);
+	print_message("told: %d\n", dropped);
+	world_expect(w, "GET", "node", NULL, 200u);
+	fd = stream_open(w, "?since=0&follow=0");
+	n = recv(fd, text, sizeof(text), 0);
+	assert_true(n > 0);
+	close(fd);
+}
+
+static void a_request_that_waits_when_the_daemon_ends_is_answered(void **state)
+{
+	struct world *w = *state;
+	int streams[4];
+
+	for (unsigned i = 0; i < 4; i++)
+		streams[i] = stream_open(w, "");
+	usleep(200000);
+	world_stop(w);
+	for (unsigned i = 0; i < 4; i++)
+		close(streams[i]);
+	assert_true(world_start(w, NULL));
+}
+
+int main(int argc, char **argv)
+{
+#define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+	const struct CMUnitTest tests[] = {
+		T(every_answer_is_as_the_document_says),
+		T(a_user_has_his_own_and_nobody_else),
+		T(who_floods_and_stalls_keeps_nobody_else_out),
+		T(events_come_as_they_happen),
+		T(who_reads_no_events_is_let_go),
+		T(a_request_that_waits_when_the_daemon_ends_is_answered),
+	};
+	int status = fake_main(argc, argv);
+
+	if (status >= 0)
+		return status;
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
