@@ -126,6 +126,8 @@ $(addprefix $(BUILD)/tests/unit/,test_faults test_reset test_vfio_open): WRAP :=
 	ftruncate64 fstat64 fstatfs64 pipe2 socket connect setsockopt sendmsg recvmsg read pread64 pwrite64 readlinkat \
 	opendir fdopendir sigaction madvise pthread_create sd_event_new sd_event_add_io sd_event_add_signal \
 	mmap64 munmap open64 openat64 fcntl64 close ioctl
+# Drivers that hang and crash.
+$(BUILD)/tests/unit/test_node_vulkan: WRAP := launch_gpu_list
 # The hook of tests/unit/vfio_user_server.h.
 $(addprefix $(BUILD)/tests/unit/,test_faults test_machine_user test_vfio_user test_vfio_user_lies): WRAP += server_handle
 $(BUILD)/tests/fuzz/%: $(BUILD)/tests/fuzz/%.o $(LINK)

@@ -32,15 +32,16 @@ static void child(int fd)
 	static struct answer answer;
 	const struct rlimit no_core = { 0, 0 };
 	struct error e = { 0 };
-	int null = open("/dev/null", O_RDWR);
+	/* Out of the way of the numbers that they get, whatever is open already. */
+	const int out = fcntl(fd, F_DUPFD, 10),
+		  null = fcntl(open("/dev/null", O_RDWR), F_DUPFD, 10);
 
 	/* It ends with its parent, leaves no core, and says nothing on our terminal. */
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
 	setrlimit(RLIMIT_CORE, &no_core);
 	for (int i = 0; i < 3; i++)
 		dup2(null, i);
-	if (fd != 3)
-		dup2(fd, 3);
+	dup2(out, 3);
 	close_range(4, ~0u, 0);
 	signal(SIGPIPE, SIG_DFL);
 	answer.count = launch_gpu_list(answer.gpus, &e);
