@@ -109,7 +109,8 @@ $(BUILD)/tests/unit/%: $(BUILD)/tests/unit/%.o $(LINK)
 $(filter $(BUILD)/tests/unit/test_layer_%,$(UNIT_TESTS)): $(call objs,$(wildcard tests/unit/fake_*.c))
 $(BUILD)/tests/unit/test_layer_chain: WRAP := calloc
 $(BUILD)/tests/unit/test_layer_library: $(LAYER) $(LAYER_MANIFESTS)
-# It runs the programs.
+# They run the programs.
+$(addprefix $(BUILD)/tests/unit/,test_cli test_completion test_cli_run): $(PROGRAMS)
 $(BUILD)/tests/unit/test_chaos: $(BUILD)/divvy-vmm $(BUILD)/tests/rig/vfio_user_server
 $(BUILD)/tests/unit/test_machine_gpu: $(BUILD)/divvy-vmm $(BUILD)/divvy-vgpu
 # A Vulkan program of the live tests, as a guest's.

@@ -79,6 +79,7 @@ static bool typed(int console, bool terminal, bool *open)
 
 static int pump(int console, int signals, bool terminal)
 {
+	struct signalfd_siginfo info;
 	bool open = true;
 	char bytes[CHUNK];
 
@@ -87,13 +88,17 @@ static int pump(int console, int signals, bool terminal)
 			{ .fd = console, .events = POLLIN },
 			{ .fd = signals, .events = POLLIN },
 			{ .fd = open ? STDIN_FILENO : -1, .events = POLLIN },
+			{ .fd = STDOUT_FILENO }, /* a pipe that nobody reads any more */
 		};
 		ssize_t n;
 
 		if (poll(fds, ARRAY_SIZE(fds), -1) < 0 && errno != EINTR)
 			return -errno;
-		if (fds[1].revents)
+		if (fds[1].revents) {
+			/* Taken, or it would be the end of us once it is let through. */
+			(void)!read(signals, &info, sizeof(info));
 			return 0;
+		}
 		if (fds[0].revents) {
 			n = read(console, bytes, sizeof(bytes));
 			if (n <= 0)
@@ -101,6 +106,8 @@ static int pump(int console, int signals, bool terminal)
 			if (!write_all(STDOUT_FILENO, bytes, (size_t)n))
 				return 0;
 		}
+		if (fds[3].revents)
+			return 0;
 		if (fds[2].revents && !typed(console, terminal, &open))
 			return 0;
 	}

@@ -19,6 +19,7 @@
 #include <unistd.h>
 
 #include "instances/cli/embedded.h"
+#include "instances/cli/here.h"
 #include "instances/cli/instances.h"
 #include "instances/launch/launch.h"
 #include "instances/placement/placement.h"
@@ -267,7 +268,7 @@ static int place(struct embedded *m, const json_t *definition, struct error *e)
 	node_vulkan_read(NODE_VULKAN_TIMEOUT_MS, &vulkan, NULL);
 	options.vulkan = &vulkan;
 	err = node_read(&options, &node, e);
-	if (!err && type_catalogue_load(m->cli->root, &catalogue, &findings))
+	if (!err && here_catalogue(m->cli, &catalogue, &findings))
 		err = error_set(e, ENOMEM, "no-memory", NULL, "no memory for the types");
 	type = err ? NULL : type_catalogue_find(&catalogue, name);
 	if (!err && !type)
@@ -314,12 +315,12 @@ static void clean(const struct embedded *m)
 	snprintf(path, sizeof(path), "%s/arbiter.log", m->state);
 	unlink(path);
 	rmdir(m->state);
-	/* The folder of all runs, when this was the last. */
+	/* The folder of all runs, when this was the last; and who else has nothing there. */
 	snprintf(path, sizeof(path), "%s", m->state);
-	parent = strrchr(path, '/');
-	if (parent)
+	for (unsigned i = 0; i < 2 && (parent = strrchr(path, '/')); i++) {
 		*parent = '\0';
-	rmdir(path);
+		rmdir(path);
+	}
 }
 
 static int guardian_start(struct embedded *m, struct error *e)
@@ -490,14 +491,14 @@ static int start(struct embedded *m, char console[108], struct error *e)
 	return err;
 }
 
-/* The VM ends in order, or after a while without. Its exit status, or -1. */
-static int stop(struct embedded *m)
+/* The VM ends in order, or after a while without. @ending: it does already. Its exit status, or -1. */
+static int stop(struct embedded *m, bool ending)
 {
 	struct pollfd p = { .fd = m->vmm.pidfd, .events = POLLIN };
 
 	if (m->vmm.pidfd < 0)
 		return -1;
-	if (poll(&p, 1, 0) == 0)
+	if (poll(&p, 1, ending ? STOP_MS : 0) == 0)
 		launch_kill(&m->vmm, SIGTERM);
 	poll(&p, 1, STOP_MS);
 	return launch_exit_status(&m->places, m->instance.name, "vmm");
@@ -509,9 +510,14 @@ static int live(struct embedded *m, struct error *e)
 	int err, status;
 
 	err = start(m, console, e);
+	if (err && m->vmm.pidfd >= 0 && !launch_exit_status(&m->places, m->instance.name, "vmm")) {
+		fprintf(stderr, "%s powered off before its console was seen\n", m->instance.name);
+		fd_close(&m->vmm.pidfd);
+		return 0;
+	}
 	if (!err)
 		err = cli_console_attach(console, m->instance.name, e);
-	status = stop(m);
+	status = stop(m, err == 1);
 	if (err >= 0 && status > 0) {
 		last_words(m, "vmm", said, sizeof(said));
 		err = error_set(e, EIO, "vm-failed", NULL, "%s",

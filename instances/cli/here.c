@@ -154,8 +154,8 @@ static void types_add(struct type_catalogue *catalogue, const char *path, struct
 		type_catalogue_add_file(catalogue, path, findings);
 }
 
-static int types_load(const struct cli *cli, struct type_catalogue *catalogue,
-		      struct findings *findings)
+int here_catalogue(const struct cli *cli, struct type_catalogue *catalogue,
+		   struct findings *findings)
 {
 	const char *types = cli_value(cli, "types");
 
@@ -182,7 +182,7 @@ json_t *here_types(const struct cli *cli, struct error *e)
 	struct node *node = machine(cli, e);
 	json_t *list = json_array(), *json = NULL;
 	const char *policy = cli_value(cli, "policy");
-	int err = node ? types_load(cli, &catalogue, &findings) : -ENODEV;
+	int err = node ? here_catalogue(cli, &catalogue, &findings) : -ENODEV;
 
 	if (node && err)
 		error_set(e, -err, "no-types", "divvy types check", "types: %s", strerror(-err));
@@ -217,7 +217,7 @@ int cli_types_check(struct cli *cli)
 	unsigned blockers;
 
 	if (!cli->count)
-		types_load(cli, &catalogue, &findings);
+		here_catalogue(cli, &catalogue, &findings);
 	for (unsigned i = 0; i < cli->count; i++)
 		types_add(&catalogue, cli->words[i], &findings);
 	blockers = findings_blockers(&findings);

@@ -14,4 +14,9 @@ bool here_is_asked(const struct cli *cli);
 json_t *here_gpus(const struct cli *cli, struct error *e);
 json_t *here_types(const struct cli *cli, struct error *e);
 
+struct type_catalogue;
+/* here_catalogue() - the types of --types, else all there are. Returns 0 or -errno. */
+int here_catalogue(const struct cli *cli, struct type_catalogue *catalogue,
+		   struct findings *findings);
+
 #endif

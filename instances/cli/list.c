@@ -26,9 +26,12 @@ static double number(const json_t *json, const char *key)
 	return json_number_value(json_object_get(json, key));
 }
 
-static void print(const struct cli *cli, struct table *table)
+static void print(const struct cli *cli, struct table *table, const char *none)
 {
-	table_print(table, cli->out, table_width(cli->out), table_colour(cli->out));
+	if (table_empty(table))
+		fprintf(cli->out, "%s\n", none);
+	else
+		table_print(table, cli->out, table_width(cli->out), table_colour(cli->out));
 	table_destroy(table);
 }
 
@@ -106,9 +109,7 @@ static void gpus_table(const struct cli *cli, const json_t *gpus)
 		table_cell(table, TABLE_PLAIN, "%s", text(gpu, "driver"));
 		table_cell(table, TABLE_PLAIN, "%s", text(gpu, "name"));
 	}
-	print(cli, table);
-	if (!json_array_size(gpus) && !cli->json)
-		fputs("no GPU was found (next: divvy list devices)\n", cli->out);
+	print(cli, table, "no GPU was found (next: divvy list devices)");
 }
 
 /* ---- types --------------------------------------------------------------------------------------- */
@@ -171,7 +172,7 @@ static void types_table(const struct cli *cli, const json_t *types, bool reasons
 		if (reasons)
 			table_cell(table, TABLE_PLAIN, "%s", text(why, "fact"));
 	}
-	print(cli, table);
+	print(cli, table, "no types (next: divvy types check)");
 }
 
 /* ---- instances ----------------------------------------------------------------------------------- */
@@ -217,9 +218,7 @@ static void instances_table(const struct cli *cli, const json_t *instances)
 		table_cell(table, TABLE_PLAIN, "%lld", (long long)integer(instance, "owner"));
 		table_cell(table, TABLE_PLAIN, "%s", text(error, "text"));
 	}
-	print(cli, table);
-	if (!json_array_size(instances))
-		fputs("no instances (next: divvy create NAME --type TYPE --image DIR)\n", cli->out);
+	print(cli, table, "no instances (next: divvy create NAME --type TYPE --image DIR)");
 }
 
 /* ---- list, types ---------------------------------------------------------------------------------- */
@@ -358,20 +357,29 @@ static json_t *show_here(struct cli *cli, const char *name, struct error *e)
 
 int cli_show(struct cli *cli)
 {
-	static const char *const folders[] = { "/instances/", "/gpus/", "/types/" };
-	const char *name = cli->words[0];
+	static const struct {
+		const char *kind, *folder;
+	} kinds[] = { { "instance", "/instances/" }, { "gpu", "/gpus/" }, { "type", "/types/" } };
+	const char *name = cli->words[cli->count - 1],
+		   *kind = cli->count == 2 ? cli->words[0] : NULL;
 	struct error e = { .err = ENOENT };
 	char path[API_PATH_SIZE];
 	json_t *json = NULL;
 
+	if (kind && strcmp(kind, "instance") != 0 && strcmp(kind, "gpu") != 0 &&
+	    strcmp(kind, "type") != 0)
+		return cli_usage(cli, "show which %s? instance, gpu or type", kind);
+
 	if (here_is_asked(cli)) {
 		json = show_here(cli, name, &e);
 	} else {
-		if (!strcmp(name, "node"))
+		if (!strcmp(name, "node") && !kind)
 			json = api_get(cli, "/node", &e);
+		/* The first of that name; one that no such thing may have is no reason to look no further. */
 		for (size_t i = 0;
-		     i < ARRAY_SIZE(folders) && !json && (e.err == ENOENT || e.err == EINVAL); i++)
-			json = api_get(cli, api_path(path, folders[i], name, ""), &e);
+		     i < ARRAY_SIZE(kinds) && !json && (e.err == ENOENT || e.err == EINVAL); i++)
+			if (!kind || !strcmp(kind, kinds[i].kind))
+				json = api_get(cli, api_path(path, kinds[i].folder, name, ""), &e);
 		if (!json && e.err == ENOENT)
 			error_set(&e, ENOENT, "no-such-name",
 				  "divvy list instances; divvy list gpus; divvy list types",

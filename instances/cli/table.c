@@ -236,6 +236,11 @@ static void blocks_print(const struct table *table, FILE *out, unsigned width, b
 	}
 }
 
+bool table_empty(const struct table *table)
+{
+	return table && !table->count && !table->failed;
+}
+
 void table_print(const struct table *table, FILE *out, unsigned width, bool colour)
 {
 	unsigned widths[TABLE_COLUMNS_MAX];

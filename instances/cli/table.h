@@ -41,6 +41,9 @@ void table_cell(struct table *table, enum table_colour colour, const char *fmt, 
 /* table_print() - all of it. @width: of the terminal, TABLE_WIDE: none; @colour: escapes are wanted. */
 void table_print(const struct table *table, FILE *out, unsigned width, bool colour);
 
+/* table_empty() - whether it has no rows. */
+bool table_empty(const struct table *table);
+
 /* table_width() - columns of the terminal that @out is, or $COLUMNS there; TABLE_WIDE where it is none. */
 unsigned table_width(FILE *out);
 /* table_colour() - whether @out is a terminal that has colours, and NO_COLOR (no-color.org) is not set. */

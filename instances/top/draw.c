@@ -105,9 +105,10 @@ static const char *mib(char *to, size_t size, uint64_t used, uint64_t limit)
 {
 	const bool large = MAX(used, limit) >= 10000;
 
-	snprintf(to, size, "%llu", (unsigned long long)(large ? used / 1024 : used));
+	snprintf(to, size, "%llu", (unsigned long long)(large ? (used + 512) / 1024 : used));
 	if (limit)
-		text_append(to, size, "/%llu", (unsigned long long)(large ? limit / 1024 : limit));
+		text_append(to, size, "/%llu",
+			    (unsigned long long)(large ? (limit + 512) / 1024 : limit));
 	text_append(to, size, "%s", large ? "G" : "M");
 	return to;
 }
