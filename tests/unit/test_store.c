@@ -65,9 +65,9 @@ static void put(struct store *store, const char *name, enum store_state state)
 static int reserve(struct store *store, const char *instance, unsigned index, const char *gpu,
 		   bool dedicated, uint32_t share_ppm, struct error *e)
 {
-	struct store_reservation r = {
-		.index = index, .dedicated = dedicated, .share_ppm = share_ppm, .numa_node = -1
-	};
+	struct store_reservation r = { .index = index,
+				       .dedicated = dedicated,
+				       .share_ppm = share_ppm };
 
 	snprintf(r.instance, sizeof(r.instance), "%s", instance);
 	snprintf(r.gpu, sizeof(r.gpu), "%s", gpu);
