@@ -43,8 +43,9 @@ static const struct answer keyboard[] = {
 };
 
 static const struct answer pointer[] = {
-	BITS(EV_KEY, BYTE(BTN_LEFT) = BIT(BTN_LEFT) | BIT(BTN_RIGHT) | BIT(BTN_MIDDLE) |
-				      BIT(BTN_SIDE) | BIT(BTN_EXTRA)),
+	/* No more than these: an absolute device with others is a joystick to Linux, without EV_MSC too (drivers/input/joydev.c). */
+	BITS(EV_KEY, BYTE(BTN_LEFT) = BIT(BTN_LEFT) | BIT(BTN_RIGHT) | BIT(BTN_MIDDLE)),
+	BITS(EV_MSC, BIT(MSC_SCAN)),
 	BITS(EV_REL, BYTE(REL_HWHEEL) = BIT(REL_HWHEEL), BYTE(REL_WHEEL) = BIT(REL_WHEEL)),
 	BITS(EV_ABS, BIT(ABS_X) | BIT(ABS_Y)),
 	AXIS(ABS_X, position),

@@ -22,7 +22,7 @@ struct input_seat;
 
 enum input_kind {
 	INPUT_KEYBOARD,
-	INPUT_POINTER, /* absolute; with wheels and five buttons */
+	INPUT_POINTER, /* absolute; with wheels and three buttons */
 	INPUT_TOUCH,
 	INPUT_KINDS
 };
@@ -85,7 +85,7 @@ void input_seat_key(struct input_seat *seat, const void *viewer, uint32_t keysym
  * input_seat_pointer() - the viewer's pointer is at @x, @y of head @head, with these buttons down.
  * @width, @height: the head's size as the viewer sees it; a position outside is moved to the border
  * @buttons: RFB's mask: bits 0 to 2 left, middle, right; 3 to 6 wheel up, down, left, right (one step each time one is set);
- *           7 and 8 back and forward
+ *           7 and 8 back and forward, which are keys for the guest
  */
 void input_seat_pointer(struct input_seat *seat, const void *viewer, unsigned head, int x, int y,
 			unsigned width, unsigned height, unsigned buttons);

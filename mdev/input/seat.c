@@ -15,7 +15,7 @@
 #include "mdev/mdev.h"
 
 #define KEY_EVENTS_A_SECOND 1000
-#define BUTTONS		    5
+#define BUTTONS		    3
 #define WHEEL_FIRST	    3
 #define WHEEL_LAST	    6
 
@@ -260,7 +260,18 @@ static const struct {
 	unsigned bit; /* RFB's */
 	uint16_t code;
 } buttons_of[BUTTONS] = {
-	{ 0, BTN_LEFT }, { 1, BTN_MIDDLE }, { 2, BTN_RIGHT }, { 7, BTN_SIDE }, { 8, BTN_EXTRA },
+	{ 0, BTN_LEFT },
+	{ 1, BTN_MIDDLE },
+	{ 2, BTN_RIGHT },
+};
+
+/* Back and forward are keys, as on keyboards that have them: see describe.c. */
+static const struct {
+	unsigned bit;
+	uint16_t code;
+} button_keys[] = {
+	{ 7, KEY_BACK },
+	{ 8, KEY_FORWARD },
 };
 
 static const struct {
@@ -288,6 +299,12 @@ static void buttons_change(struct input_seat *seat, struct viewer *viewer, unsig
 		} else if (went_up & bit && !--seat->button_holders[i]) {
 			add(&frames[seat->button_devices[i]], EV_KEY, buttons_of[i].code, 0);
 		}
+	}
+	for (unsigned i = 0; i < ARRAY_SIZE(button_keys); i++) {
+		if (went_down & 1u << button_keys[i].bit)
+			key_press(seat, viewer, button_keys[i].code, 0);
+		else if (went_up & 1u << button_keys[i].bit)
+			key_release(seat, viewer, button_keys[i].code);
 	}
 	for (unsigned i = 0; i < ARRAY_SIZE(wheels_of); i++)
 		if (went_down & 1u << (WHEEL_FIRST + i))

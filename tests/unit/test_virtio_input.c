@@ -96,7 +96,12 @@ static void each_says_what_it_is(void **state)
 	assert_true(has_bit(&keyboard, EV_LED, LED_CAPSL));
 	assert_true(has_bit(&keyboard, EV_REP, REP_DELAY));
 	assert_false(has_bit(&keyboard, EV_ABS, ABS_X));
-	assert_true(has_bit(&pointer, EV_KEY, BTN_LEFT) && has_bit(&pointer, EV_KEY, BTN_EXTRA));
+	/* And no joystick: exactly these event types, axes and buttons. */
+	assert_true(has_bit(&pointer, EV_KEY, BTN_LEFT) && has_bit(&pointer, EV_KEY, BTN_RIGHT) &&
+		    has_bit(&pointer, EV_KEY, BTN_MIDDLE) && has_bit(&pointer, EV_MSC, MSC_SCAN));
+	for (unsigned code = 0; code < KEY_CNT; code++)
+		assert_true(!has_bit(&pointer, EV_KEY, code) ||
+			    (code >= BTN_LEFT && code <= BTN_MIDDLE));
 	assert_false(has_bit(&pointer, EV_KEY, BTN_TOUCH) || has_bit(&pointer, EV_KEY, KEY_A));
 	assert_true(has_bit(&pointer, EV_ABS, ABS_X) && has_bit(&pointer, EV_ABS, ABS_Y));
 	assert_true(has_bit(&pointer, EV_REL, REL_WHEEL) && has_bit(&pointer, EV_REL, REL_HWHEEL));
@@ -344,8 +349,8 @@ static void buttons_and_wheels(void **state)
 		{ 0, EV_KEY, BTN_LEFT, 1 },   { 1, EV_KEY, BTN_MIDDLE, 1 },
 		{ 2, EV_KEY, BTN_RIGHT, 1 },  { 3, EV_REL, REL_WHEEL, 1 },
 		{ 4, EV_REL, REL_WHEEL, -1 }, { 5, EV_REL, REL_HWHEEL, -1 },
-		{ 6, EV_REL, REL_HWHEEL, 1 }, { 7, EV_KEY, BTN_SIDE, 1 },
-		{ 8, EV_KEY, BTN_EXTRA, 1 },
+		{ 6, EV_REL, REL_HWHEEL, 1 },
+
 	};
 
 	input_guest_read(&pointer);
@@ -359,6 +364,16 @@ static void buttons_and_wheels(void **state)
 		if (all[i].type == EV_KEY)
 			input_guest_expect(&pointer, EV_KEY, all[i].code, 0);
 		input_guest_expect_frame_end(&pointer);
+	}
+	input_guest_read(&keyboard);
+	for (unsigned bit = 7; bit <= 8; bit++) {
+		for (unsigned down = 1; down <= 1; down--) {
+			input_seat_pointer(seat, &first, 0, 1, 1, 10, 10, down << bit);
+			input_guest_expect_key(&keyboard, bit == 7 ? KEY_BACK : KEY_FORWARD,
+					       (int)down);
+			expect_at(&pointer, 1, 1, 10, 10);
+			input_guest_expect_frame_end(&pointer);
+		}
 	}
 	/* Two hold one. */
 	input_seat_pointer(seat, &first, 0, 1, 1, 10, 10, 1);

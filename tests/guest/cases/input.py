@@ -110,15 +110,27 @@ def background(vgpu, head):
     return picture if picture.size == "%dx%d" % SIZES[head] and picture.share(BLUE) > 0.9 else None
 
 
+def type_watching(vgpu, head, text):
+    """As people type: a few letters, a look at them. A guest that does not get to run loses what is beyond 64 events."""
+    for i in range(0, len(text), 4):
+        before = Picture(vgpu.screenshot(head, "typed")).pixels
+        vgpu.type(text[i:i + 4])
+        until(f"{text[i:i + 4]!r} of {text!r} on head {head} (pictures in the folder)",
+              lambda: Picture(vgpu.screenshot(head, "typed")).pixels != before, 60)
+
+
 def typed_and_seen(guest, vgpu, head, text):
     """Somebody types into the terminal on this head: its program reads it, and the picture shows it."""
     other = Picture(vgpu.screenshot(1 - head, "before"))
-    vgpu.type(f"echo '{text}' >/tmp/typed-{head}\n")
+    type_watching(vgpu, head, f"echo '{text}' >/tmp/typed-{head}\n")
     until(f"'{text}' being typed on head {head} (pictures in the folder)", lambda: guest.sh(f"cat /tmp/typed-{head}", status=None) == text, 30)
 
-    def grows():
-        return Picture(vgpu.screenshot(head, "typed")).share(BLUE) < 0.9
-    until(f"a terminal on head {head} (pictures in the folder)", grows)
+    seen = [Picture(vgpu.screenshot(head, "before"))]
+
+    def still():
+        seen.append(Picture(vgpu.screenshot(head, "typed")))
+        return not changed(*seen[-2:])
+    until(f"head {head} standing still (pictures in the folder)", still)
     if changed(other, Picture(vgpu.screenshot(1 - head, "other"))):
         raise Failure(f"head {1 - head} changed while somebody typed on head {head}")
 
@@ -143,7 +155,7 @@ def desktop(bench):
                 raise Failure(f"head {head}: the pointer moved from (300, 300) to (500, 400), the picture changed in {box}")
             vgpu.click(head, 16, 16, SIZES[head])
             until(f"a terminal on head {head} (pictures in the folder)",
-                  lambda: Picture(vgpu.screenshot(head, "opened")).share(BLUE) < 0.8, 30)
+                  lambda: Picture(vgpu.screenshot(head, "opened")).share((0, 0, 0)) > 0.2, 30)
             typed_and_seen(guest, vgpu, head, f"head {head}: Grüße, z/y {{}} [] \\ @ € |")
     except Failure:
         with open(f"{bench.folder}/weston.log", "w", encoding="utf-8") as f:
@@ -152,3 +164,37 @@ def desktop(bench):
     finally:
         guest.sh("pkill weston; true")
     guest.power_off()
+
+
+XORG = r"""
+(Xorg :0 vt2 -novtswitch -nolisten tcp -noreset -logfile /tmp/xorg.log >/tmp/xorg.out 2>&1 &)
+export DISPLAY=:0
+for i in $(seq 100); do xrandr >/tmp/xrandr 2>/dev/null && break; sleep 0.2; done
+xrandr --output Virtual-2 --right-of Virtual-1
+xsetroot -solid '#204080' -cursor_name left_ptr
+for n in 0 1; do
+    xterm -geometry 60x10+$((n * 1280 + 100))+200 -e sh -c "read -r line; echo \"\$line\" >/tmp/x-$n; exec cat" >/dev/null 2>&1 &
+done
+"""
+
+
+@case("xorg", sets="full")
+def xorg(bench):
+    """Xorg on two heads: its one pointer gets to both, and what is typed goes to the terminal under it"""
+    guest, vgpu = bench.two_heads()
+    try:
+        guest.sh(XORG, limit=90)
+        for head in (0, 1):
+            until(f"a terminal on head {head} (pictures in the folder)",
+                  lambda: 0.02 < Picture(vgpu.screenshot(head, "opened")).share((255, 255, 255)) < 0.5, 60)
+            # Without a window manager keys go where the pointer is.
+            vgpu.point(head, 300, 300, SIZES[head])
+            type_watching(vgpu, head, f"on head {head} of X\n")
+            until(f"what was typed on head {head}", lambda: guest.sh(f"cat /tmp/x-{head}", status=None) == f"on head {head} of X", 30)
+            vgpu.screenshot(head, "typed")
+    except Failure:
+        with open(f"{bench.folder}/xorg.log", "w", encoding="utf-8") as f:
+            f.write(guest.sh("cat /tmp/xorg.out /tmp/xrandr /tmp/xorg.log", status=None))
+        raise
+    finally:
+        guest.sh("pkill xterm; pkill Xorg; for i in $(seq 50); do pgrep -x Xorg >/dev/null || break; sleep 0.2; done; chvt 1; true", status=None)
