@@ -113,6 +113,7 @@ $(BUILD)/tests/unit/test_layer_library: $(LAYER) $(LAYER_MANIFESTS)
 $(addprefix $(BUILD)/tests/unit/,test_cli test_completion test_cli_run): $(PROGRAMS)
 $(BUILD)/tests/unit/test_chaos: $(BUILD)/divvy-vmm $(BUILD)/tests/rig/vfio_user_server
 $(BUILD)/tests/unit/test_machine_gpu: $(BUILD)/divvy-vmm $(BUILD)/divvy-vgpu
+$(BUILD)/tests/unit/test_daemon_real: | $(PROGRAMS) $(TESTGUEST) $(LAYER) $(LAYER_MANIFESTS)
 # A Vulkan program of the live tests, as a guest's.
 $(BUILD)/tests/unit/test_virtio_gpu_vulkan: | $(VKLOAD) $(BUILD)/tests/unit/vtest_preload.so
 # Loaded into programs that know nothing of sanitizers.

@@ -240,38 +240,41 @@ static char *own_folder(void)
 }
 
 /*
- * Our cgroup, where it has been given to us (Delegate=yes): this process moves into a leaf, so that the group itself may have controllers
- * for instances' (cgroup v2: no processes in inner groups). NULL where there is none.
+ * Our cgroup, where it has been given to us (Delegate=yes): this process is in a leaf of it, so that the group itself may have controllers
+ * for instances' (cgroup v2: no processes in inner groups). systemd puts it there (DelegateSubgroup=), or it goes itself. NULL where
+ * there is none: nobody else's is touched.
  */
 static char *cgroup_begin(void)
 {
-	char text[4096], path[4200], leaf[4300], mark[8], *base;
-	const char *own;
+	static const char leaf[] = "/daemon";
+	char text[4096], path[4200], file[4300], mark[8], *base;
+	size_t length;
 
 	if (geteuid() || file_read(AT_FDCWD, "/proc/self/cgroup", text, sizeof(text)) < 0 ||
 	    strncmp(text, "0::/", 4) != 0)
 		return NULL;
-	own = text + 3;
-	text[3 + strcspn(own, "\n")] = '\0';
-	/* A daemon that starts anew finds itself where the unit put it, above the leaf. */
-	if (strlen(own) < 2)
-		return NULL;
-	snprintf(path, sizeof(path), "/sys/fs/cgroup%s", own);
-	/* systemd's mark on what it gives away: nobody else's is touched. */
+	text[strcspn(text, "\n")] = '\0';
+	length = strlen(text);
+	if (length > sizeof(leaf) + 3 && !strcmp(text + length - strlen(leaf), leaf))
+		text[length - strlen(leaf)] = '\0';
+	snprintf(path, sizeof(path), "/sys/fs/cgroup%s", text + 3);
+	/* systemd's mark on what it gives away. */
 	if (getxattr(path, "trusted.delegate", mark, sizeof(mark)) != 1 &&
 	    getxattr(path, "user.delegate", mark, sizeof(mark)) != 1)
 		return NULL;
-	snprintf(leaf, sizeof(leaf), "%s/daemon", path);
-	if (mkdir(leaf, 0755) < 0 && errno != EEXIST)
-		return NULL;
 	base = strdup(path);
-	snprintf(leaf, sizeof(leaf), "%s/daemon/cgroup.procs", path);
-	if (!base || file_write(AT_FDCWD, leaf, "0")) {
+	snprintf(file, sizeof(file), "%s%s", path, leaf);
+	if (!base || (mkdir(file, 0755) < 0 && errno != EEXIST)) {
 		free(base);
 		return NULL;
 	}
-	snprintf(leaf, sizeof(leaf), "%s/cgroup.subtree_control", path);
-	if (file_write(AT_FDCWD, leaf, "+cpu +memory +pids"))
+	snprintf(file, sizeof(file), "%s%s/cgroup.procs", path, leaf);
+	if (file_write(AT_FDCWD, file, "0")) {
+		free(base);
+		return NULL;
+	}
+	snprintf(file, sizeof(file), "%s/cgroup.subtree_control", path);
+	if (file_write(AT_FDCWD, file, "+cpu +memory +pids"))
 		log_warn("%s: no controllers: instances run without limits", path);
 	return base;
 }
