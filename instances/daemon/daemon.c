@@ -344,7 +344,7 @@ int daemon_create(const struct daemon_options *options, struct sd_event *event, 
 	daemon->options = *options;
 	defaults(&daemon->options);
 	daemon->event = event;
-	daemon->arbiter.process.pidfd = daemon->arbiter_fd = -1;
+	daemon->arbiter.process.pidfd = daemon->arbiter_fd = daemon->run_lock = -1;
 	daemon->started_ms = daemon_now_ms();
 	json_object_seed(0);
 	err = config_read(options->config ? options->config : "/etc/divvy/divvyd.yaml",
@@ -353,6 +353,10 @@ int daemon_create(const struct daemon_options *options, struct sd_event *event, 
 		err = places_begin(daemon, e);
 	if (!err)
 		err = store_open(daemon->state, &daemon->store, e);
+	if (!err) {
+		daemon->run_lock = store_lock(daemon->run, e);
+		err = MIN(daemon->run_lock, 0);
+	}
 	if (!err && launch_boot_id(daemon->boot))
 		err = error_set(e, EIO, "no-boot-id", NULL,
 				"/proc/sys/kernel/random/boot_id cannot be read");
@@ -365,6 +369,10 @@ int daemon_create(const struct daemon_options *options, struct sd_event *event, 
 		err = arbiter_begin(daemon, e);
 	if (!err)
 		err = reconcile(daemon, e);
+	/* The folder is ours: what listens there is left of one that was killed, in the hands of a child that ends. */
+	if (!err && unlink(daemon->api_path) < 0 && errno != ENOENT)
+		err = error_set(e, errno, "api-socket", NULL, "%s: %s", daemon->api_path,
+				strerror(errno));
 	if (!err)
 		err = http_create(daemon, daemon->api_path, &daemon->http, e);
 	if (!err && !daemon->options.root[0] &&
@@ -426,6 +434,7 @@ void daemon_destroy(struct daemon *daemon)
 	node_free(daemon->node);
 	type_catalogue_free(&daemon->types);
 	store_close(daemon->store);
+	fd_close(&daemon->run_lock);
 	config_free(&daemon->config);
 	free(daemon->state);
 	free(daemon->run);

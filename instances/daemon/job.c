@@ -112,6 +112,8 @@ static void work_do(struct job *job, job_work *work, void *opaque, pid_t parent)
 	sigemptyset(&none);
 	sigprocmask(SIG_SETMASK, &none, NULL);
 	signal(SIGPIPE, SIG_IGN);
+	/* Sockets that we listen on are not to be held by it when we are gone. */
+	close_range(3, ~0U, 0);
 	outcome->err = work(opaque, outcome->result, &e);
 	outcome->error_err = e.err;
 	snprintf(outcome->code, sizeof(outcome->code), "%s", e.code ? e.code : "failed");

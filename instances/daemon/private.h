@@ -253,6 +253,7 @@ struct daemon {
 		*api_path, *cgroup;
 	struct launch_places places;
 	char boot[37];
+	int run_lock;
 	int64_t started_ms;
 	bool ending;
 

@@ -6,6 +6,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/close_range.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -138,13 +139,19 @@ static void become(const struct command *command, const struct surroundings *sur
 	char *list[8 + ARRAY_SIZE(handed_on)];
 	sigset_t none;
 	char yes;
-	int err = 0, in, out;
+	int err = 0, in, out, last;
 
 	for (int i = 1; i < NSIG; i++)
 		signal(i, SIG_DFL);
 	sigemptyset(&none);
 	sigprocmask(SIG_SETMASK, &none, NULL);
 	setsid();
+	/* What the caller listens on and speaks with is not held while we wait, nor later. */
+	last = MAX(go, failure);
+	for (int fd = 3; fd < last; fd++)
+		if (fd != go && fd != failure)
+			close(fd);
+	close_range((unsigned)last + 1, ~0U, 0);
 	/* Not written down, it does not run: neither refused, nor when who was to write has died. */
 	if (read(go, &yes, 1) != 1)
 		_exit(0);
@@ -160,11 +167,8 @@ static void become(const struct command *command, const struct surroundings *sur
 	if (!err && chdir("/") < 0)
 		err = errno;
 	if (!err) {
-		/* The pipe for failures closes itself. */
-		for (int fd = 3; fd < 10; fd++)
-			if (fd != failure)
-				close(fd);
-		close_range(10, ~0U, CLOSE_RANGE_CLOEXEC);
+		/* The pipe for failures closes itself, and so does the other. */
+		close_range(3, ~0U, CLOSE_RANGE_CLOEXEC);
 		execve(command->words[0], command->words, list);
 		err = errno;
 	}

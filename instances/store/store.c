@@ -111,21 +111,26 @@ void store_rollback(struct store *store)
 /* ---- opening ----------------------------------------------------------------------------------- */
 
 /* A lock of the process's (fcntl), which no child of it has: one that outlives us keeps nobody out. */
-static int lock(struct store *store, struct error *e)
+int store_lock(const char *folder, struct error *e)
 {
 	struct flock want = { .l_type = F_WRLCK, .l_whence = SEEK_SET };
 	char path[4000];
+	int fd, err;
 
-	snprintf(path, sizeof(path), "%s/lock", store->folder);
-	store->lock_fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
-	if (store->lock_fd < 0)
+	snprintf(path, sizeof(path), "%s/lock", folder);
+	fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+	if (fd < 0)
 		return error_set(e, errno, "store-failed", NULL, "%s: %s", path, strerror(errno));
-	if (!fcntl(store->lock_fd, F_SETLK, &want))
-		return 0;
-	if (fcntl(store->lock_fd, F_GETLK, &want) < 0 || want.l_type == F_UNLCK)
+	if (!fcntl(fd, F_SETLK, &want))
+		return fd;
+	err = errno;
+	if (fcntl(fd, F_GETLK, &want) < 0 || want.l_type == F_UNLCK)
 		want.l_pid = 0;
+	fd_close(&fd);
+	if (err != EACCES && err != EAGAIN)
+		return error_set(e, err, "store-failed", NULL, "%s: %s", path, strerror(err));
 	return error_set(e, EBUSY, "store-in-use", "systemctl status divvyd",
-			 "%s is another's: process %d has it", store->folder, (int)want.l_pid);
+			 "%s is another's: process %d has it", folder, (int)want.l_pid);
 }
 
 static int one_number(void *number, sqlite3_stmt *row)
@@ -245,9 +250,9 @@ static int open_store(struct store *store, struct error *e)
 	if (mkdir(store->folder, 0700) < 0 && errno != EEXIST)
 		return error_set(e, errno, "store-failed", NULL, "%s: %s", store->folder,
 				 strerror(errno));
-	err = lock(store, e);
-	if (err)
-		return err;
+	store->lock_fd = store_lock(store->folder, e);
+	if (store->lock_fd < 0)
+		return store->lock_fd;
 	snprintf(path, sizeof(path), "%s/state.db", store->folder);
 	snprintf(side, sizeof(side), "%s-wal", path);
 	if (lstat(path, &st) < 0) {

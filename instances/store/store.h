@@ -27,6 +27,12 @@ int store_open(const char *folder, struct store **out, struct error *e);
 void store_close(struct store *store); /* NULL is fine; what is not committed is undone */
 
 /*
+ * store_lock() - a folder is this process's own, as long as it lives and the descriptor that is returned is open. A process locks a folder once.
+ * Returns -errno: "store-in-use".
+ */
+int store_lock(const char *folder, struct error *e);
+
+/*
  * store_begin(), store_commit(), store_rollback() - several changes as one. They do not nest. After a failed call in between,
  * roll back.
  */
