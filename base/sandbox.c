@@ -68,7 +68,7 @@ static int threads_check(struct error *e)
 }
 
 /* What libraries open when they are first used. */
-static void libraries_prepare(void)
+void sandbox_libraries_prepare(void)
 {
 	sd_id128_t boot;
 	void *frame;
@@ -148,7 +148,7 @@ int sandbox_close(const struct sandbox_options *options, struct error *e)
 
 	if (err)
 		return err;
-	libraries_prepare();
+	sandbox_libraries_prepare();
 	err = limits_set(options->locked, e);
 	if (!err && !SANDBOX_SANITIZED)
 		err = sandbox_filters_make(options->table, options->first_has, e);

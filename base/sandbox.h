@@ -101,6 +101,8 @@ int sandbox_close_main(struct error *e);
 
 /* ---- its parts, for who confines another process, and for tests ------------------------------- */
 
+/* sandbox_libraries_prepare() - what libraries open when they are first used is used now. */
+void sandbox_libraries_prepare(void);
 /*
  * sandbox_filters_make() - compile @table, which stays; one in a process.
  * sandbox_filter_load() - put a kind's on this thread.

@@ -15,6 +15,7 @@
 #include <unistd.h>
 
 #include "mdev/input/input.h"
+#include "mdev/jail.h"
 #include "mdev/mdev.h"
 #include "mdev/vnc/vnc.h"
 
@@ -40,6 +41,11 @@ static const char usage_text[] =
 	"  --input-per-head   the same with a pointer and a touch screen for each monitor: PATH.pointer0 ... (docs/input.md)\n"
 	"  --layout NAME      the guest's keyboard layout, as X names it: de, us:dvorak (us)\n"
 	"  --control PATH     screenshots and other monitors while it runs (docs/vgpu.md)\n"
+	"  --jail uid=N[,gid=N]         as root: run as this user, in an empty root, without network (docs/sandbox.md)\n"
+	"  --render-jail uid=N[,gid=N]  as root: what executes the guest's commands is this user\n"
+	"  --render-node PATH           a device that it may open; else the GPU's own, by its PCI address; up to 4\n"
+	"  --register-within SECONDS    what uses the GPU unknown to the arbiter for longer is ended (10)\n"
+	"  --sandbox on|off             off: nothing of it is confined\n"
 	"  --name NAME        up to 12 letters, as the guest's monitors are called (vgpu)\n"
 	"\n"
 	"  --vnc WHERE        head 0 for VNC viewers and browsers; again for head 1, and so on. WHERE is the path of\n"
@@ -61,6 +67,7 @@ struct options {
 	const char *layout;
 	struct vnc_config vnc;
 	unsigned vnc_count;
+	struct vgpu_jail jail;
 };
 
 /* ---- options ----------------------------------------------------------------------------------- */
@@ -104,6 +111,35 @@ static bool size_parse(const char *text, uint64_t *size)
 	return !*end || (unit && !end[1]);
 }
 
+/* Options of the jail. Returns whether @value is one. */
+static bool jail_parse(int option, const char *value, struct vgpu_jail *jail)
+{
+	unsigned seconds;
+	int end = -1;
+
+	switch (option) {
+	case 'J':
+		return !sandbox_user_parse(value, &jail->self);
+	case 'R':
+		return !sandbox_user_parse(value, &jail->render);
+	case 'G':
+		if (value[0] != '/' || jail->node_count == JAIL_NODES_MAX)
+			return false;
+		jail->nodes[jail->node_count++] = value;
+		return true;
+	case 'W':
+		if (value[0] < '0' || value[0] > '9' ||
+		    sscanf(value, "%6u%n", &seconds, &end) != 1 || value[end] || !seconds ||
+		    seconds > 86400)
+			return false;
+		jail->register_ms = seconds * 1000;
+		return true;
+	default:
+		jail->off = !strcmp(value, "off");
+		return jail->off || !strcmp(value, "on");
+	}
+}
+
 /* Returns -1 to go on, or the exit status. */
 static int parse(int argc, char **argv, struct options *options)
 {
@@ -122,6 +158,11 @@ static int parse(int argc, char **argv, struct options *options)
 		{ "vnc-tls", required_argument, NULL, 'T' },
 		{ "vnc-password", required_argument, NULL, 'P' },
 		{ "vnc-plaintext", no_argument, NULL, 'p' },
+		{ "jail", required_argument, NULL, 'J' },
+		{ "render-jail", required_argument, NULL, 'R' },
+		{ "render-node", required_argument, NULL, 'G' },
+		{ "register-within", required_argument, NULL, 'W' },
+		{ "sandbox", required_argument, NULL, 'S' },
 		{ "help", no_argument, NULL, '?' },
 		{ "version", no_argument, NULL, 'v' },
 		{ 0 },
@@ -177,6 +218,14 @@ static int parse(int argc, char **argv, struct options *options)
 		case 'p':
 			options->vnc.plaintext = true;
 			break;
+		case 'J':
+		case 'R':
+		case 'G':
+		case 'W':
+		case 'S':
+			if (!jail_parse(option, optarg, &options->jail))
+				return usage("not what its option takes: ", optarg);
+			break;
 		case 'v':
 			puts("divvy-vgpu " DIVVY_VERSION);
 			return STATUS_OK;
@@ -221,11 +270,6 @@ static int surroundings_make(struct surroundings *surroundings, struct error *e)
 	unsigned count = 0;
 
 	*surroundings = (struct surroundings){ 0 };
-	if (!getenv("DIVVY_VGPU_TOKEN") || !getenv("DIVVY_VGPU_SOCKET"))
-		return error_set(
-			e, EACCES, "no-vgpu",
-			"divvy run-native --share 25% -- divvy-vgpu ..., or --no-render",
-			"no share of a GPU: DIVVY_VGPU_SOCKET and DIVVY_VGPU_TOKEN are not set");
 	for (unsigned i = 0; i < ARRAY_SIZE(handed_on); i++) {
 		const char *value = getenv(handed_on[i]);
 
@@ -264,8 +308,23 @@ static int signals_watch(sd_event *event, struct error *e)
 		       : 0;
 }
 
-static int loop(sd_event *event, struct virtio_gpu_control *answers, const struct options *options,
-		struct error *e)
+/* Everything is open. It is closed in, threads begin, and only then. */
+static int start(const struct vgpu_jail *jail, struct virtio_gpu_control *answers,
+		 struct vnc_server *vnc, struct error *e)
+{
+	int err = jail_close(jail, e);
+
+	if (!err)
+		err = vfio_device_start(answers->device, e);
+	if (!err && answers->seat)
+		err = input_seat_start(answers->seat, e);
+	if (!err && vnc)
+		err = vnc_server_start(vnc, e);
+	return err ? err : jail_close_main(jail, e);
+}
+
+static int loop(sd_event *event, struct virtio_gpu_control *answers, struct vnc_server *vnc,
+		struct options *options, struct error *e)
 {
 	const struct mdev_server_options where = { .path = options->socket };
 	struct control_socket *control = NULL;
@@ -280,6 +339,14 @@ static int loop(sd_event *event, struct virtio_gpu_control *answers, const struc
 		err = control_socket_create(options->control, &control, e);
 	if (!err && control)
 		err = control_socket_attach(control, event, virtio_gpu_control_answer, answers, e);
+	jail_socket(&options->jail, options->socket);
+	jail_socket(&options->jail, options->control);
+	for (unsigned i = 0; i < options->vnc_count; i++)
+		jail_socket(&options->jail, options->vnc.places[i]);
+	jail_socket(&options->jail, options->vnc.desktop);
+	options->jail.control = options->control;
+	if (!err)
+		err = start(&options->jail, answers, vnc, e);
 	if (!err) {
 		err = sd_event_loop(event);
 		if (err < 0)
@@ -342,7 +409,9 @@ static int run(struct options *options, struct error *e)
 	int err = 0;
 
 	if (options->render) {
-		err = surroundings_make(&surroundings, e);
+		err = jail_render(&options->jail, &venus, e);
+		if (!err)
+			err = surroundings_make(&surroundings, e);
 		venus.environment = surroundings.list;
 		options->config.venus = &venus;
 	}
@@ -354,8 +423,6 @@ static int run(struct options *options, struct error *e)
 	if (!err)
 		err = virtio_gpu_create(&options->config, &device, e);
 	if (!err)
-		err = vfio_device_start(device, e);
-	if (!err)
 		err = seat_make(options, device, &answers.seat, e);
 	if (!err) {
 		answers.device = device;
@@ -363,10 +430,8 @@ static int run(struct options *options, struct error *e)
 		memcpy(answers.modes, options->config.heads, sizeof(answers.modes));
 		err = vnc_make(options, &answers, &vnc, e);
 	}
-	if (!err && vnc)
-		err = vnc_server_start(vnc, e);
 	if (!err)
-		err = loop(event, &answers, options, e);
+		err = loop(event, &answers, vnc, options, e);
 	vnc_server_destroy(vnc);
 	if (answers.seat)
 		input_seat_unfollow(answers.seat, device);
@@ -375,6 +440,7 @@ static int run(struct options *options, struct error *e)
 		vfio_device_close(device);
 	sd_event_unref(event);
 	surroundings_free(&surroundings);
+	jail_end(&options->jail);
 	return err;
 }
 
@@ -390,6 +456,7 @@ int main(int argc, char **argv)
 
 	/* A viewer or a VMM that went away is EPIPE, not the end. */
 	signal(SIGPIPE, SIG_IGN);
+	jail_init(&options.jail);
 	status = parse(argc, argv, &options);
 	if (status >= 0)
 		return status;

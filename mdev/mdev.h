@@ -80,7 +80,7 @@ struct mdev_server_options {
  * @device: borrowed; must outlive the server. Who made it starts its threads (vfio_device_start()).
  * It is reset whenever a client goes.
  *
- * Returns 0 or -errno: "server-socket" (path too long, taken, not allowed), "bad-device", "no-memory".
+ * Returns 0 or -errno: "socket-path" (too long, not allowed, something else is there), "socket-in-use", "bad-device", "no-memory".
  */
 int mdev_server_create(struct sd_event *event, struct vfio_device *device,
 		       const struct mdev_server_options *options, struct mdev_server **out,

@@ -288,6 +288,8 @@ int gpu_venus_init(struct gpu *gpu, const struct virtio_gpu_config *config, stru
 		return error_set(e, -ret, "device-failed", NULL,
 				 "%s: cannot watch its renderer: %s", gpu->dev.vfio.name,
 				 strerror(-ret));
+	/* What sd-event reads of the machine with the first timer of a loop is read now: the worker may open nothing. */
+	sd_event_run(gpu->dev.event, 0);
 	sd_event_source_set_enabled(gpu->call_timer, SD_EVENT_OFF);
 	return 0;
 }

@@ -395,6 +395,8 @@ static void release(struct venus *venus)
 {
 	render_server_close(&venus->server);
 	free(venus->path);
+	if (venus->descriptors)
+		closedir(venus->descriptors);
 	venus->call_source = sd_event_source_disable_unref(venus->call_source);
 	sd_event_unref(venus->event);
 	fd_close(&venus->call_fd);
@@ -432,6 +434,7 @@ int venus_create(const struct virtio_gpu_venus_config *config, const char *name,
 	venus->token_ns = monotonic_ns();
 	venus->call_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	venus->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	venus->descriptors = opendir("/proc/self/fd");
 	venus->path = strdup(config->render_server ? config->render_server : SERVER_PATH);
 	if (venus->call_fd < 0 || venus->wake_fd < 0)
 		ret = -EMFILE;

@@ -8,12 +8,9 @@
  */
 #include <errno.h>
 #include <fcntl.h>
-#include <inttypes.h>
 #include <linux/magic.h>
-#include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <sys/sysmacros.h>
 #include <sys/vfs.h>
 #include <unistd.h>
 #include <virgl/virglrenderer.h>
@@ -51,52 +48,24 @@ static bool file_stays(int fd, uint64_t size)
 	return !fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK) && lseek(fd, 0, SEEK_END) >= end;
 }
 
-/* Where in its file the mapping at @at begins, if that file is @fd's. Returns 0 or -errno. */
-static int mapping_offset(const void *at, int fd, uint64_t *offset)
-{
-	FILE *maps = fopen("/proc/self/maps", "re");
-	uint64_t start, end, from;
-	unsigned major_number, minor_number;
-	char line[512];
-	struct stat st;
-	uint64_t inode;
-	int ret = -ENOENT;
-
-	if (!maps)
-		return -errno;
-	if (fstat(fd, &st) < 0)
-		ret = -errno;
-	while (ret == -ENOENT && fgets(line, sizeof(line), maps)) {
-		if (sscanf(line, "%" SCNx64 "-%" SCNx64 " %*s %" SCNx64 " %x:%x %" SCNu64, &start,
-			   &end, &from, &major_number, &minor_number, &inode) != 6 ||
-		    (uintptr_t)at < start || (uintptr_t)at >= end)
-			continue;
-		if (inode != st.st_ino || makedev(major_number, minor_number) != st.st_dev)
-			ret = -EXDEV;
-		else
-			ret = 0;
-		*offset = from + ((uintptr_t)at - start);
-	}
-	fclose(maps);
-	return ret;
-}
-
 /*
- * An opaque descriptor means something to the driver that made it, and where the memory begins in it is its secret.
- * virglrenderer can have it mapped by that driver here. Where that mapping turns out to be one of the
- * same file, it is known, and the file can be mapped by anybody.
+ * An opaque descriptor means something to the driver that made it. Mesa's drivers on the CPU are the ones that give a file which anybody could
+ * map: what begins it says where the memory is (Mesa, src/util/os_memory_fd.c, struct memory_header: size, offset, a UUID). What a worker
+ * writes there is no more than a number, which is judged with the file's length like all others. Having the driver map it would take a driver in this process.
  */
-static int opaque_offset(uint32_t resource, int fd, uint64_t *offset)
+static int opaque_offset(int fd, uint64_t size, uint64_t *offset)
 {
-	uint64_t size;
-	void *at;
-	int ret;
+	const uint64_t page = (uint64_t)sysconf(_SC_PAGESIZE);
+	uint64_t header[2];
+	int err = pread_full(fd, header, sizeof(header), 0);
 
-	if (virgl_renderer_resource_map(resource, &at, &size))
-		return -EIO;
-	ret = mapping_offset(at, fd, offset);
-	virgl_renderer_resource_unmap(resource);
-	return ret;
+	if (err)
+		return -EOPNOTSUPP;
+	if (header[1] < sizeof(header) || header[1] > UINT64_MAX / 2 || header[0] < header[1] ||
+	    header[0] > UINT64_MAX / 2 || ALIGN_UP(header[0] - header[1], page) < size)
+		return -EXDEV;
+	*offset = header[1];
+	return 0;
 }
 
 static int export(struct venus *venus, struct venus_call *call)
@@ -107,9 +76,8 @@ static int export(struct venus *venus, struct venus_call *call)
 
 	if (virgl_renderer_resource_export_blob(call->resource, &type, &fd))
 		return -EOPNOTSUPP;
-	ret = type == VIRGL_RENDERER_BLOB_FD_TYPE_OPAQUE
-		      ? opaque_offset(call->resource, fd, &offset)
-		      : 0;
+	ret = type == VIRGL_RENDERER_BLOB_FD_TYPE_OPAQUE ? opaque_offset(fd, call->size, &offset)
+							 : 0;
 	if (!ret && !file_stays(fd, offset + call->size))
 		ret = -EPERM;
 	if (!ret && offset % (uint64_t)sysconf(_SC_PAGESIZE))

@@ -3,6 +3,7 @@
 #ifndef MDEV_GPU_VENUS_PRIVATE_H
 #define MDEV_GPU_VENUS_PRIVATE_H
 
+#include <dirent.h>
 #include <pthread.h>
 #include <systemd/sd-event.h>
 
@@ -61,6 +62,7 @@ struct venus {
 	int server_fd; /* on its way to virglrenderer */
 	unsigned tokens;
 	uint64_t token_ns;
+	DIR *descriptors; /* /proc/self/fd, open since before the process was closed in; NULL: there is none */
 	struct venus_watch watches[VENUS_CONTEXTS_MAX];
 };
 

@@ -41,12 +41,13 @@ static bool is_known(const struct venus *venus, uint64_t inode)
 /* A copy of the one that is new, or -1. */
 static int find_new(const struct venus *venus, uint64_t *inode)
 {
-	DIR *dir = opendir("/proc/self/fd");
+	DIR *dir = venus->descriptors;
 	const struct dirent *entry;
 	int found = -1;
 
 	if (!dir)
 		return -1;
+	rewinddir(dir);
 	while (found < 0 && (entry = readdir(dir))) {
 		int fd = atoi(entry->d_name);
 		struct stat st;
@@ -57,7 +58,6 @@ static int find_new(const struct venus *venus, uint64_t *inode)
 		*inode = st.st_ino;
 		found = fcntl(fd, F_DUPFD_CLOEXEC, 0);
 	}
-	closedir(dir);
 	return found;
 }
 

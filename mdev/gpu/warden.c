@@ -418,9 +418,12 @@ void warden_end(struct warden *warden)
 	fd_close(&warden->fd);
 	if (warden->pid > 0) {
 		if (warden->pidfd >= 0 && poll(&poller, 1, END_TIMEOUT_MS) <= 0)
-			log_warn("warden %d does not end by itself", warden->pid);
-		kill(warden->pid, SIGKILL);
-		waitpid(warden->pid, NULL, 0);
+			pidfd_send_signal(warden->pidfd, SIGKILL, NULL, 0);
+		/* Another user's may be beyond our signals, but not its end: it has nobody left who speaks to it. */
+		if (poll(&poller, 1, END_TIMEOUT_MS) > 0)
+			waitpid(warden->pid, NULL, 0);
+		else
+			log_error("the warden, process %d, does not end", warden->pid);
 	}
 	warden->pid = 0;
 	fd_close(&warden->pidfd);

@@ -106,10 +106,12 @@ struct sd_event;
 struct input_offer;
 
 /*
- * input_offer_create() - start the seat's devices and listen for a VMM at a vfio-user socket each: @beside and ".keyboard",
+ * input_seat_start() - start the seat's devices, once, with their threads. Returns 0 or -errno: "device-failed".
+ * input_offer_create() - listen for a VMM at a vfio-user socket for each of them: @beside and ".keyboard",
  * ".pointer", ".touch"; or ".pointer0", ".touch0" and on. input_offer_destroy(), before the seat's end, removes them; NULL is fine.
  * Returns 0 or -errno: as mdev_server_create().
  */
+int input_seat_start(struct input_seat *seat, struct error *e);
 int input_offer_create(struct input_seat *seat, struct sd_event *event, const char *beside,
 		       struct input_offer **out, struct error *e);
 void input_offer_destroy(struct input_offer *offer);

@@ -18,9 +18,8 @@ static int serve(struct vfio_device *device, struct sd_event *event, const char 
 		 struct mdev_server **out, struct error *e)
 {
 	const struct mdev_server_options options = { .path = path };
-	int ret = vfio_device_start(device, e);
 
-	return ret ? ret : mdev_server_create(event, device, &options, out, e);
+	return mdev_server_create(event, device, &options, out, e);
 }
 
 static int offer_kind(struct input_offer *offer, struct input_seat *seat, enum input_kind kind,
@@ -60,6 +59,20 @@ int input_offer_create(struct input_seat *seat, struct sd_event *event, const ch
 	}
 	*out = offer;
 	return 0;
+}
+
+int input_seat_start(struct input_seat *seat, struct error *e)
+{
+	int ret = 0;
+
+	for (unsigned kind = 0; kind < INPUT_KINDS; kind++)
+		for (unsigned head = 0; head < INPUT_HEADS_MAX && !ret; head++) {
+			struct vfio_device *device = input_seat_device(seat, kind, head);
+
+			if (device)
+				ret = vfio_device_start(device, e);
+		}
+	return ret;
 }
 
 void input_offer_destroy(struct input_offer *offer)

@@ -323,48 +323,13 @@ static int look_at_device(struct mdev_server *server, struct error *e)
 
 /* ---- the socket ---------------------------------------------------------------------------- */
 
-/* A name that a server left behind; one that somebody listens at stays. */
-static int path_free(const struct sockaddr_un *address, struct error *e)
-{
-	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0), err;
-	struct stat st;
-
-	if (fd < 0)
-		return error_set(e, errno, "server-socket", NULL, "socket: %s", strerror(errno));
-	err = connect(fd, (const struct sockaddr *)address, sizeof(*address)) < 0 ? errno : 0;
-	fd_close(&fd);
-	if (err == ENOENT)
-		return 0;
-	if (err == ECONNREFUSED && !lstat(address->sun_path, &st) && S_ISSOCK(st.st_mode) &&
-	    !unlink(address->sun_path))
-		return 0;
-	return error_set(
-		e, EADDRINUSE, "server-socket", "choose another path", "%s: %s", address->sun_path,
-		!err || err == EAGAIN ? "another server listens there" : "something else is there");
-}
-
 static int listen_at(struct mdev_server *server, const char *path, struct error *e)
 {
-	struct sockaddr_un address = { .sun_family = AF_UNIX };
-	int err;
+	int err = unix_listener_open(path, &server->listener, e);
 
-	if (strlen(path) >= sizeof(address.sun_path))
-		return error_set(e, ENAMETOOLONG, "server-socket", "choose a shorter path",
-				 "%s: a socket's path has at most %zu bytes", path,
-				 sizeof(address.sun_path) - 1);
-	strcpy(address.sun_path, path);
-	err = path_free(&address, e);
 	if (err)
 		return err;
-	server->listener = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-	/* The mode before the name: it never has another one. */
-	if (server->listener < 0 || fchmod(server->listener, 0600) < 0 ||
-	    bind(server->listener, (struct sockaddr *)&address, sizeof(address)) < 0)
-		return error_set(e, errno, "server-socket", NULL, "%s: %s", path, strerror(errno));
-	strcpy(server->path, path);
-	if (listen(server->listener, 4) < 0)
-		return error_set(e, errno, "server-socket", NULL, "%s: %s", path, strerror(errno));
-	err = sd_event_add_io(server->event, &server->listener_source, server->listener, EPOLLIN,
+	err = sd_event_add_io(server->event, &server->listener_source, server->listener.fd, EPOLLIN,
 			      on_listener, server);
 	return err < 0 ? error_set(e, -err, "event-loop", NULL, "%s: %s", path, strerror(-err)) : 0;
 }
@@ -401,7 +366,8 @@ int mdev_server_create(struct sd_event *event, struct vfio_device *device,
 	server->event = sd_event_ref(event);
 	server->device = device;
 	server->timeout_ms = options->timeout_ms ? options->timeout_ms : SERVER_TIMEOUT_MS;
-	server->listener = server->fd = server->wake_fd = server->out.owned_fd = -1;
+	server->fd = server->wake_fd = server->out.owned_fd = -1;
+	server->listener = (struct unix_listener){ .fd = -1, .folder_fd = -1 };
 	for (unsigned i = 0; i < SERVER_REQUESTS_MAX; i++)
 		server->requests[i].fd = -1;
 	pthread_mutex_init(&server->lock, NULL);
@@ -432,9 +398,7 @@ void mdev_server_destroy(struct mdev_server *server)
 	sd_event_source_disable_unref(server->listener_source);
 	sd_event_source_disable_unref(server->wake_source);
 	sd_event_source_disable_unref(server->timer);
-	if (*server->path)
-		unlink(server->path);
-	fd_close(&server->listener);
+	unix_listener_close(&server->listener);
 	fd_close(&server->wake_fd);
 	sd_event_unref(server->event);
 	pthread_mutex_destroy(&server->lock);

@@ -97,9 +97,8 @@ struct server_output {
 struct mdev_server {
 	sd_event *event;	    /* a reference */
 	struct vfio_device *device; /* borrowed */
-	char path[108];		    /* "": none */
 	unsigned timeout_ms;
-	int listener;
+	struct unix_listener listener;
 	sd_event_source *listener_source, *client_source, *wake_source, *timer;
 
 	/* What the device is, looked at once. */

@@ -7,6 +7,10 @@
 #define TESTS_GPU_GUEST_H
 
 #include "tests/unit/virtio_driver.h"
+#ifndef GPU_UNCONFINED
+#define CONFINED_VGPU
+#include "tests/unit/confined.h"
+#endif
 
 #define virtio_gpu_config virtio_gpu_config_space
 #include <linux/virtio_gpu.h>

@@ -86,11 +86,8 @@ static struct vtest {
 static int vtest_show(void *opaque, const struct vfio_region_map *map, vfio_mapped done,
 		      void *token)
 {
-	char path[32];
-
-	/* A description of its own, whose position says where the memory begins. */
-	snprintf(path, sizeof(path), "/proc/self/fd/%d", map->fd);
-	vtest.map_fd = open(path, O_RDWR | O_CLOEXEC);
+	/* The device's worker opens nothing. */
+	vtest.map_fd = fcntl(map->fd, F_DUPFD_CLOEXEC, 0);
 	vtest.map_offset = map->fd_offset;
 	vtest.opaque += map->fd_offset != 0;
 	return vtest.map_fd < 0 ? -errno : 0;
@@ -292,7 +289,9 @@ static inline bool vtest_blob(int fd, uint32_t context, const uint32_t *words)
 		.resource_id = create.resource_id,
 		.offset = vtest.window_next,
 	};
+	char path[32];
 	bool sent;
+	int own;
 
 	vtest.blobs++;
 	vtest.window_next += create.size;
@@ -301,6 +300,11 @@ static inline bool vtest_blob(int fd, uint32_t context, const uint32_t *words)
 	    vtest_ask(&attach, sizeof(attach)) != VIRTIO_GPU_RESP_OK_NODATA ||
 	    vtest_ask(&map, sizeof(map)) != VIRTIO_GPU_RESP_OK_MAP_INFO || vtest.map_fd < 0)
 		return false;
+	/* A description of its own, whose position says where the memory begins. */
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", vtest.map_fd);
+	own = open(path, O_RDWR | O_CLOEXEC);
+	fd_close(&vtest.map_fd);
+	vtest.map_fd = own;
 	lseek(vtest.map_fd, (off_t)vtest.map_offset, SEEK_SET);
 	sent = vtest_reply(fd, VTEST_CREATE_BLOB, &create.resource_id, 1) &&
 	       vtest_send_fd(fd, vtest.map_fd);

@@ -10,6 +10,8 @@
 
 #include "mdev/input/input.h"
 #include "tests/unit/virtio_driver.h"
+#define CONFINED_VGPU
+#include "tests/unit/confined.h"
 
 #define INPUT_EVENTS  0
 #define INPUT_STATUS  1

@@ -3,6 +3,8 @@
  * Fences and calls of the vGPU in orders that no real renderer would give on demand: a fake one does what it is told,
  * when it is told (fake_venus.h), and counts what virglrenderer must not be asked.
  */
+/* The renderer that is made up runs on the threads of the real one. */
+#define GPU_UNCONFINED
 #include "tests/unit/gpu_blob.h"
 
 #include "mdev/gpu/gpu.h"

@@ -176,16 +176,6 @@ static void a_frame_has_the_same_pixels_as_without_a_guest(void **state)
 	assert_non_null(strstr(output, hash));
 }
 
-/*
- * Where memory is opaque, virglrenderer has lavapipe map it in this process, which leaves 128 bytes behind in each life of
- * virglrenderer's. The driver is unloaded by then and has no name.
- */
-__attribute__((visibility("default"))) const char *__lsan_default_suppressions(void);
-const char *__lsan_default_suppressions(void)
-{
-	return "leak:<unknown module>\n";
-}
-
 int main(void)
 {
 	static const struct CMUnitTest tests[] = {
