@@ -19,7 +19,7 @@
 struct intake {
 	char *bytes;
 	size_t size, room, max;
-	bool too_much;
+	bool too_much, no_json;
 	int (*line)(void *opaque, json_t *json); /* NULL: all of it */
 	void *opaque;
 	CURL *curl;
@@ -102,6 +102,7 @@ static bool lines_give(struct intake *in)
 	while (go_on && (end = memchr(start, '\n', in->size - (size_t)(start - in->bytes)))) {
 		json_t *json = json_loadb(start, (size_t)(end - start), 0, NULL);
 
+		in->no_json |= end != start && !json;
 		go_on = end == start || (json && !in->line(in->opaque, json));
 		json_decref(json);
 		start = end + 1;
@@ -187,6 +188,9 @@ static int unreached(const struct cli *cli, CURL *curl, CURLcode code, const str
 	if (code == CURLE_OPERATION_TIMEDOUT)
 		return error_set(e, ETIMEDOUT, "api-timeout", "divvy events --since 0",
 				 "divvyd at %s did not answer in time", path);
+	if (in->no_json)
+		return error_set(e, EPROTO, "api-answer", NULL,
+				 "divvyd at %s sent a line that is no JSON", path);
 	if (in->too_much)
 		return error_set(e, E2BIG, "api-answer", NULL, "divvyd's answer is too large");
 	return error_set(e, EPROTO, "api-answer", "systemctl status divvyd", "divvyd at %s: %s",
@@ -263,7 +267,7 @@ int api_call(struct cli *cli, const struct api_request *request, struct api_answ
 			       ? json_loadb(in.bytes, in.size, 0, NULL)
 			       : NULL;
 	in.bytes = NULL;
-	if (status >= 400 || status < 200)
+	if (status >= 300 || status < 200)
 		err = refused(cli, answer, e);
 out:
 	free(in.bytes);
@@ -313,12 +317,12 @@ int api_stream(struct cli *cli, const char *path, int (*line)(void *opaque, json
 		return no_memory(e);
 	code = curl_easy_perform(curl);
 	curl_easy_getinfo(curl, CURLINFO_RESPONSE_CODE, &status);
-	if (status >= 400) {
+	if (status >= 300) {
 		answer.status = (unsigned)status;
 		answer.json = json_loadb(in.bytes ? in.bytes : "", in.size, 0, NULL);
 		err = refused(cli, &answer, e);
 		api_answer_free(&answer);
-	} else if (code && (code != CURLE_WRITE_ERROR || in.too_much)) {
+	} else if (code && (code != CURLE_WRITE_ERROR || in.too_much || in.no_json)) {
 		err = unreached(cli, curl, code, &in, e);
 	}
 	free(in.bytes);
