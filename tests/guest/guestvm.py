@@ -132,11 +132,13 @@ class UnixConnection(http.client.HTTPConnection):
 class Vgpu:
     """divvy-vgpu, and its control socket."""
 
-    def __init__(self, folder, heads, options=("--no-render",), wrapper=()):
+    def __init__(self, folder, heads, options=("--no-render",), wrapper=(), vnc=False):
         self.folder, self.log = folder, f"{folder}/vgpu.log"
         self.sockets = tempfile.mkdtemp(prefix="guest-")  # a socket's path has a limit
         self.socket, self.control = f"{self.sockets}/vgpu", f"{self.sockets}/control"
         self.pictures = 0
+        self.vnc = [f"{self.sockets}/vnc{i}" for i in range(len(heads))] if vnc else []
+        options = [*options, *(word for path in self.vnc for word in ("--vnc", path))]
         command = [*wrapper, f"{BUILD}/divvy-vgpu", "--socket", self.socket, "--control", self.control, "--heads", ",".join(heads), *options]
         self.process = start(command, self.log, stdin=subprocess.DEVNULL)
         try:

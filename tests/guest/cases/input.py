@@ -3,6 +3,7 @@
 
 from guestvm import Failure, case, until
 from picture import Picture
+from viewer import Viewer
 
 # Which event device is which, and what udev makes of it.
 DEVICES = """for e in /sys/class/input/event*; do
@@ -110,58 +111,82 @@ def background(vgpu, head):
     return picture if picture.size == "%dx%d" % SIZES[head] and picture.share(BLUE) > 0.9 else None
 
 
-def type_watching(vgpu, head, text):
-    """As people type: a few letters, a look at them. A guest that does not get to run loses what is beyond 64 events."""
-    for i in range(0, len(text), 4):
-        before = Picture(vgpu.screenshot(head, "typed")).pixels
-        vgpu.type(text[i:i + 4])
-        until(f"{text[i:i + 4]!r} of {text!r} on head {head} (pictures in the folder)",
-              lambda: Picture(vgpu.screenshot(head, "typed")).pixels != before, 60)
+# Keys of a German keyboard by their places (PC/XT make codes): "y" is where others have "z".
+PLACES = {c: 0x10 + i for i, c in enumerate("qwertzuiop")} | {c: 0x1e + i for i, c in enumerate("asdfghjkl")} | \
+    {c: 0x2c + i for i, c in enumerate("yxcvbnm")} | {str((i + 1) % 10): 2 + i for i in range(10)} | {" ": 0x39, "\n": 0x1c, ">": 0x56, "-": 0x35, "/": 0x08}
 
 
-def typed_and_seen(guest, vgpu, head, text):
-    """Somebody types into the terminal on this head: its program reads it, and the picture shows it."""
-    other = Picture(vgpu.screenshot(1 - head, "before"))
-    type_watching(vgpu, head, f"echo '{text}' >/tmp/typed-{head}\n")
-    until(f"'{text}' being typed on head {head} (pictures in the folder)", lambda: guest.sh(f"cat /tmp/typed-{head}", status=None) == text, 30)
+def by_place(viewer):
+    """How that viewer types by the places of keys. What their letters are does not matter then, so a wrong one goes along."""
+    def write(text):
+        for character in text:
+            shift = character in ">/"
+            if shift:
+                viewer.key(0xffe1, True, 0x2a)
+            for down in (True, False):
+                viewer.key(ord("?"), down, PLACES[character])
+            if shift:
+                viewer.key(0xffe1, False, 0x2a)
+    return write
 
-    seen = [Picture(vgpu.screenshot(head, "before"))]
+
+def settled(viewer, what):
+    seen = [viewer.look()]
 
     def still():
-        seen.append(Picture(vgpu.screenshot(head, "typed")))
-        return not changed(*seen[-2:])
-    until(f"head {head} standing still (pictures in the folder)", still)
-    if changed(other, Picture(vgpu.screenshot(1 - head, "other"))):
-        raise Failure(f"head {1 - head} changed while somebody typed on head {head}")
+        seen.append(viewer.look())
+        return seen[-1] if not changed(*seen[-2:]) else None
+    return until(f"{what} standing still", still, 60)
+
+
+def try_pointer(viewer, head):
+    """The pointer goes where somebody points."""
+    viewer.point(300, 300)
+    before = until(f"a pointer on head {head}", lambda: (p := settled(viewer, "the pointer")).share(BLUE) < 1 and p)
+    viewer.point(500, 400)
+    box = until(f"the pointer moving on head {head}", lambda: changed(before, settled(viewer, "the pointer")))
+    if not (290 <= box[0] <= 305 and 290 <= box[1] <= 305 and 495 <= box[2] <= 540 and 395 <= box[3] <= 440):
+        raise Failure(f"head {head}: the pointer moved from (300, 300) to (500, 400), the picture changed in {box}")
 
 
 @case("desktop", sets="full")
 def desktop(bench):
-    """weston on two heads, a German keyboard: somebody opens a terminal on each by its panel, and types into it"""
-    vgpu = bench.vgpu(["%dx%d" % s for s in SIZES], options=("--no-render", "--input-per-head", "--layout", "de"))
+    """VNC viewers at weston on two heads, with a German keyboard: a terminal is opened on each by its panel, and typed into"""
+    vgpu = bench.vgpu(["%dx%d" % s for s in SIZES], options=("--no-render", "--input-per-head", "--layout", "de"), vnc=True)
     guest = bench.guest(vgpu).ready()
     guest.sh(PER_HEAD + WESTON)
+    viewers = [Viewer(path) for path in vgpu.vnc]
+    texts = "Grüße: z/y {} [] \\ @ € |", "typed by the places of keys"
     try:
-        for head in (0, 1):
+        for head, viewer in enumerate(viewers):
             until(f"weston's background on head {head} (pictures in the folder)", lambda: background(vgpu, head), 60)
-        for head in (0, 1):
-            # The pointer goes where it is pointed.
-            vgpu.point(head, 300, 300, SIZES[head])
-            until(f"a pointer on head {head}", lambda: Picture(vgpu.screenshot(head, "pointer")).colors() > background(vgpu, head).colors() - 1)
-            before = Picture(vgpu.screenshot(head, "pointer"))
-            vgpu.point(head, 500, 400, SIZES[head])
-            box = until(f"the pointer moving on head {head}", lambda: changed(before, Picture(vgpu.screenshot(head, "moved"))))
-            if not (290 <= box[0] <= 305 and 290 <= box[1] <= 305 and 495 <= box[2] <= 540 and 395 <= box[3] <= 440):
-                raise Failure(f"head {head}: the pointer moved from (300, 300) to (500, 400), the picture changed in {box}")
-            vgpu.click(head, 16, 16, SIZES[head])
-            until(f"a terminal on head {head} (pictures in the folder)",
-                  lambda: Picture(vgpu.screenshot(head, "opened")).share((0, 0, 0)) > 0.2, 30)
-            typed_and_seen(guest, vgpu, head, f"head {head}: Grüße, z/y {{}} [] \\ @ € |")
+            until(f"the same for its viewer, of {viewer.width}x{viewer.height}",
+                  lambda: viewer.look().share(BLUE) > 0.9 and (viewer.width, viewer.height) == SIZES[head])
+            if not viewer.extended:
+                raise Failure("the VNC server does not take keys by their places")
+        for head, viewer in enumerate(viewers):
+            try_pointer(viewer, head)
+            viewer.click(16, 16)
+            until(f"a terminal on head {head}", lambda: viewer.look().share((0, 0, 0)) > 0.2, 60)
+            other = settled(viewers[1 - head], "the other head")
+            if head == 0:
+                viewer.type_watching(f"echo '{texts[0]}' >/tmp/typed-0\n")
+            else:
+                viewer.type_watching(f"echo {texts[1]} >/tmp/typed-1\n", write=by_place(viewer))
+            until(f"'{texts[head]}' being typed on head {head}", lambda: guest.sh(f"cat /tmp/typed-{head}", status=None) == texts[head], 30)
+            if changed(other, settled(viewers[1 - head], "the other head")):
+                raise Failure(f"head {1 - head} changed while somebody typed on head {head}")
+            # A viewer shows what is there.
+            shown = settled(viewer, f"head {head}")
+            if changed(shown, Picture(vgpu.screenshot(head, "typed"))):
+                raise Failure(f"head {head}: the viewer shows something else than the screenshot in the folder")
     except Failure:
         with open(f"{bench.folder}/weston.log", "w", encoding="utf-8") as f:
             f.write(guest.sh("cat /tmp/weston.out /tmp/weston.log", status=None))
         raise
     finally:
+        for viewer in viewers:
+            viewer.close()
         guest.sh("pkill weston; true")
     guest.power_off()
 
@@ -189,7 +214,10 @@ def xorg(bench):
                   lambda: 0.02 < Picture(vgpu.screenshot(head, "opened")).share((255, 255, 255)) < 0.5, 60)
             # Without a window manager keys go where the pointer is.
             vgpu.point(head, 300, 300, SIZES[head])
-            type_watching(vgpu, head, f"on head {head} of X\n")
+            for piece in (f"on head {head}", " of X", "\n"):
+                before = Picture(vgpu.screenshot(head, "typed")).pixels
+                vgpu.type(piece)
+                until(f"{piece!r} on head {head} (pictures in the folder)", lambda: Picture(vgpu.screenshot(head, "typed")).pixels != before)
             until(f"what was typed on head {head}", lambda: guest.sh(f"cat /tmp/x-{head}", status=None) == f"on head {head} of X", 30)
             vgpu.screenshot(head, "typed")
     except Failure:
