@@ -52,42 +52,28 @@ int daemon_account(struct daemon *daemon, struct error *e)
 	return 0;
 }
 
-/* GPUs keep their IDs while a driver has them that does not tell their numbers. */
-static struct node_known *known_of(const struct node *node, unsigned *count)
+/* GPUs keep their IDs while a driver has them that does not tell their numbers, and while the daemon is away. */
+static void ids_remember(struct daemon *daemon, const struct node *node)
 {
-	struct node_known *known =
-		node && node->gpu_count ? calloc(node->gpu_count, sizeof(*known)) : NULL;
+	struct error e = { 0 };
 
-	*count = 0;
-	for (unsigned i = 0; known && i < node->gpu_count; i++) {
-		const struct node_gpu *gpu = &node->gpus[i];
-
-		if (!gpu->has_address)
-			continue;
-		snprintf(known[*count].id, sizeof(known[*count].id), "%s", gpu->id);
-		known[*count].address = gpu->address;
-		known[*count].vendor = gpu->vendor;
-		known[*count].device = gpu->device;
-		++*count;
-	}
-	return known;
+	if (node_ids_learn(&daemon->ids, node) && node_ids_save(daemon->ids_path, &daemon->ids, &e))
+		log_warn("%s", e.text);
 }
 
 /* From its files: some milliseconds. The ledger looks into the node: both change together. */
 static int node_renew(struct daemon *daemon, struct error *e)
 {
-	unsigned count;
-	struct node_known *known = known_of(daemon->node, &count);
 	const struct node_options options = { .root = daemon->options.root,
 					      .vulkan = &daemon->vulkan,
-					      .known = known,
-					      .known_count = count };
+					      .known = daemon->ids.items,
+					      .known_count = daemon->ids.count };
 	struct node *node = NULL, *old = daemon->node;
 	int err = node_read(&options, &node, e);
 
-	free(known);
 	if (err)
 		return err;
+	ids_remember(daemon, node);
 	if (old && node_equal(old, node)) {
 		node_free(node);
 		return 0;
@@ -152,6 +138,8 @@ static int machine_begin(struct daemon *daemon, struct error *e)
 {
 	struct error why = { 0 };
 
+	if (node_ids_load(daemon->ids_path, &daemon->ids, &why))
+		log_warn("%s (%s)", why.text, why.next);
 	if (daemon->options.vulkan)
 		daemon->vulkan = *daemon->options.vulkan;
 	else if (node_vulkan_read(NODE_VULKAN_TIMEOUT_MS, &daemon->vulkan, &why))
@@ -301,8 +289,9 @@ static int places_begin(struct daemon *daemon, struct error *e)
 	daemon->instances_run = join(daemon->run, "instances");
 	daemon->arbiter_socket = join(daemon->run, "arbiter");
 	daemon->api_path = join(daemon->run, "api");
+	daemon->ids_path = join(daemon->state, "gpu-ids.json");
 	if (!daemon->bind || !daemon->instances_state || !daemon->instances_run ||
-	    !daemon->arbiter_socket || !daemon->api_path)
+	    !daemon->arbiter_socket || !daemon->api_path || !daemon->ids_path)
 		return error_set(e, ENOMEM, "no-memory", NULL, "no memory");
 	err = folder(daemon->state, 0711, e);
 	if (!err)
@@ -444,6 +433,7 @@ void daemon_destroy(struct daemon *daemon)
 	free(daemon->instances_run);
 	free(daemon->arbiter_socket);
 	free(daemon->api_path);
+	free(daemon->ids_path);
 	free(daemon->cgroup);
 	free(daemon);
 }

@@ -250,7 +250,7 @@ struct daemon {
 	struct store *store;
 	struct config config;
 	char *state, *run, *programs, *bind, *instances_state, *instances_run, *arbiter_socket,
-		*api_path, *cgroup;
+		*api_path, *cgroup, *ids_path;
 	struct launch_places places;
 	char boot[37];
 	int run_lock;
@@ -259,6 +259,7 @@ struct daemon {
 
 	struct type_catalogue types;
 	struct node_vulkan vulkan;
+	struct node_ids ids; /* that GPUs were given, as in the file at ids_path */
 	struct node *node;
 	struct placement_ledger *ledger;
 	struct placement_limits limits;

@@ -50,7 +50,7 @@ static bool from_amdgpu(const char *root, struct node_gpu *gpu)
 	if (!node_text(node_pci_path(path, root, &gpu->address, "unique_id"), text, sizeof(text)) ||
 	    !is_word(text, 40))
 		return false;
-	snprintf(gpu->serial, sizeof(gpu->serial), "serial-%.40s", text);
+	snprintf(gpu->serial, sizeof(gpu->serial), "amdgpu-%.40s", text);
 	return true;
 }
 
@@ -116,10 +116,9 @@ static bool from_config(const char *root, struct node_gpu *gpu)
 			at = (unsigned)(c[2] >> 4 | c[3] << 4) & ~3u;
 			continue;
 		}
-		snprintf(gpu->serial, sizeof(gpu->serial),
-			 "serial-%02x%02x%02x%02x%02x%02x%02x%02x", c[11], c[10], c[9], c[8], c[7],
-			 c[6], c[5], c[4]);
-		if (is_word(gpu->serial + strlen("serial-"), 40))
+		snprintf(gpu->serial, sizeof(gpu->serial), "dsn-%02x%02x%02x%02x%02x%02x%02x%02x",
+			 c[11], c[10], c[9], c[8], c[7], c[6], c[5], c[4]);
+		if (is_word(gpu->serial + strlen("dsn-"), 40))
 			return true;
 		gpu->serial[0] = '\0';
 		return false;
@@ -163,14 +162,25 @@ static bool is_taken(const struct node *node, const char *id)
 	return false;
 }
 
-/* The ID that what is at this address had before, unless its number says that it is another one. */
+/* Whether both are numbers of one source: "GPU-...", "amdgpu-...", "serial-...", "dsn-...". */
+static bool same_source(const char *a, const char *b)
+{
+	const size_t length = strcspn(a, "-");
+
+	return length == strcspn(b, "-") && !strncmp(a, b, length);
+}
+
+/*
+ * The ID that what is at this address had before, unless its number says that it is another one. A number from another source says
+ * nothing: which one can be read goes with the driver.
+ */
 static const char *id_before(const struct node_gpu *gpu, const struct node_known *known,
 			     unsigned count)
 {
 	for (unsigned i = 0; i < count; i++)
 		if (pci_address_equal(&known[i].address, &gpu->address) &&
 		    known[i].vendor == gpu->vendor && known[i].device == gpu->device &&
-		    (!gpu->serial[0] || !strncmp(known[i].id, "pci-", 4)))
+		    !same_source(known[i].id, gpu->serial))
 			return known[i].id;
 	return NULL;
 }

@@ -150,6 +150,11 @@ struct node_known {
 	uint16_t vendor, device;
 };
 
+struct node_ids {
+	unsigned count;
+	struct node_known items[NODE_GPUS_MAX];
+};
+
 struct node_options {
 	const char *root;		  /* prefix of /sys and /proc; "" for the real ones */
 	const struct node_vulkan *vulkan; /* borrowed; NULL: no GPU can be shared */
@@ -174,6 +179,17 @@ bool node_gpu_matches(const struct node_gpu *gpu, const char *selector);
 /* node_json(), node_gpu_json() - all of it; the keys are documented in docs/node.md. NULL: out of memory. */
 json_t *node_json(const struct node *node);
 json_t *node_gpu_json(const struct node_gpu *gpu);
+
+/* ---- IDs that stay ---------------------------------------------------------------------------- */
+
+/*
+ * node_ids_load() - the IDs in the file @path; none where it is not there, or with -errno ("gpu-ids-unreadable").
+ * node_ids_learn() - those of @node, too; what is gone stays known. Returns whether anything changed.
+ * node_ids_save() - write them beside the file, flushed, and then over it. Returns 0 or -errno ("gpu-ids-unwritten").
+ */
+int node_ids_load(const char *path, struct node_ids *ids, struct error *e);
+bool node_ids_learn(struct node_ids *ids, const struct node *node);
+int node_ids_save(const char *path, const struct node_ids *ids, struct error *e);
 
 /* ---- names of PCI devices --------------------------------------------------------------------- */
 

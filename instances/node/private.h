@@ -41,7 +41,7 @@ void node_gpu_read(const char *root, bool acs_override, struct node_gpu *gpu);
 
 /* ---- identity.c ------------------------------------------------------------------------------------------ */
 
-/* node_serial_read() - a number of the hardware's own that a file tells, as an ID ("GPU-...", "serial-..."); "": none. */
+/* node_serial_read() - a number of the hardware's own that a file tells, as an ID ("GPU-...", "amdgpu-...", "serial-...", "dsn-..."); "": none. */
 void node_serial_read(const char *root, struct node_gpu *gpu);
 /* node_identify() - an ID for each GPU. */
 void node_identify(struct node *node, const struct node_known *known, unsigned known_count);

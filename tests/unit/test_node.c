@@ -224,7 +224,9 @@ static void machine_whose_iommu_is_off(void **state)
 
 static void id_stays_while_the_driver_that_told_it_is_away(void **state)
 {
+	static const uint8_t vpd[] = { 0x90, 7, 0, 'S', 'N', 4, '1', '3', '2', '0', 0x78 };
 	struct node_known known[8];
+	char path[PATH_MAX];
 	struct node *node;
 
 	fake_machine_h100(&fs);
@@ -249,7 +251,18 @@ static void id_stays_while_the_driver_that_told_it_is_away(void **state)
 	assert_ptr_equal(node_gpu_find(node, "pci-0000:1b:00.0"), &node->gpus[0]);
 	assert_null(node_gpu_find(node, "pci-0000:1c:00.0"));
 	node_free(node);
+	/* A number from elsewhere does not say that it is another. */
+	fake_sysfs_device_path(&fs, "0000:1b:00.0", path);
+	strcat(path, "/vpd");
+	fake_sysfs_write_bytes(&fs, path, vpd, sizeof(vpd));
+	node = read_with(NULL, NULL, 0);
+	assert_string_equal(node->gpus[0].id, "serial-1320");
+	node_free(node);
+	node = read_with(NULL, known, 8);
+	assert_string_equal(node->gpus[0].id, UUID);
+	node_free(node);
 	/* Another card in its place is another one. */
+	fake_sysfs_remove(&fs, path);
 	fake_sysfs_device_write(&fs, "0000:1b:00.0", "device", "0x2331\n");
 	node = read_with(NULL, known, 8);
 	assert_string_equal(node->gpus[0].id, "pci-0000:1b:00.0");
@@ -286,6 +299,45 @@ static void address_stays_an_id_that_was_once_given(void **state)
 	fake_sysfs_destroy(&fs);
 }
 
+static void ids_outlive_who_reads_them(void **state)
+{
+	static struct node_ids ids, again;
+	struct node *node;
+	char path[96];
+
+	fake_machine_h100(&fs);
+	snprintf(path, sizeof(path), "%s/ids.json", fs.root);
+	assert_int_equal(node_ids_load(path, &ids, &e), 0);
+	assert_int_equal(ids.count, 0);
+	node = read_with(NULL, NULL, 0);
+	assert_true(node_ids_learn(&ids, node));
+	assert_false(node_ids_learn(&ids, node));
+	assert_int_equal(node_ids_save(path, &ids, &e), 0);
+	node_free(node);
+	fake_sysfs_remove(&fs, "proc/driver/nvidia/gpus/0000:1b:00.0/information");
+	assert_int_equal(node_ids_load(path, &again, &e), 0);
+	assert_int_equal(again.count, 8);
+	node = read_with(NULL, again.items, again.count);
+	assert_string_equal(node->gpus[0].id, UUID);
+	assert_false(node_ids_learn(&again, node));
+	node_free(node);
+	/* Files that are none, and entries that are none. */
+	fake_sysfs_write(&fs, "ids.json", "{\"gpus\": [");
+	assert_int_equal(node_ids_load(path, &again, &e), -EINVAL);
+	assert_string_equal(e.code, "gpu-ids-unreadable");
+	fake_sysfs_write(
+		&fs, "ids.json",
+		"{\"gpus\": [7, {}, {\"id\": \"../x\", \"address\": \"0000:1b:00.0\", "
+		"\"vendor\": \"10de\", \"device\": \"2330\"}, {\"id\": \"x\", \"address\": \"no\", "
+		"\"vendor\": \"10de\", \"device\": \"2330\"}]}");
+	assert_int_equal(node_ids_load(path, &again, &e), 0);
+	assert_int_equal(again.count, 0);
+	fake_sysfs_folder(&fs, "ids.json.new");
+	assert_int_equal(node_ids_save(path, &ids, &e), -EISDIR);
+	assert_string_equal(e.code, "gpu-ids-unwritten");
+	fake_sysfs_destroy(&fs);
+}
+
 static void number_that_two_have_is_no_identity(void **state)
 {
 	struct node *node;
@@ -299,7 +351,7 @@ static void number_that_two_have_is_no_identity(void **state)
 	node_free(node);
 	fake_sysfs_device_write(&fs, "0000:02:00.0", "unique_id", "0\n");
 	node = read_with(NULL, NULL, 0);
-	assert_string_equal(node->gpus[0].id, "serial-1234567890abcdef");
+	assert_string_equal(node->gpus[0].id, "amdgpu-1234567890abcdef");
 	assert_string_equal(node->gpus[1].id, "pci-0000:02:00.0");
 	node_free(node);
 	fake_sysfs_destroy(&fs);
@@ -329,7 +381,7 @@ static void serial_numbers_of_vpd_and_config_space(void **state)
 	fake_sysfs_write_bytes(&fs, path, config, sizeof(config));
 	node = read_with(NULL, NULL, 0);
 	assert_string_equal(node->gpus[0].id, "serial-132001");
-	assert_string_equal(node->gpus[1].id, "serial-0123456789abcdef");
+	assert_string_equal(node->gpus[1].id, "dsn-0123456789abcdef");
 	node_free(node);
 	/* What sleeps deeply is not woken for it. */
 	fake_sysfs_device_write(&fs, "0000:02:00.0", "power_state", "D3cold\n");
@@ -448,7 +500,7 @@ static void selectors_name_what_they_say(void **state)
 		{ "software", false, true },
 		{ "software-0", false, true },
 		{ "llvmpipe", false, true },
-		{ "serial-a7ba6d3f1c0e52b8", true, false },
+		{ "amdgpu-a7ba6d3f1c0e52b8", true, false },
 		{ "0000:03:00.0", true, false },
 		{ "03:00.0", true, false },
 		{ "04:00.0", false, false },
@@ -511,6 +563,7 @@ int main(void)
 		cmocka_unit_test(id_stays_while_the_driver_that_told_it_is_away),
 		cmocka_unit_test(id_goes_with_the_card_to_another_slot),
 		cmocka_unit_test(address_stays_an_id_that_was_once_given),
+		cmocka_unit_test(ids_outlive_who_reads_them),
 		cmocka_unit_test(number_that_two_have_is_no_identity),
 		cmocka_unit_test(serial_numbers_of_vpd_and_config_space),
 		cmocka_unit_test(files_that_lie_are_left_out),
