@@ -407,6 +407,13 @@ def connectors(guest):
     return found
 
 
+def expect_packed_rings(guest, driver):
+    """The guest's driver of that name has taken packed rings (VIRTIO_F_RING_PACKED, bit 34) of each of its devices."""
+    said = guest.sh(f"for d in /sys/bus/virtio/drivers/{driver}/virtio*; do cut -c35 $d/features; done").split()
+    if not said or set(said) != {"1"}:
+        raise Failure(f"{driver} has packed rings of its devices: {said}")
+
+
 def case(name, sets="full"):
     """A function of a Bench is a case."""
     def mark(function):

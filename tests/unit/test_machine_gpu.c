@@ -2,7 +2,7 @@
 /*
  * A guest's picture, from its rings to a PNG file: divvy-vgpu as it is run, divvy-vmm on the host's own /dev/kvm, over
  * vfio-user, with the freestanding guest of guest-drivers/testguest/gpu.c inside. Once over split rings, once over
- * packed ones. About two seconds.
+ * packed ones. About a second.
  */
 #include <dirent.h>
 #include <errno.h>

@@ -3,7 +3,7 @@
 
 import re
 
-from guestvm import Failure, case, connectors, until
+from guestvm import Failure, case, connectors, expect_packed_rings, until
 from picture import FONT_SCRIPT, Font, Picture
 
 
@@ -37,8 +37,7 @@ def driver(bench):
     taken = guest.sh("basename $(readlink -f /sys/class/drm/card0/device/driver); cat /sys/class/drm/card0/device/uevent")
     if "virtio" not in taken:
         raise Failure(f"card0 is not virtio's: {taken}")
-    if guest.sh(f"cut -c35 {device.replace('uevent', 'virtio*/features')}") != "1":
-        raise Failure("the driver has not taken packed rings (VIRTIO_F_RING_PACKED, bit 34)")
+    expect_packed_rings(guest, "virtio_gpu")
     found = connectors(guest)
     for name, first in (("Virtual-1", "1280x800"), ("Virtual-2", "1024x768")):
         one = found.get(name)

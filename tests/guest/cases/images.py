@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The images: booted as Debian boots them, and those of other releases."""
 
-from guestvm import Failure, case, connectors, until
+from guestvm import Failure, case, connectors, expect_packed_rings, until
 from picture import FONT_SCRIPT, Font, Picture
 
 
@@ -49,6 +49,7 @@ def another_release(bench, variant):
     vgpu = bench.vgpu(["1280x800", "1024x768"])
     guest = bench.guest(vgpu, variant=variant).ready()
     bench.note(f"Linux {guest.sh('uname -r')}, up after {guest.boot_seconds:.1f} s, {guest.cpu_seconds():.1f} s of CPU")
+    expect_packed_rings(guest, "virtio_gpu")
     found = connectors(guest)
     preferred = [found[name]["modes"][:1] for name in ("Virtual-1", "Virtual-2")]
     if preferred != [["1280x800"], ["1024x768"]]:

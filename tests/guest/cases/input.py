@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Keyboard, pointer and touch screen: a stock guest finds them, and gets what somebody in front of the vGPU does."""
 
-from guestvm import Failure, case, until
+from guestvm import Failure, case, expect_packed_rings, until
 from picture import Picture
 from viewer import Viewer
 
@@ -41,6 +41,7 @@ def expect(guest, name, wanted):
 def evdev(bench):
     """the guest's own driver takes keyboard, pointer and touch screen for what they are; each event arrives, and an LED goes back"""
     guest, vgpu = bench.two_heads()
+    expect_packed_rings(guest, "virtio_input")
     found = devices(guest)
     for name, kind in (("Divvy_Keyboard", "ID_INPUT_KEYBOARD"), ("Divvy_Pointer", "ID_INPUT_MOUSE"), ("Divvy_Touch_Screen", "ID_INPUT_TOUCHSCREEN")):
         if kind not in found.get(name, (None, ()))[1]:
