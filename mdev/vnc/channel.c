@@ -113,12 +113,15 @@ int vnc_channel_flush(struct vnc_channel *channel)
 {
 	ssize_t sent;
 
-	if (channel->tls_kept && channel->out_at == channel->out_size) {
+	if (vnc_channel_idle(channel))
+		return 0;
+	if (channel->out_at == channel->out_size) {
 		sent = gnutls_record_send(channel->tls, NULL, 0);
 		if (sent < 0)
 			return error_of((int)sent) == -EAGAIN ? 0 : error_of((int)sent);
 		channel->tls_kept = 0;
 		channel->moved_ns = monotonic_ns();
+		return 0;
 	}
 	sent = push(channel, channel->out + channel->out_at, channel->out_size - channel->out_at);
 	if (sent < 0)

@@ -290,6 +290,14 @@ void vnc_encoder_encodings(struct vnc_viewer *viewer, const uint8_t *encodings, 
 	viewer->follows_cursor &= viewer->shows_cursor;
 }
 
+/* Of a rectangle in raw encoding. */
+static void put_header(uint8_t header[12], int32_t x, int32_t y, int32_t width, int32_t height)
+{
+	header = vnc_put16(vnc_put16(header, (uint32_t)x), (uint32_t)y);
+	header = vnc_put16(vnc_put16(header, (uint32_t)width), (uint32_t)height);
+	vnc_put32(header, rfbEncodingRaw);
+}
+
 /* ---- work --------------------------------------------------------------------------------------- */
 
 static int work_begin(struct vnc_viewer *viewer)
@@ -332,6 +340,31 @@ static bool encode(rfbClientPtr rfb, int32_t x, int32_t y, int32_t width, int32_
 	}
 }
 
+bool vnc_encoder_is_plain(const struct vnc_viewer *viewer)
+{
+	return viewer->rfb->preferredEncoding == rfbEncodingRaw &&
+	       viewer->rfb->translateFn == rfbTranslateNone;
+}
+
+/* The screen's own words are what the viewer wants: from the shadow into the socket. */
+static int send_plain(struct vnc_viewer *viewer, int32_t x, int32_t y, int32_t width,
+		      int32_t height)
+{
+	const struct vnc_screen *screen = viewer->screen;
+	const uint32_t *pixels = screen->pixels + (size_t)y * screen->width + (size_t)x;
+	const bool whole = (uint32_t)width == screen->width;
+	const size_t size = (whole ? (size_t)height : 1) * (size_t)width * 4;
+	uint8_t header[12];
+	int err;
+
+	put_header(header, x, y, width, height);
+	err = vnc_channel_write(&viewer->channel, header, sizeof(header));
+	for (int32_t row = 0; row < (whole ? 1 : height) && !err; row++)
+		err = vnc_channel_write(&viewer->channel, pixels + (size_t)row * screen->width,
+					size);
+	return err;
+}
+
 /* The cursor, in the screen's pixels, for the time of one band. */
 struct painted {
 	pixman_image_t *under, *cursor;
@@ -368,22 +401,28 @@ static void unpaint(struct vnc_screen *screen, struct painted *painted)
 		pixman_image_unref(painted->cursor);
 }
 
+static int send_encoded(struct vnc_viewer *viewer, int32_t x, int32_t y, int32_t width,
+			int32_t height)
+{
+	int err = work_begin(viewer);
+
+	return err ? err : work_end(viewer, encode(viewer->rfb, x, y, width, height));
+}
+
 int vnc_encoder_band(struct vnc_viewer *viewer, int32_t x, int32_t y, int32_t width, int32_t height)
 {
 	struct vnc_screen *screen = viewer->screen;
 	const bool with_cursor = !viewer->shows_cursor && screen->cursor.visible;
 	struct painted painted = { 0 };
-	int err = work_begin(viewer);
-	bool good;
+	int err;
 
-	if (err)
-		return err;
 	if (with_cursor)
 		paint(screen, &painted);
-	good = encode(viewer->rfb, x, y, width, height);
+	err = (vnc_encoder_is_plain(viewer) ? send_plain : send_encoded)(viewer, x, y, width,
+									 height);
 	if (with_cursor)
 		unpaint(screen, &painted);
-	return work_end(viewer, good);
+	return err;
 }
 
 int vnc_encoder_cursor(struct vnc_viewer *viewer)
@@ -396,12 +435,10 @@ int vnc_encoder_cursor(struct vnc_viewer *viewer)
 int vnc_encoder_void(struct vnc_viewer *viewer, int32_t x, int32_t y, int32_t width, int32_t height)
 {
 	const size_t size = (size_t)width * (size_t)height * viewer->rfb->format.bitsPerPixel / 8;
-	uint8_t header[12], *nothing = calloc(1, size), *at;
+	uint8_t header[12], *nothing = calloc(1, size);
 	int err;
 
-	at = vnc_put16(vnc_put16(header, (uint32_t)x), (uint32_t)y);
-	at = vnc_put16(vnc_put16(at, (uint32_t)width), (uint32_t)height);
-	vnc_put32(at, rfbEncodingRaw);
+	put_header(header, x, y, width, height);
 	err = nothing ? vnc_channel_write(&viewer->channel, header, sizeof(header)) : -ENOMEM;
 	if (!err)
 		err = vnc_channel_write(&viewer->channel, nothing, size);

@@ -324,6 +324,8 @@ void vnc_encoder_encodings(struct vnc_viewer *viewer, const uint8_t *encodings, 
 int vnc_encoder_band(struct vnc_viewer *viewer, int32_t x, int32_t y, int32_t width,
 		     int32_t height);
 int vnc_encoder_cursor(struct vnc_viewer *viewer);
+/* vnc_encoder_is_plain() - bands are sent as they are: of any width. */
+bool vnc_encoder_is_plain(const struct vnc_viewer *viewer);
 /* vnc_encoder_void() - a rectangle of nothing, for one that was promised. */
 int vnc_encoder_void(struct vnc_viewer *viewer, int32_t x, int32_t y, int32_t width,
 		     int32_t height);

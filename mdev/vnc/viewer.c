@@ -250,6 +250,7 @@ static int tell_size(struct vnc_viewer *viewer)
 /* The next band of what is being sent. Returns false at the end. */
 static bool next_band(struct vnc_viewer *viewer, pixman_box32_t *band)
 {
+	const bool plain = vnc_encoder_is_plain(viewer);
 	const bool narrow =
 		viewer->rfb->preferredEncoding == rfbEncodingTight && !viewer->open_ended;
 	const int32_t pixels = narrow ? VNC_BAND_PIXELS_1 : VNC_BAND_PIXELS;
@@ -262,7 +263,7 @@ static bool next_band(struct vnc_viewer *viewer, pixman_box32_t *band)
 	box = &boxes[viewer->at_box];
 	band->x1 = box->x1 + viewer->at_x;
 	band->y1 = box->y1 + viewer->at_y;
-	width = MIN(box->x2 - box->x1, VNC_BAND_WIDTH);
+	width = plain ? box->x2 - box->x1 : MIN(box->x2 - box->x1, VNC_BAND_WIDTH);
 	/* ZRLE's tiles are 64 rows high. */
 	rows = MIN(pixels / width, 4096);
 	rows = rows > 64 ? rows & ~63 : rows;
