@@ -427,7 +427,6 @@ static int run(struct options *options, struct error *e)
 	if (!err) {
 		answers.device = device;
 		answers.head_count = options->config.head_count;
-		memcpy(answers.modes, options->config.heads, sizeof(answers.modes));
 		err = vnc_make(options, &answers, &vnc, e);
 	}
 	if (!err)

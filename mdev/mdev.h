@@ -251,6 +251,8 @@ int virtio_gpu_create(const struct virtio_gpu_config *config, struct vfio_device
 /* virtio_gpu_head_set() - plug a monitor of another mode, or none, into a head. Any thread but the worker. */
 int virtio_gpu_head_set(struct vfio_device *device, unsigned head,
 			const struct virtio_gpu_mode *mode);
+/* virtio_gpu_head_mode() - the monitor that is plugged in now, whoever did it. Returns 0 or -ENOENT. Any thread but the worker. */
+int virtio_gpu_head_mode(struct vfio_device *device, unsigned head, struct virtio_gpu_mode *mode);
 
 union pixman_image; /* pixman.h */
 
@@ -317,7 +319,6 @@ struct virtio_gpu_control {
 	const char *name;
 	bool vulkan;
 	unsigned head_count;
-	struct virtio_gpu_mode modes[VIRTIO_GPU_HEADS_MAX]; /* as they were plugged in last */
 };
 /* virtio_gpu_control_answer() - for control_socket_attach(); @opaque is a struct virtio_gpu_control. Any thread but the device's worker. */
 control_answer virtio_gpu_control_answer;

@@ -42,10 +42,14 @@ static struct control_reply info(struct virtio_gpu_control *control)
 {
 	json_t *heads = json_array(), *body;
 
-	for (unsigned i = 0; i < control->head_count; i++)
-		json_array_append_new(heads, json_pack("{s:i, s:i, s:i}", "head", (int)i, "width",
-						       (int)control->modes[i].width, "height",
-						       (int)control->modes[i].height));
+	for (unsigned i = 0; i < control->head_count; i++) {
+		struct virtio_gpu_mode mode = { 0 };
+
+		virtio_gpu_head_mode(control->device, i, &mode);
+		json_array_append_new(heads,
+				      json_pack("{s:i, s:i, s:i}", "head", (int)i, "width",
+						(int)mode.width, "height", (int)mode.height));
+	}
 	body = json_pack("{s:s, s:b, s:b, s:o, s:o*}", "name", control->name, "attached",
 			 control->server && mdev_server_attached(control->server), "vulkan",
 			 control->vulkan, "heads", heads, "leds", leds(control->seat));
@@ -75,7 +79,6 @@ static struct control_reply head(struct virtio_gpu_control *control, const char 
 	mode = (struct virtio_gpu_mode){ (uint32_t)width, (uint32_t)height };
 	if (virtio_gpu_head_set(control->device, (unsigned)which, &mode))
 		return refuse(400, EINVAL, "bad-mode", "a mode that no head can have");
-	control->modes[which] = mode;
 	return (struct control_reply){ .status = 204 };
 }
 

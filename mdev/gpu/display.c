@@ -202,3 +202,22 @@ int virtio_gpu_head_set(struct vfio_device *device, unsigned head,
 	ask(gpu, run_mode, &call);
 	return 0;
 }
+
+static void run_mode_get(struct virtio_device *dev, void *arg)
+{
+	struct mode_call *call = arg;
+
+	call->mode = gpu_of(dev)->heads[call->head].mode;
+}
+
+int virtio_gpu_head_mode(struct vfio_device *device, unsigned head, struct virtio_gpu_mode *mode)
+{
+	struct gpu *gpu = gpu_from(device);
+	struct mode_call call = { .head = head };
+
+	if (head >= gpu->head_count)
+		return -ENOENT;
+	ask(gpu, run_mode_get, &call);
+	*mode = call.mode;
+	return 0;
+}

@@ -6,6 +6,8 @@
 #ifndef TESTS_VNC_GUEST_H
 #define TESTS_VNC_GUEST_H
 
+#define CONFINED_VGPU
+#include "tests/unit/confined.h"
 #include "tests/unit/gpu_guest.h"
 #include "tests/unit/vnc_viewer.h"
 
