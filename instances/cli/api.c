@@ -248,7 +248,9 @@ int api_call(struct cli *cli, const struct api_request *request, struct api_answ
 	}
 	curl_easy_setopt(curl, CURLOPT_HTTPHEADER, headers);
 	curl_easy_setopt(curl, CURLOPT_TIMEOUT,
-			 (long)(request->timeout_s ? request->timeout_s : TIMEOUT_S));
+			 (long)(request->timeout_s ? request->timeout_s
+				: cli->patience_s  ? cli->patience_s
+						   : TIMEOUT_S));
 	curl_easy_setopt(curl, CURLOPT_CUSTOMREQUEST, request->method ? request->method : "GET");
 	/* A POST without a body says so. */
 	if (body || (request->method && strcmp(request->method, "GET") != 0 &&

@@ -21,7 +21,7 @@ struct api_request {
 		path; /* "/instances/web", below /api/v1; its words are the caller's to judge (api_path()) */
 	json_t *body;	    /* taken over; NULL: none */
 	const char *header; /* "If-Match: ..."; NULL: none */
-	unsigned timeout_s; /* 0: 60 */
+	unsigned timeout_s; /* 0: cli->patience_s, else 60 */
 };
 
 struct api_answer {

@@ -11,6 +11,10 @@
 
 #include "base/base.h"
 
+#ifndef DIVVY_VERSION
+#define DIVVY_VERSION "0.1"
+#endif
+
 enum cli_exit {
 	CLI_OK = 0,
 	CLI_FAILED = 1, /* an error was printed, or the check found blockers */
@@ -86,7 +90,8 @@ struct cli {
 	struct {
 		const char *name, *value; /* "" for a flag */
 	} given[CLI_GIVEN_MAX];
-	char code[64]; /* an error's, that came from the daemon */
+	unsigned patience_s; /* how long the daemon may take to answer; 0: a minute */
+	char code[64];	     /* an error's, that came from the daemon */
 };
 
 /* ---- verbs.c, parse.c, help.c, manual.c, complete.c ------------------------------------------------- */

@@ -85,8 +85,8 @@ static int places_make(struct embedded *m, struct error *e)
 	int err;
 
 	/* Names of sockets must be short. */
-	snprintf(m->folder, sizeof(m->folder), "%.40s/divvy-run-XXXXXX",
-		 runtime && runtime[0] == '/' && strlen(runtime) <= 40 && !access(runtime, W_OK)
+	snprintf(m->folder, sizeof(m->folder), "%.30s/divvy-run-XXXXXX",
+		 runtime && runtime[0] == '/' && strlen(runtime) <= 30 && !access(runtime, W_OK)
 			 ? runtime
 			 : "/tmp");
 	if (!mkdtemp(m->folder))

@@ -11,7 +11,7 @@
 /* @text from column @indent on, in lines of at most @width; the first goes on where the caller left it. */
 static void wrap(FILE *out, const char *text, unsigned indent, unsigned width)
 {
-	const unsigned room = width > indent + 20 ? width - indent : 20;
+	const unsigned room = width > indent + 10 ? width - indent : 10;
 
 	while (*text) {
 		size_t length = strlen(text), cut = length;
@@ -34,6 +34,12 @@ static void wrap(FILE *out, const char *text, unsigned indent, unsigned width)
 static void pair(FILE *out, const char *left, const char *right, unsigned column, unsigned width)
 {
 	fprintf(out, "  %s", left);
+	/* A narrow terminal has no room for two columns. */
+	if (width < column + 30) {
+		fprintf(out, "\n%*s", 6, "");
+		wrap(out, right, 6, width);
+		return;
+	}
 	if (strlen(left) + 4 > column)
 		fprintf(out, "\n%*s", (int)column, "");
 	else

@@ -30,7 +30,9 @@ static struct node *machine(const struct cli *cli, struct error *e)
 	struct error why = { 0 };
 
 	options.vulkan = &vulkan;
-	if (!cli->root[0] && node_vulkan_read(NODE_VULKAN_TIMEOUT_MS, &vulkan, &why) &&
+	/* Who presses a tab key waits for no driver. */
+	if (!cli->root[0] && cli->verb->run != cli_complete &&
+	    node_vulkan_read(NODE_VULKAN_TIMEOUT_MS, &vulkan, &why) &&
 	    strcmp(why.code, "no-vulkan-device") != 0)
 		error_print(&why, "divvy");
 	return node_read(&options, &node, e) ? NULL : node;

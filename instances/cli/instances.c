@@ -7,7 +7,6 @@
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -324,7 +323,7 @@ static int file_put(const char *path, const char *bytes, size_t size, struct err
 	if (fd < 0)
 		return error_set(e, errno, "output", NULL, "%s: %s", path, strerror(errno));
 	err = pwrite_full(fd, bytes, size, 0);
-	if (!err && (fchmod(fd, 0644) < 0 || rename(beside, path) < 0))
+	if (!err && rename(beside, path) < 0)
 		err = -errno;
 	close(fd);
 	if (!err)

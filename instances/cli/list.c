@@ -185,7 +185,9 @@ static void instance_place(const json_t *instance, char *to, size_t size)
 
 	to[0] = '\0';
 	json_array_foreach(json_object_get(instance, "placement"), i, place)
+	{
 		text_append(to, size, "%s%s", i ? ", " : "", text(place, "gpu"));
+	}
 }
 
 static void instances_table(const struct cli *cli, const json_t *instances)
@@ -326,8 +328,11 @@ static json_t *find(const json_t *list, const char *key, const char *name)
 	json_t *item;
 	size_t i;
 
-	json_array_foreach((json_t *)(uintptr_t)list, i,
-			   item) if (!strcmp(text(item, key), name)) return json_incref(item);
+	json_array_foreach((json_t *)(uintptr_t)list, i, item)
+	{
+		if (!strcmp(text(item, key), name))
+			return json_incref(item);
+	}
 	return NULL;
 }
 

@@ -33,6 +33,9 @@ static int with_daemon(struct cli *cli, json_t *body)
 	api_answer_free(&answer);
 	snprintf(name, sizeof(name), "%s", text(instance, "name"));
 	err = instances_await(cli, name, true, &instance, &e);
+	if (err == -ENOENT)
+		error_set(&e, ENOENT, "instance-ended", "divvy events --since 0 --no-follow",
+			  "%s ended before it was seen running", name);
 	if (!err && cli->json)
 		cli_json_print(cli, json_incref(instance));
 	else if (!err && cli_value(cli, "detach"))

@@ -220,8 +220,10 @@ static double engines(const json_t *vgpu, const char *key)
 	json_t *engine;
 	double sum = 0;
 
-	json_object_foreach(json_object_get(vgpu, "engines"), name, engine) sum +=
-		number(engine, key) / 1e9;
+	json_object_foreach(json_object_get(vgpu, "engines"), name, engine)
+	{
+		sum += number(engine, key) / 1e9;
+	}
 	return sum;
 }
 

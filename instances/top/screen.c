@@ -20,6 +20,7 @@
 #define ONCE_LINES 200
 #define LINES_MAX  1000
 #define ESCAPE_MS  25
+#define PATIENCE_S 5 /* keys wait for it */
 
 struct screen {
 	struct cli *cli;
@@ -284,6 +285,7 @@ int cli_top(struct cli *cli)
 
 	if (every && cli_number(every, 1, 3600, &seconds))
 		return cli_usage(cli, "not a time in seconds, up to 3600: %s", every);
+	cli->patience_s = PATIENCE_S;
 	s.utf8 = !strcmp(nl_langinfo(CODESET), "UTF-8");
 	s.daemon = !s.arbiter && !here_is_asked(cli);
 	snprintf(s.model.source, sizeof(s.model.source), "%s %.100s",

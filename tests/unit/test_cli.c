@@ -92,7 +92,7 @@ static void examples_are_true(void **state)
 {
 	for (unsigned i = 0; i < cli_verb_count; i++)
 		for (const struct cli_example *e = cli_verbs[i].examples; e && e->command; e++) {
-			char words[256], *argv[32], *rest = NULL;
+			char words[256], *argv[32] = { NULL }, *rest = NULL;
 			unsigned count = 0, used;
 
 			snprintf(words, sizeof(words), "%s", e->command);

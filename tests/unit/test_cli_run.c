@@ -68,8 +68,10 @@ static void write_file(const char *folder, const char *name, const char *text)
 
 	snprintf(path, sizeof(path), "%s/%s", folder, name);
 	file = fopen(path, "we");
-	if (!file)
+	if (!file) {
 		fail_msg("%s: %s", path, strerror(errno));
+		return;
+	}
 	fputs(text, file);
 	fclose(file);
 }

@@ -34,7 +34,7 @@ run_type() {
 	vm_pid=$!
 	vm_in=0
 	guest_wait 'rig: init' 600
-	guest_wait 'rig: then' 300
+	guest_wait 'rig: done' 300
 	while vm_alive; do sleep 0.2; done
 	wait "$vm_pid" || fail "divvy run --type $1: status $?: $(tail -n 1 "$RIG_JOB/$vm.err")"
 	guest_facts
