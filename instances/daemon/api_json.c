@@ -124,22 +124,22 @@ static const char *restart_name(enum store_restart restart)
 json_t *api_instance(struct instance *instance)
 {
 	const struct store_instance *row = &instance->row;
-	json_t *request = json_loads(row->request, 0, NULL), *json;
-	json_t *displays = json_object_get(request, "displays"),
-	       *weight = json_object_get(request, "weight");
+	json_t *displays, *weight, *json;
 	char control[108], console[108];
 
+	instance_texts(instance);
+	displays = json_object_get(instance->wanted, "displays");
+	weight = json_object_get(instance->wanted, "weight");
 	launch_path(&instance->daemon->places, row->name, "vmm.ctl", control);
 	launch_path(&instance->daemon->places, row->name, "console", console);
-	json = json_pack(
-		"{s:s, s:s, s:I, s:s, s:s, s:s, s:O, s:O, s:o, s:s, s:b, s:s, s:s, s:s}", "name",
-		row->name, "uuid", row->uuid, "owner", (json_int_t)row->owner, "type", row->type,
-		"image", row->image, "restart", restart_name(row->restart), "displays",
-		displays ? displays : json_null(), "weight", weight ? weight : json_null(),
-		"definition", json_loads(row->definition, 0, NULL), "digest", row->digest,
-		"transient", row->transient, "state", store_state_name(row->state), "step",
-		step_name(instance->step), "desired", row->desired ? "running" : "stopped");
-	json_decref(request);
+	json = json_pack("{s:s, s:s, s:I, s:s, s:s, s:s, s:O, s:O, s:O, s:s, s:b, s:s, s:s, s:s}",
+			 "name", row->name, "uuid", row->uuid, "owner", (json_int_t)row->owner,
+			 "type", row->type, "image", row->image, "restart",
+			 restart_name(row->restart), "displays", displays ? displays : json_null(),
+			 "weight", weight ? weight : json_null(), "definition",
+			 instance->definition, "digest", row->digest, "transient", row->transient,
+			 "state", store_state_name(row->state), "step", step_name(instance->step),
+			 "desired", row->desired ? "running" : "stopped");
 	if (!json)
 		return NULL;
 	json_object_set_new(json, "error",

@@ -95,6 +95,21 @@ static int type_read_back(struct instance *instance, struct error *e)
 	return err;
 }
 
+static void texts_drop(struct instance *instance)
+{
+	json_decref(instance->wanted);
+	json_decref(instance->definition);
+	instance->wanted = instance->definition = NULL;
+}
+
+void instance_texts(struct instance *instance)
+{
+	if (!instance->wanted)
+		instance->wanted = json_loads(instance->row.request, 0, NULL);
+	if (!instance->definition)
+		instance->definition = json_loads(instance->row.definition, 0, NULL);
+}
+
 void instance_reload(struct instance *instance)
 {
 	struct error e = { 0 };
@@ -151,6 +166,7 @@ void instance_quiet(struct instance *instance)
 void instance_free(struct instance *instance)
 {
 	instance_quiet(instance);
+	texts_drop(instance);
 	sd_event_source_disable_unref(instance->restart_timer);
 	for (unsigned i = 0; i < PROCESSES_MAX; i++)
 		process_forget(&instance->processes[i]);
@@ -385,6 +401,7 @@ static int redefine(struct instance *instance, struct store_instance *row,
 		instance->row = old;
 		return err;
 	}
+	texts_drop(instance);
 	row->image = old.image;
 	row->definition = old.definition;
 	row->request = old.request;

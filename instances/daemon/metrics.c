@@ -261,13 +261,10 @@ static void node(FILE *out, struct daemon *daemon)
 {
 	unsigned states[STORE_STATES] = { 0 };
 	struct placement_usage usage;
-	uint64_t restarts = 0;
 
 	placement_usage(daemon->ledger, &usage);
-	for (unsigned i = 0; i < daemon->instance_count; i++) {
+	for (unsigned i = 0; i < daemon->instance_count; i++)
 		states[daemon->instances[i]->row.state]++;
-		restarts += daemon->instances[i]->row.restarts;
-	}
 	head(out, "divvy_build_info", "gauge", "Always 1; the version is its label.");
 	fprintf(out, "divvy_build_info{version=\"%s\"} 1\n", DIVVY_VERSION);
 	head(out, "divvy_start_time_seconds", "gauge", "When the daemon started, in Unix time.");

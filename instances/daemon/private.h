@@ -120,6 +120,7 @@ struct instance {
 	struct daemon *daemon;
 	struct store_instance row;
 	struct instance_type type;
+	json_t *wanted, *definition; /* of the row's texts, once they were shown */
 	/* What it has while it is not at rest. */
 	bool placed;
 	struct placement placement;
@@ -155,6 +156,8 @@ void instance_free(struct instance *instance);
 /* instance_save() - its row. */
 int instance_save(struct instance *instance, struct error *e);
 void instance_error(struct instance *instance, const struct error *e); /* NULL: none */
+/* instance_texts() - its row's JSON, parsed once: instance->wanted, ->definition. */
+void instance_texts(struct instance *instance);
 /* instance_reload() - at rest: as its definition says now. */
 void instance_reload(struct instance *instance);
 bool instance_active(const struct instance *instance); /* it has something */

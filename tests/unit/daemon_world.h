@@ -112,13 +112,23 @@ static inline void world_create(struct world *w)
 /* Whether it answers; false: it ended before. */
 static inline bool world_wait_ready(struct world *w)
 {
+	static const char ask[] =
+		"GET /api/v1/node HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
+
+	/* Connected is not enough: a child of one that was killed may hold its socket for a moment. */
 	for (unsigned i = 0; i < WORLD_WAIT_MS / 5; i++) {
 		int fd = http_connect(w->api);
+		struct pollfd p = { .fd = fd, .events = POLLIN };
+		char text[16] = "";
 
-		if (fd >= 0) {
+		if (fd >= 0 && send(fd, ask, strlen(ask), MSG_NOSIGNAL) > 0 &&
+		    poll(&p, 1, 10000) == 1 && recv(fd, text, sizeof(text) - 1, 0) > 12 &&
+		    !memcmp(text, "HTTP/1.1 200", 12)) {
 			close(fd);
 			return true;
 		}
+		if (fd >= 0)
+			close(fd);
 		if (waitpid(w->daemon, NULL, WNOHANG) == w->daemon) {
 			w->daemon = 0;
 			return false;
