@@ -20,7 +20,7 @@
 #define GROUPS_MAX 256
 
 #define UID_FIRST 4200000 /* far from people's, containers' and systemd's */
-#define UID_COUNT 4096
+#define UID_COUNT 16384
 #define PER_USER  32
 
 /* ---- keys ---------------------------------------------------------------------------------------------- */
@@ -119,7 +119,7 @@ static const char *take_uid_first(struct config *config, const json_t *value)
 
 static const char *take_uid_count(struct config *config, const json_t *value)
 {
-	return number(value, 65536, &config->uid_count) ? NULL : "uid_count must be 0 to 65536";
+	return number(value, 1 << 20, &config->uid_count) ? NULL : "uid_count must be 0 to 1048576";
 }
 
 static const char *take_per_user(struct config *config, const json_t *value)

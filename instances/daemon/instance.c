@@ -262,24 +262,25 @@ static int digest_make(const char *request, const char *definition, char digest[
 	return 0;
 }
 
-/* The smallest of the pool that nobody has; 0 where there is none to have. */
+/* The first LAUNCH_UIDS of the pool that nobody has; 0 where there are none to have. */
 static uint32_t uid_free(struct daemon *daemon)
 {
-	const uint32_t first = daemon->config.uid_first, count = daemon->config.uid_count;
-	bool *taken;
+	const uint32_t first = daemon->config.uid_first,
+		       places = daemon->config.uid_count / LAUNCH_UIDS;
 	uint32_t uid = 0;
+	bool *taken;
 
-	if (geteuid() || !first || !count)
+	if (geteuid() || !first || !places)
 		return 0;
-	taken = calloc(count, sizeof(*taken));
+	taken = calloc(places, sizeof(*taken));
 	for (unsigned i = 0; taken && i < daemon->instance_count; i++) {
-		uint32_t one = daemon->instances[i]->row.uid;
+		const uint32_t one = daemon->instances[i]->row.uid;
 
-		if (one >= first && one - first < count)
-			taken[one - first] = true;
+		if (one >= first && (one - first) / LAUNCH_UIDS < places)
+			taken[(one - first) / LAUNCH_UIDS] = true;
 	}
-	for (uint32_t i = 0; taken && i < count && !uid; i++)
-		uid = taken[i] ? 0 : first + i;
+	for (uint32_t i = 0; taken && i < places && !uid; i++)
+		uid = taken[i] ? 0 : first + i * LAUNCH_UIDS;
 	free(taken);
 	return uid;
 }

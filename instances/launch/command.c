@@ -168,6 +168,10 @@ int launch_spawn_vgpu(const struct launch_places *places, const struct launch_in
 			    gpu->heads[i].height);
 	if (heads[0])
 		pair(&command, "--heads", "%s", heads);
+	if (instance->uid) {
+		pair(&command, "--jail", "uid=%u", instance->uid + 1);
+		pair(&command, "--render-jail", "uid=%u", instance->uid + 2);
+	}
 	return spawn(&command, places, instance, role, commit, opaque, process, e);
 }
 

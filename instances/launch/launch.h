@@ -16,6 +16,7 @@
 
 #define LAUNCH_GPUS_MAX	 16
 #define LAUNCH_HEADS_MAX 4
+#define LAUNCH_UIDS	 4
 #define LAUNCH_WORDS_MAX 160
 
 struct sd_event;
@@ -63,7 +64,8 @@ struct launch_instance {
 	uint64_t disk_bytes[8];
 	unsigned nic_count;
 	char nics[8][40]; /* "user", "tap=NAME" */
-	uint32_t uid;	  /* 0: the caller's own; else --jail, and the files are its */
+	/* The first of LAUNCH_UIDS of its own: the VMM's, its vGPUs', what executes the guest's commands. 0: all are the caller's. */
+	uint32_t uid;
 };
 
 /* A process as it is known over restarts. */

@@ -96,6 +96,26 @@ static json_t *vgpu_of(const struct world *w, const char *instance)
 	return found;
 }
 
+/* Of the process below the one that keeps it: whose it is now. */
+static uint32_t user_below(int32_t keeper)
+{
+	char path[64], text[4096] = "";
+	const char *line;
+	int child = 0;
+	FILE *file;
+
+	snprintf(path, sizeof(path), "/proc/%d/task/%d/children", keeper, keeper);
+	file = fopen(path, "re");
+	assert_non_null(file);
+	assert_int_equal(fscanf(file, "%d", &child), 1);
+	fclose(file);
+	snprintf(path, sizeof(path), "/proc/%d/status", child);
+	assert_true(file_read(AT_FDCWD, path, text, sizeof(text)) > 0);
+	line = strstr(text, "\nUid:");
+	assert_non_null(line);
+	return (uint32_t)strtoul(line + 5, NULL, 10);
+}
+
 static void machines_with_real_vgpus_run_survive_and_end(void **state)
 {
 	struct world *w = *state;
@@ -139,6 +159,11 @@ static void machines_with_real_vgpus_run_survive_and_end(void **state)
 
 	vmm = world_pid(w, "a", "vmm");
 	gpu = world_pid(w, "a", "gpu0");
+	if (!geteuid()) {
+		assert_true(user_below(vmm) >= 4200000);
+		assert_true(user_below(world_pid(w, "b", "vmm")) >= 4200000);
+		assert_int_not_equal(user_below(vmm), user_below(world_pid(w, "b", "vmm")));
+	}
 	world_kill(w);
 	assert_true(world_start(w, NULL));
 	assert_true(world_is(w, "a", "running"));
