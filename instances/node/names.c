@@ -68,6 +68,7 @@ static bool ask(struct pci_access *access, char *name, size_t size, int flags, u
 		return false;
 	leave = &here;
 	pci_lookup_name(access, name, (int)size, flags | FROM_FILE, (int)a, (int)b);
+	leave = NULL;
 	return true;
 }
 

@@ -133,7 +133,7 @@ bool node_gpu_matches(const struct node_gpu *gpu, const char *selector)
 		return gpu->software;
 	if (!strcmp(selector, gpu->id))
 		return true;
-	if (!pci_address_parse(selector, &address))
+	if (!pci_address_parse(strncmp(selector, "pci-", 4) ? selector : selector + 4, &address))
 		return gpu->has_address && pci_address_equal(&address, &gpu->address);
 	if (is_vendor_device(selector))
 		return gpu->has_address && strtoul(selector, NULL, 16) == gpu->vendor &&

@@ -309,6 +309,23 @@ struct walk {
 	bool failed;
 };
 
+/* A second display function of a slot, as some old cards have, is the same GPU: slots are handed out whole. */
+static bool is_second(const struct walk *walk, const struct pci_address *address)
+{
+	char path[NODE_PATH_MAX];
+
+	if (node_exists(node_pci_path(path, walk->root, address, "physfn")))
+		return false;
+	for (unsigned i = 0; i < walk->node->gpu_count; i++) {
+		const struct node_gpu *gpu = &walk->node->gpus[i];
+
+		if (!gpu->is_virtual_function && gpu->address.domain == address->domain &&
+		    gpu->address.bus == address->bus && gpu->address.device == address->device)
+			return true;
+	}
+	return false;
+}
+
 static void found_function(void *opaque, const char *name)
 {
 	struct walk *walk = opaque;
@@ -318,7 +335,7 @@ static void found_function(void *opaque, const char *name)
 
 	if (walk->failed || pci_address_parse(name, &address) ||
 	    strcmp(pci_address_format(&address, bdf), name) != 0 ||
-	    !is_gpu(read_id(walk->root, &address, "class", 0xffffff)))
+	    !is_gpu(read_id(walk->root, &address, "class", 0xffffff)) || is_second(walk, &address))
 		return;
 	gpu = node_gpu_add(walk->node);
 	if (!gpu) {

@@ -310,7 +310,7 @@ static bool place_sets(struct search *s, unsigned at, const struct candidate *li
 	const unsigned set_count = sets(s, list, count, wanted, nearness, found);
 
 	for (unsigned i = 0; i < set_count; i++) {
-		unsigned indexes[TYPE_GPU_COUNT_MAX], n = 0;
+		unsigned indexes[TYPE_GPU_COUNT_MAX] = { 0 }, n = 0;
 
 		for (unsigned j = 0; j < count && n < wanted; j++)
 			if (j == found[i].first ||

@@ -15,21 +15,18 @@
 
 #include "instances/types/private.h"
 
-static int compare(const void *a, const void *b)
+static int compare(const void *name, const void *item)
 {
-	return strcmp(((const struct instance_type *)a)->name,
-		      ((const struct instance_type *)b)->name);
+	return strcmp(name, ((const struct instance_type *)item)->name);
 }
 
 const struct instance_type *type_catalogue_find(const struct type_catalogue *catalogue,
 						const char *name)
 {
-	struct instance_type key;
-
 	if (!type_name_ok(name) || !catalogue->count)
 		return NULL;
-	snprintf(key.name, sizeof(key.name), "%s", name);
-	return bsearch(&key, catalogue->items, catalogue->count, sizeof(key), compare);
+	return bsearch(name, catalogue->items, catalogue->count, sizeof(*catalogue->items),
+		       compare);
 }
 
 void type_catalogue_free(struct type_catalogue *catalogue)

@@ -12,7 +12,10 @@ static json_t *share(uint32_t ppm)
 
 static json_t *credits(uint64_t ns)
 {
-	return json_real((double)(ns / (SCHED_CREDIT_NS / 1000000000)) / 1e9);
+	/* a credit is kept in units of its thousand-millionth */
+	const uint64_t amount = ns / (SCHED_CREDIT_NS / 1000000000);
+
+	return json_real((double)amount / 1e9);
 }
 
 /* json_object_set_new() of NULL fails; so does the whole, then. */

@@ -168,6 +168,7 @@ static uint32_t share(struct type_reader *r, const char *key, const json_t *valu
 {
 	char seen[64];
 	uint32_t ppm = 0;
+	uint64_t none;
 	double real;
 
 	if (!value)
@@ -181,7 +182,8 @@ static uint32_t share(struct type_reader *r, const char *key, const json_t *valu
 		if (or_none && real == 0)
 			return 0;
 	}
-	if (or_none && json_is_string(value) && !strcmp(json_string_value(value), "0.0"))
+	if (or_none && json_is_string(value) && !type_decimal(json_string_value(value), 6, &none) &&
+	    !none)
 		return 0;
 	type_complain(r, key, CODE_VALUE, NULL,
 		      "%s is no part of a GPU: above 0, up to 1, such as 0.25, 1/4 or 25%%",

@@ -64,7 +64,7 @@ static void promises(const struct instance_type *type)
 /* Two GPUs: one that is handed out whole or shared, one that is the CPU. */
 static void place(const struct instance_type *type)
 {
-	struct node_gpu gpus[2] = {
+	static struct node_gpu gpus[2] = {
 		{ .id = "pci-0000:01:00.0",
 		  .name = "GPU",
 		  .has_address = true,

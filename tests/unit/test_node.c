@@ -12,6 +12,8 @@
 
 #include <cmocka.h>
 
+#include <systemd/sd-event.h>
+
 #include "instances/node/private.h"
 #include "instances/placement/placement.h"
 #include "tests/unit/fake_machines.h"
@@ -503,6 +505,7 @@ static void selectors_name_what_they_say(void **state)
 		{ "amdgpu-a7ba6d3f1c0e52b8", true, false },
 		{ "0000:03:00.0", true, false },
 		{ "03:00.0", true, false },
+		{ "pci-0000:03:00.0", true, false },
 		{ "04:00.0", false, false },
 		{ "1002:744c", true, false },
 		{ "1002:744C", true, false },
@@ -522,6 +525,53 @@ static void selectors_name_what_they_say(void **state)
 	}
 	node_free(node);
 	fake_sysfs_destroy(&fs);
+}
+
+static void second_display_function_is_no_second_gpu(void **state)
+{
+	struct node *node;
+
+	fake_machine_workstation(&fs);
+	fake_sysfs_device_write(&fs, "0000:03:00.1", "class", "0x038000\n");
+	node = read_with(NULL, NULL, 0);
+	assert_int_equal(node->gpu_count, 2);
+	assert_int_equal(node->gpus[0].function_count, 4);
+	node_free(node);
+	fake_sysfs_destroy(&fs);
+	/* Virtual functions are GPUs of their own, in whatever slot. */
+	fake_machine_sriov(&fs);
+	node = read_with(NULL, NULL, 0);
+	assert_int_equal(node->gpu_count, 4);
+	node_free(node);
+	fake_sysfs_destroy(&fs);
+}
+
+static void changed(void *opaque)
+{
+	++*(unsigned *)opaque;
+}
+
+/* No udev speaks here: what is held is that it begins, hears nothing, and leaves nothing. */
+static void watch_leaves_nothing_behind(void **state)
+{
+	const unsigned fds = count_fds();
+	struct node_watch *watch = NULL;
+	sd_event *event = NULL;
+	unsigned count = 0;
+
+	assert_int_equal(sd_event_new(&event), 0);
+	if (node_watch_create(event, changed, &count, &watch, &e)) {
+		assert_string_equal(e.code, "no-udev");
+		sd_event_unref(event);
+		assert_int_equal(count_fds(), fds);
+		skip();
+	}
+	assert_true(sd_event_run(event, 0) >= 0);
+	assert_int_equal(count, 0);
+	node_watch_destroy(watch);
+	node_watch_destroy(NULL);
+	sd_event_unref(event);
+	assert_int_equal(count_fds(), fds);
 }
 
 static void names_are_those_of_pci_ids(void **state)
@@ -570,6 +620,8 @@ int main(void)
 		cmocka_unit_test(machine_without_anything_has_nothing),
 		cmocka_unit_test(more_functions_than_there_is_room_for_are_said),
 		cmocka_unit_test(selectors_name_what_they_say),
+		cmocka_unit_test(second_display_function_is_no_second_gpu),
+		cmocka_unit_test(watch_leaves_nothing_behind),
 		cmocka_unit_test(names_are_those_of_pci_ids),
 		cmocka_unit_test(change_is_seen),
 	};

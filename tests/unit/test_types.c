@@ -154,6 +154,7 @@ static void what_no_gpu_could_keep_is_refused(void **state)
 		{ "{ mode: shared, partition: 5/4 }", "type-value", "is no part of a GPU" },
 		{ "{ mode: shared, partition: 1/0 }", "type-value", "is no part of a GPU" },
 		{ "{ mode: shared, partition: 101% }", "type-value", "is no part of a GPU" },
+		{ "{ mode: shared, partition: 0.5, elastic: -0.0 }", "type-value", "elastic" },
 		{ "{ mode: shared, partition: 0.5, count: 2 }", "type-count", "one GPU" },
 		{ "{ mode: shared, policy: fixed_share, vram_mib: 1024 }", "type-share",
 		  "needs a part" },
@@ -538,6 +539,19 @@ static void nearest_word_is_the_one_that_was_meant(void **state)
 				 words, 5));
 }
 
+static void no_elastic_time_may_be_said(void **state)
+{
+	static const char *const none[] = { "0", "0.0", "0.000000", "0.00" };
+	char gpu[96];
+
+	for (unsigned i = 0; i < ARRAY_SIZE(none); i++) {
+		snprintf(gpu, sizeof(gpu), "{ mode: shared, partition: 0.5, elastic: %s }",
+			 none[i]);
+		assert_int_equal(add_gpu(gpu), 1);
+		assert_int_equal(type_catalogue_find(&catalogue, "t")->gpus[0].elastic_ppm, 0);
+	}
+}
+
 static void memory_of_a_part_is_rounded_down(void **state)
 {
 	struct type_gpu gpu = { .partition_ppm = 333333 };
@@ -570,6 +584,7 @@ int main(void)
 		TEST(wrong_type_of_a_list_leaves_the_others),
 		TEST(catalogue_is_bounded),
 		TEST(json_of_a_stranger_is_checked_as_a_file_is),
+		TEST(no_elastic_time_may_be_said),
 		FOLDER(later_folder_overrides_with_a_note),
 		FOLDER(only_files_are_read),
 		cmocka_unit_test(shares_are_exact),
