@@ -18,7 +18,9 @@
 
 void jail_init(struct vgpu_jail *jail)
 {
-	*jail = (struct vgpu_jail){ .register_ms = REGISTER_MS, .watch_fd = -1 };
+	*jail = (struct vgpu_jail){ .server = VIRTIO_GPU_RENDER_SERVER,
+				    .register_ms = REGISTER_MS,
+				    .watch_fd = -1 };
 }
 
 /* The render side's user makes its own where root makes it; else it is this user who opens them. */
@@ -56,6 +58,13 @@ int jail_render(struct vgpu_jail *jail, struct virtio_gpu_venus_config *venus, s
 		return error_set(
 			e, EINVAL, "bad-config", "--render-jail uid=N, another number",
 			"--jail without --render-jail: what renders would be the same user");
+	errno = EINVAL;
+	if (jail->server[0] != '/' || access(jail->server, X_OK) < 0)
+		return error_set(
+			e, errno, "no-render-server",
+			"apt install virgl-server (1.1 or later), --render-server PATH, or --no-render",
+			"%s, virglrenderer's render server, cannot be started: %s", jail->server,
+			jail->server[0] != '/' ? "no absolute path" : strerror(errno));
 	jail->watch_fd = vgpu_watch_open(socket, token, gpu, e);
 	if (jail->watch_fd < 0)
 		return jail->watch_fd;
@@ -73,6 +82,7 @@ int jail_render(struct vgpu_jail *jail, struct virtio_gpu_venus_config *venus, s
 	err = nodes_try(jail, e);
 	if (!err && jail->render.wanted && !jail->off)
 		err = socket_share(socket, jail->render.uid, e);
+	venus->render_server = jail->server;
 	venus->unconfined = jail->off;
 	venus->user = jail->off ? (struct sandbox_user){ 0 } : jail->render;
 	venus->nodes = jail->nodes;

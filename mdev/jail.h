@@ -11,6 +11,7 @@
 
 struct vgpu_jail {
 	bool off;
+	const char *server; /* path of virglrenderer's render server */
 	struct sandbox_user self, render;
 	const char *nodes[JAIL_NODES_MAX + 1]; /* NULL at the end */
 	unsigned node_count;

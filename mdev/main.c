@@ -45,6 +45,8 @@ static const char usage_text[] =
 	"  --render-jail uid=N[,gid=N]  as root: what executes the guest's commands is this user\n"
 	"  --render-node PATH           a device that it may open; else the GPU's own, by its PCI address; up to 4\n"
 	"  --register-within SECONDS    what uses the GPU unknown to the arbiter for longer is ended (10)\n"
+	"  --render-server PATH         virglrenderer's, where it is not at " VIRTIO_GPU_RENDER_SERVER
+	"\n"
 	"  --sandbox on|off             off: nothing of it is confined\n"
 	"  --name NAME        up to 12 letters, as the guest's monitors are called (vgpu)\n"
 	"\n"
@@ -74,7 +76,10 @@ struct options {
 
 static int usage(const char *problem, const char *word)
 {
-	fprintf(stderr, "divvy-vgpu: %s%s\n%s", problem, word, usage_text);
+	struct error e = { 0 };
+
+	error_set(&e, EINVAL, "usage", "divvy-vgpu --help", "%s%s", problem, word);
+	error_print(&e, "divvy-vgpu");
 	return STATUS_USAGE;
 }
 
@@ -163,6 +168,7 @@ static int parse(int argc, char **argv, struct options *options)
 		{ "render-node", required_argument, NULL, 'G' },
 		{ "register-within", required_argument, NULL, 'W' },
 		{ "sandbox", required_argument, NULL, 'S' },
+		{ "render-server", required_argument, NULL, 'X' },
 		{ "help", no_argument, NULL, '?' },
 		{ "version", no_argument, NULL, 'v' },
 		{ 0 },
@@ -217,6 +223,9 @@ static int parse(int argc, char **argv, struct options *options)
 			break;
 		case 'p':
 			options->vnc.plaintext = true;
+			break;
+		case 'X':
+			options->jail.server = optarg;
 			break;
 		case 'J':
 		case 'R':

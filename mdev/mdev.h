@@ -206,9 +206,11 @@ struct virtio_gpu_mode {
 	uint32_t width, height; /* both 0: nothing is plugged in */
 };
 
+#define VIRTIO_GPU_RENDER_SERVER "/usr/libexec/virgl_render_server"
+
 /* Vulkan for the guest, by virglrenderer and its render server: at most one in a process. */
 struct virtio_gpu_venus_config {
-	const char *render_server; /* path; NULL: /usr/libexec/virgl_render_server */
+	const char *render_server; /* path; NULL: VIRTIO_GPU_RENDER_SERVER */
 	/* "NAME=value", NULL at the end: all that the server and its workers get to see. Copied. */
 	const char *const *environment;
 	/* How the server and its workers are confined (docs/sandbox.md, "The render side"). */

@@ -81,7 +81,12 @@ static void create_host_blob(struct gpu *gpu, struct gpu_request *request)
 		gpu_fail(request, VIRTIO_GPU_RESP_ERR_INVALID_PARAMETER);
 		return;
 	}
-	if (is_shared && body->size > GPU_SHARED_MAX - gpu->shared_used) {
+	/*
+	 * Memory of the GPU's that the guest made a blob of is ours to count: the worker may have freed it, and its quota does not know of it then. What
+	 * a guest maps lies in the window; as much again it may hold and not map.
+	 */
+	if (is_shared ? body->size > GPU_SHARED_MAX - gpu->shared_used
+		      : body->size > 2 * gpu->dev.window_size - gpu->blobs_used) {
 		gpu_fail(request, VIRTIO_GPU_RESP_ERR_OUT_OF_MEMORY);
 		return;
 	}
@@ -91,8 +96,7 @@ static void create_host_blob(struct gpu *gpu, struct gpu_request *request)
 	resource->size = body->size;
 	resource->mappable = body->blob_flags & VIRTIO_GPU_BLOB_FLAG_USE_MAPPABLE;
 	resource->is_shared = is_shared;
-	if (is_shared)
-		gpu->shared_used += body->size;
+	*(is_shared ? &gpu->shared_used : &gpu->blobs_used) += body->size;
 	if (body->nr_entries &&
 	    !gpu_backing_attach(gpu, request, &resource->backing, body->nr_entries)) {
 		gpu_resource_free(gpu, resource);

@@ -300,7 +300,8 @@ void gpu_venus_begin(struct gpu *gpu)
 
 	if (!gpu->venus || !venus_start(gpu->venus, &e))
 		return;
-	log_error("%s: no Vulkan for its guest: %s", gpu->dev.vfio.name, e.text);
+	log_error("%s: error[%s]: no Vulkan for its guest: %s (next: %s)", gpu->dev.vfio.name,
+		  e.code, e.text, e.next);
 	gpu->dev.device_features &=
 		~(UINT64_C(1) << VIRTIO_GPU_F_VIRGL | UINT64_C(1) << VIRTIO_GPU_F_CONTEXT_INIT);
 }

@@ -235,7 +235,7 @@ struct gpu {
 
 	void *resources; /* tsearch(3) by id */
 	unsigned resource_count;
-	uint64_t pixels_used, backing_used, shared_used;
+	uint64_t pixels_used, backing_used, shared_used, blobs_used;
 	unsigned entries_used;
 	struct gpu_context contexts[GPU_CONTEXTS_MAX];
 

@@ -204,7 +204,7 @@ static int add_nodes(struct render_view *view, const struct virtio_gpu_venus_con
 
 	for (unsigned i = 0; config->nodes && config->nodes[i] && !err; i++) {
 		if (stat(config->nodes[i], &st) < 0 || !S_ISCHR(st.st_mode))
-			return error_set(e, errno ? errno : ENODEV, "no-gpu-node", NULL,
+			return error_set(e, ENODEV, "no-gpu-node", "ls -l /dev/dri/by-path",
 					 "%s is no device", config->nodes[i]);
 		err = add(view, (struct sandbox_path){ .path = config->nodes[i],
 						       .write = true,

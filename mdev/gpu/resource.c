@@ -79,8 +79,8 @@ void gpu_resource_free(struct gpu *gpu, struct gpu_resource *resource)
 			gpu_head_off(gpu, i);
 	if (resource->mapped)
 		gpu_window_unmap(gpu, resource);
-	if (resource->is_shared)
-		gpu->shared_used -= resource->size;
+	if (resource->kind == GPU_KIND_HOST_BLOB)
+		*(resource->is_shared ? &gpu->shared_used : &gpu->blobs_used) -= resource->size;
 	gpu_backing_detach(gpu, &resource->backing);
 	if (resource->image) {
 		free(pixman_image_get_data(resource->image));

@@ -25,7 +25,6 @@
 
 #include "mdev/gpu/venus_private.h"
 
-#define SERVER_PATH "/usr/libexec/virgl_render_server"
 #define FLAGS                                                                            \
 	(VIRGL_RENDERER_NO_VIRGL | VIRGL_RENDERER_VENUS | VIRGL_RENDERER_RENDER_SERVER | \
 	 VIRGL_RENDERER_THREAD_SYNC | VIRGL_RENDERER_ASYNC_FENCE_CB)
@@ -435,7 +434,8 @@ int venus_create(const struct virtio_gpu_venus_config *config, const char *name,
 	venus->call_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	venus->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	venus->descriptors = opendir("/proc/self/fd");
-	venus->path = strdup(config->render_server ? config->render_server : SERVER_PATH);
+	venus->path =
+		strdup(config->render_server ? config->render_server : VIRTIO_GPU_RENDER_SERVER);
 	if (venus->call_fd < 0 || venus->wake_fd < 0)
 		ret = -EMFILE;
 	else if (!venus->path)

@@ -390,11 +390,12 @@ int warden_start(struct warden *warden, const struct virtio_gpu_venus_config *co
 		if (!warden->pid)
 			warden_main(self, config, namespaces, uid, gid);
 		if (warden->pid < 0) {
-			err = error_set(e, -warden->pid, "render-jail",
-					warden->pid == -EPERM
-						? "start it as root, or leave --render-uid out"
-						: NULL,
-					"%s: its warden: %s", name, strerror(-warden->pid));
+			err = error_set(
+				e, -warden->pid, "render-jail",
+				warden->pid == -EPERM
+					? "start it as root, or leave --jail and --render-jail out"
+					: NULL,
+				"%s: its warden: %s", name, strerror(-warden->pid));
 			warden->pid = 0;
 		}
 	}

@@ -2,8 +2,8 @@
 /*
  * Registered or dead: what uses the GPU is registered with the arbiter as this vGPU, or it is ended.
  *
- * "Uses" is what the kernel says of a process: a device open or mapped that is none of the C library's, or the library of a Vulkan driver mapped. Who has
- * neither needs no turn. Who has is asked of by the arbiter again and again: one that registered and closed its connection has lost
+ * "Uses" is what the kernel says of a process: a device open or mapped that is none of the C library's; or, for a GPU that is the CPU, a driver that has compiled
+ * something or has memory. Who has neither needs no turn. Who has is asked of by the arbiter again and again: one that registered and closed its connection has lost
  * the GPU too. An arbiter that is gone, or does not answer, knows nobody.
  */
 #include <dirent.h>
@@ -51,48 +51,67 @@ static bool has_device_open(int process)
 	return found;
 }
 
-/* A line of /proc/PID/maps: whether what is mapped is the GPU's, or a driver. */
-static bool is_of_gpu(const struct warden_self *self, const char *line)
-{
-	static const char *const harmless[] = { "/dev/shm/", "/dev/zero" };
-	const char *path = strchr(line, '/'), *name;
+/*
+ * The render server loads the drivers before it forks, so that a library which is mapped says little. One that works on the CPU has code that it compiled,
+ * which is no file's, and memory that is not virglrenderer's; one for a device has that.
+ */
+struct mapped {
+	bool device, driver, code, memory;
+};
 
-	if (!path)
-		return false;
-	if (!strncmp(path, "/dev/", 5)) {
-		for (size_t i = 0; i < ARRAY_SIZE(harmless); i++)
-			if (!strncmp(path, harmless[i], strlen(harmless[i])))
-				return false;
-		return true;
+static bool begins_with(const char *text, const char *begin)
+{
+	return !strncmp(text, begin, strlen(begin));
+}
+
+/* A line of /proc/PID/maps (proc_pid_maps(5)). */
+static void line_read(const struct warden_self *self, const char *line, struct mapped *mapped)
+{
+	const char *path = strchr(line, '/'), *rights = strchr(line, ' '), *name;
+
+	if (!path) {
+		/* "[vdso]" and the like are the kernel's. */
+		mapped->code |=
+			rights && rights[1] == 'r' && rights[3] == 'x' && !strchr(line, '[');
+		return;
+	}
+	if (begins_with(path, "/memfd:")) {
+		mapped->memory |= !begins_with(path, "/memfd:proxy-ctx") &&
+				  !begins_with(path, "/memfd:vkr-shmem");
+		return;
+	}
+	if (begins_with(path, "/dev/")) {
+		mapped->device |=
+			!begins_with(path, "/dev/shm/") && !begins_with(path, "/dev/zero");
+		return;
 	}
 	name = strrchr(path, '/') + 1;
 	for (unsigned i = 0; i < self->view.driver_count; i++) {
 		const size_t length = strlen(self->view.drivers[i]);
 
 		/* Whatever version follows. */
-		if (!strncmp(name, self->view.drivers[i], length) &&
-		    (!name[length] || strchr("\n. ", name[length])))
-			return true;
+		mapped->driver |= !strncmp(name, self->view.drivers[i], length) &&
+				  (!name[length] || strchr("\n. ", name[length]));
 	}
-	return false;
 }
 
 static bool has_gpu_mapped(const struct warden_self *self, int process)
 {
 	int fd = openat(process, "maps", O_RDONLY | O_CLOEXEC);
 	FILE *maps = fd < 0 ? NULL : fdopen(fd, "r");
-	bool found = false;
+	struct mapped mapped = { 0 };
 	char line[4352];
 
 	if (!maps) {
-		found = is_hidden();
+		const bool hidden = is_hidden();
+
 		fd_close(&fd);
-		return found;
+		return hidden;
 	}
-	while (!found && fgets(line, sizeof(line), maps))
-		found = is_of_gpu(self, line);
+	while (fgets(line, sizeof(line), maps))
+		line_read(self, line, &mapped);
 	fclose(maps);
-	return found;
+	return mapped.device || (mapped.driver && (mapped.code || mapped.memory));
 }
 
 /* Its process group and its start, from proc_pid_stat(5), fields 5 and 22; 0 or -errno. */

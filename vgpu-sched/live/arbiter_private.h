@@ -93,7 +93,7 @@ int vgpu_reweigh(struct client *client, const struct live_message *message, stru
 /* Every worker of it is ended first. */
 void vgpu_end(struct live_vgpu *vgpu);
 int worker_register(struct client *client, const struct live_message *message, struct error *e);
-/* worker_ask() - @pidfd stays the caller's; -1: none came along. asker_end(): it is gone. asks.c */
+/* worker_ask() - @pidfd stays the caller's; -1: none came along. asker_end(): it is gone. watch.c */
 int worker_ask(struct client *client, const struct live_message *message, int pidfd,
 	       struct error *e);
 void asker_end(struct client *client);

@@ -144,6 +144,9 @@ int launch_program(const struct launch_options *options, struct launch_result *r
 		gpu = count < 0 ? NULL : launch_gpu_choose(gpus, (unsigned)count, options->gpu, e);
 		err = count < 0 ? count : gpu ? quota_check(options, gpu, e) : -ENODEV;
 	}
+	if (!err && gpu->cpu && !options->gpu)
+		log_info("there is no GPU: %s (%s), which renders on the CPU, is shared", gpu->name,
+			 gpu->device);
 	if (!err)
 		err = vgpu_create(fd, options, gpu, identity.token, result, e);
 	/* The program may go to another folder. */

@@ -16,9 +16,12 @@ static int failed(VkResult result, const char *call, struct error *e)
 	const bool none =
 		result == VK_ERROR_INCOMPATIBLE_DRIVER || result == VK_ERROR_INITIALIZATION_FAILED;
 
-	return error_set(e, none ? ENODEV : EIO, "no-vulkan-device", "vulkaninfo --summary",
-			 "Vulkan offers no device: %s: %s (VkResult %d)", call,
-			 none ? "no driver was found" : "failed", result);
+	return error_set(
+		e, none ? ENODEV : EIO, "no-vulkan-device",
+		none ? "apt install mesa-vulkan-drivers, which renders on the CPU where there is no GPU; vulkaninfo --summary"
+		     : "vulkaninfo --summary",
+		"Vulkan offers no device: %s: %s (VkResult %d)", call,
+		none ? "no driver was found" : "failed", result);
 }
 
 static void describe(VkPhysicalDevice device, const VkPhysicalDeviceProperties *properties,
