@@ -131,8 +131,10 @@ class Viewer:
         self.socket.sendall(struct.pack(">BBHH", 5, buttons, x, y))
 
     def click(self, x, y):
+        """As a hand does: libinput takes a button that is up at once for a worn contact."""
         for buttons in (0, 1, 0):
             self.point(x, y, buttons)
+            time.sleep(0.2)
 
     def type_watching(self, text, write=None):
         """As people type: a few letters, a look at them. A guest that does not get to run loses what is beyond 64 events."""

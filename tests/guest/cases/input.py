@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Keyboard, pointer and touch screen: a stock guest finds them, and gets what somebody in front of the vGPU does."""
 
+from desktop import changed, settled, weston
 from guestvm import Failure, case, expect_packed_rings, until
 from picture import Picture
 from viewer import Viewer
@@ -77,34 +78,8 @@ mkdir -p /run/udev/rules.d
 for n in 1 2; do echo "SUBSYSTEM==\"input\", KERNEL==\"event*\", ATTRS{name}==\"Divvy * $n\", ENV{WL_OUTPUT}=\"Virtual-$n\""; done >/run/udev/rules.d/60-divvy.rules
 udevadm control --reload && udevadm trigger --action=change --subsystem-match=input && udevadm settle
 """
-WESTON = """
-mkdir -p -m 700 /tmp/xdg
-cat >/tmp/weston.ini <<'END'
-[core]
-idle-time=0
-[shell]
-background-color=0xff204080
-clock-format=none
-animation=none
-[keyboard]
-keymap_layout=de
-[launcher]
-icon=/usr/share/weston/terminal.png
-path=/usr/bin/weston-terminal
-END
-export XDG_RUNTIME_DIR=/tmp/xdg
-(SEATD_VTBOUND=0 seatd-launch -- weston --backend=drm --renderer=pixman --config=/tmp/weston.ini --log=/tmp/weston.log </dev/null >/tmp/weston.out 2>&1 &)
-"""
 SIZES = (1280, 800), (1024, 768)
 BLUE = (0x20, 0x40, 0x80)
-
-
-def changed(before, after):
-    """The rectangle outside of which two pictures are the same; None: they are the same."""
-    rows = [y for y in range(after.height)
-            if before.pixels[3 * y * after.width:3 * (y + 1) * after.width] != after.pixels[3 * y * after.width:3 * (y + 1) * after.width]]
-    columns = [x for x in range(after.width) if any(before.at(x, y) != after.at(x, y) for y in rows)]
-    return (columns[0], rows[0], columns[-1] + 1, rows[-1] + 1) if columns else None
 
 
 def background(vgpu, head):
@@ -131,15 +106,6 @@ def by_place(viewer):
     return write
 
 
-def settled(viewer, what):
-    seen = [viewer.look()]
-
-    def still():
-        seen.append(viewer.look())
-        return seen[-1] if not changed(*seen[-2:]) else None
-    return until(f"{what} standing still", still, 60)
-
-
 def try_pointer(viewer, head):
     """The pointer goes where somebody points."""
     viewer.point(300, 300)
@@ -155,7 +121,7 @@ def desktop(bench):
     """VNC viewers at weston on two heads, with a German keyboard: a terminal is opened on each by its panel, and typed into"""
     vgpu = bench.vgpu(["%dx%d" % s for s in SIZES], options=("--no-render", "--input-per-head", "--layout", "de"), vnc=True)
     guest = bench.guest(vgpu).ready()
-    guest.sh(PER_HEAD + WESTON)
+    guest.sh(PER_HEAD + weston("204080", "de"))
     viewers = [Viewer(path) for path in vgpu.vnc]
     texts = "Grüße: z/y {} [] \\ @ € |", "typed by the places of keys"
     try:
