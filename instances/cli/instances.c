@@ -355,7 +355,10 @@ int cli_screenshot(struct cli *cli)
 		fwrite(answer.bytes, 1, answer.size, cli->out);
 	} else {
 		err = file_put(output ? output : file, answer.bytes, answer.size, &e);
-		if (!err)
+		if (!err && cli->json)
+			cli_json_print(cli, json_pack("{s:s, s:I}", "path", output ? output : file,
+						      "bytes", (json_int_t)answer.size));
+		else if (!err)
 			fprintf(cli->out, "%s: %zu bytes\n", output ? output : file, answer.size);
 	}
 	api_answer_free(&answer);
@@ -378,9 +381,14 @@ int cli_log(struct cli *cli)
 	for (size_t i = 0; i < answer.size; i++) {
 		const unsigned char c = (unsigned char)answer.bytes[i];
 
-		fputc(c == '\n' || c == '\t' || (c >= ' ' && c != 0x7f && c < 0x80) ? c : '?',
-		      cli->out);
+		if (c != '\n' && c != '\t' && (c < ' ' || c >= 0x7f))
+			answer.bytes[i] = '?';
 	}
+	if (cli->json)
+		cli_json_print(cli, json_pack("{s:s%}", "log", answer.bytes ? answer.bytes : "",
+					      answer.size));
+	else
+		fwrite(answer.bytes, 1, answer.size, cli->out);
 	api_answer_free(&answer);
 	return CLI_OK;
 }

@@ -148,9 +148,9 @@ static void types_table(const struct cli *cli, const json_t *types, bool reasons
 		{ .title = "type" },
 		{ .title = "vCPUs", .right = true },
 		{ .title = "memory", .right = true },
-		{ .title = "GPU", .least = 12 },
+		{ .title = "GPU", .least = 6 },
 		{ .title = "fit now", .right = true },
-		{ .title = "why not more", .least = 16 },
+		{ .title = "why not more", .least = 10 },
 	};
 	struct table *table = table_create(columns, reasons ? 6 : 5);
 	char memory[32], gpus[128];

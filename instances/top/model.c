@@ -343,6 +343,42 @@ void top_select(struct top_model *model, int by)
 	memcpy(model->selected, model->vgpus[index].name, sizeof(model->selected));
 }
 
+static json_t *known(double value, bool is_known)
+{
+	return is_known ? json_real(value) : json_null();
+}
+
+json_t *top_json(const struct top_model *model)
+{
+	json_t *gpus = json_array(), *vgpus = json_array();
+
+	for (unsigned i = 0; i < model->gpu_count; i++) {
+		const struct top_gpu *gpu = &model->gpus[i];
+
+		json_array_append_new(gpus,
+				      json_pack("{s:s, s:s, s:f, s:o, s:I, s:I}", "id", gpu->id,
+						"state", gpu->state, "sold", gpu->sold, "busy",
+						known(gpu->busy, gpu->busy >= 0), "memory_used_mib",
+						(json_int_t)gpu->vram_mib, "memory_mib",
+						(json_int_t)gpu->memory_mib));
+	}
+	for (unsigned i = 0; i < model->vgpu_count; i++) {
+		const struct top_vgpu *vgpu = &model->vgpus[i];
+
+		json_array_append_new(
+			vgpus,
+			json_pack("{s:s, s:s, s:s, s:i, s:f, s:o, s:o, s:f, s:o, s:I, s:I}", "name",
+				  vgpu->name, "gpu", vgpu->gpu, "policy", vgpu->policy, "weight",
+				  (int)vgpu->weight, "sold", vgpu->sold, "got",
+				  known(vgpu->got, vgpu->got >= 0), "wait",
+				  known(vgpu->wait, vgpu->wait >= 0), "debt_seconds", vgpu->debt_s,
+				  "credits", known(vgpu->credits, !isnan(vgpu->credits)),
+				  "memory_used_mib", (json_int_t)vgpu->vram_mib, "memory_limit_mib",
+				  (json_int_t)vgpu->vram_limit_mib));
+	}
+	return json_pack("{s:o, s:o}", "gpus", gpus, "vgpus", vgpus);
+}
+
 void top_free(struct top_model *model)
 {
 	free(model->gpus);

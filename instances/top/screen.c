@@ -266,6 +266,11 @@ static int once(struct screen *s, uint64_t every_ns)
 		free(lines);
 		return cli_fail(s->cli, &e);
 	}
+	if (s->cli->json) {
+		cli_json_print(s->cli, top_json(&s->model));
+		free(lines);
+		return CLI_OK;
+	}
 	height = MIN(MAX(s->model.gpu_count + s->model.vgpu_count + 3, 4u), (unsigned)ONCE_LINES);
 	top_draw(&s->model, width == TABLE_WIDE ? 120 : width, height, s->utf8, lines);
 	for (unsigned i = 0; i + 1 < height; i++)
@@ -295,7 +300,7 @@ int cli_top(struct cli *cli)
 			     : ARBITER_SOCKET);
 	if (ask(&s, &e))
 		status = cli_fail(cli, &e);
-	else if (cli_value(cli, "once"))
+	else if (cli_value(cli, "once") || cli->json)
 		status = once(&s, seconds * NSEC_PER_SEC);
 	else
 		status = watch(&s, seconds * NSEC_PER_SEC);

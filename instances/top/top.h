@@ -88,6 +88,8 @@ void top_select(struct top_model *model, int by);
 /* top_selected() - NULL: there is no vGPU. */
 const struct top_vgpu *top_selected(const struct top_model *model);
 const char *top_sort_name(enum top_sort sort);
+/* top_json() - what is shown, as numbers; what is not known yet is null. NULL: out of memory. */
+json_t *top_json(const struct top_model *model);
 void top_free(struct top_model *model);
 
 enum top_look {
