@@ -111,6 +111,7 @@ $(BUILD)/tests/unit/test_layer_chain: WRAP := calloc
 $(BUILD)/tests/unit/test_layer_library: $(LAYER) $(LAYER_MANIFESTS)
 # They run the programs.
 $(addprefix $(BUILD)/tests/unit/,test_cli test_completion test_cli_run): $(PROGRAMS)
+$(BUILD)/tests/unit/test_cli_run: $(LAYER) $(LAYER_MANIFESTS)
 $(BUILD)/tests/unit/test_chaos: $(BUILD)/divvy-vmm $(BUILD)/tests/rig/vfio_user_server
 $(BUILD)/tests/unit/test_machine_gpu: $(BUILD)/divvy-vmm $(BUILD)/divvy-vgpu
 $(BUILD)/tests/unit/test_daemon_real: | $(PROGRAMS) $(TESTGUEST) $(LAYER) $(LAYER_MANIFESTS)
