@@ -9,9 +9,9 @@
 #define ECAM	    0xe0000000u
 #define BUSES	    8
 #define BAR	    0xd0000000u
-#define MESSAGE	    0xfee00000u /* to the first processor */
-#define VECTOR	    0x50	/* configuration; then the queues */
-#define WAIT_NS	    10000000000ull
+#define MESSAGE	    0xfee00000u	   /* to the first processor */
+#define VECTOR	    0x50	   /* configuration; then the queues */
+#define WAIT_NS	    50000000000ull /* less than who looks from outside waits */
 #define CAP_MSIX    0x11
 #define RINGS	    0x2000000u /* a page a part */
 #define PCI_COMMAND 0x04

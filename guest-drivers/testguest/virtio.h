@@ -29,7 +29,7 @@ int64_t virtio_request(struct virtio_function *function, unsigned queue, const v
 		       uint32_t out_size, void *in, uint32_t in_size);
 /* virtio_notify() - if the device asked for it. */
 void virtio_notify(struct virtio_function *function, unsigned queue);
-/* virtio_wait() - until @count is no longer @before, for ten seconds. Returns 0: it still is. */
+/* virtio_wait() - until @count is no longer @before, for 50 seconds. Returns 0: it still is. */
 int virtio_wait(volatile uint32_t *count, uint32_t before);
 
 #endif

@@ -9,7 +9,7 @@
  * it; the mapper is asked for nothing outside the window or twice; after a reset nothing is shown, mapped or
  * held, and no descriptor is left.
  *
- * Input: whether memory changes by itself (bit 7), then steps: an opcode and its operands.
+ * Input: whether memory changes by itself (bit 7) and rings are packed (bit 6), then steps: an opcode and its operands.
  */
 #include <errno.h>
 #include <poll.h>
@@ -40,6 +40,7 @@ static struct gpu *gpu;
 static uint8_t *memory;
 static int memory_fd;
 static uint16_t added[2];
+static bool packed; /* then descriptors are counted there, not chains */
 
 static void check(bool good)
 {
@@ -283,7 +284,9 @@ static void start(uint32_t without)
 	bar_write(VIRTIO_PCI_COMMON_GFSELECT, 4, 0);
 	bar_write(VIRTIO_PCI_COMMON_GF, 4, bar_read(VIRTIO_PCI_COMMON_DF, 4) & ~without);
 	bar_write(VIRTIO_PCI_COMMON_GFSELECT, 4, 1);
-	bar_write(VIRTIO_PCI_COMMON_GF, 4, 1); /* VIRTIO_F_VERSION_1 */
+	bar_write(VIRTIO_PCI_COMMON_GF, 4,
+		  UINT32_C(1) << (VIRTIO_F_VERSION_1 - 32) |
+			  (uint32_t)packed << (VIRTIO_F_RING_PACKED - 32));
 	bar_write(VIRTIO_PCI_COMMON_STATUS, 1, 11);
 	for (unsigned i = 0; i < 2; i++) {
 		const uint64_t ring = BASE + i * QUEUE_STEP;
@@ -391,6 +394,29 @@ static uint32_t put_body(struct input *in, unsigned which, uint8_t *at)
 	return size + (uint32_t)(more * sizeof(entries[0]));
 }
 
+/* The chain's last descriptor first, as a driver does. */
+static void publish_packed(unsigned queue, const struct vring_desc *chain)
+{
+	struct vring_packed_desc *ring = (void *)(memory + queue * QUEUE_STEP);
+	const unsigned count = chain[0].flags & VRING_DESC_F_NEXT ? 2 : 1;
+
+	for (unsigned i = count; i-- > 0;) {
+		const unsigned place = added[queue] + i;
+		const struct vring_packed_desc desc = {
+			.addr = chain[i].addr,
+			.len = chain[i].len,
+			.id = (uint16_t)(place % QUEUE_SIZE),
+			.flags = (uint16_t)(chain[i].flags |
+					    1u << (place / QUEUE_SIZE % 2
+							   ? VRING_PACKED_DESC_F_USED
+							   : VRING_PACKED_DESC_F_AVAIL)),
+		};
+
+		memcpy(&ring[place % QUEUE_SIZE], &desc, sizeof(desc));
+	}
+	added[queue] = (uint16_t)(added[queue] + count);
+}
+
 static void request(struct input *in)
 {
 	unsigned which = (unsigned)take(in, 1);
@@ -414,11 +440,15 @@ static void request(struct input *in)
 		chain[0].flags = 0;
 	if (which & 0x80)
 		queue ^= 1u & shape >> 6;
-	chain[0].next = (uint16_t)((head + 1) % QUEUE_SIZE);
-	memcpy(&table[head], &chain[0], sizeof(chain[0]));
-	memcpy(&table[(head + 1) % QUEUE_SIZE], &chain[1], sizeof(chain[1]));
-	avail->ring[added[queue]++ % QUEUE_SIZE] = head;
-	__atomic_store_n(&avail->idx, added[queue], __ATOMIC_RELEASE);
+	if (packed) {
+		publish_packed(queue, chain);
+	} else {
+		chain[0].next = (uint16_t)((head + 1) % QUEUE_SIZE);
+		memcpy(&table[head], &chain[0], sizeof(chain[0]));
+		memcpy(&table[(head + 1) % QUEUE_SIZE], &chain[1], sizeof(chain[1]));
+		avail->ring[added[queue]++ % QUEUE_SIZE] = head;
+		__atomic_store_n(&avail->idx, added[queue], __ATOMIC_RELEASE);
+	}
 	bar_write(VIRTIO_BAR_NOTIFY + queue * (uint64_t)VIRTIO_NOTIFY_MULTIPLIER, 2, 0);
 	if (!(shape & 32))
 		settle();
@@ -510,11 +540,14 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	struct changer changer = { .data = data, .size = size };
 	int fds = lowest_free_fd();
 	pthread_t thread;
+	uint8_t choice;
 	bool changing;
 
 	if (size < 2)
 		return 0;
-	changing = take(&in, 1) & 0x80;
+	choice = (uint8_t)take(&in, 1);
+	changing = choice & 0x80;
+	packed = choice & 0x40;
 	memset(memory, 0, SIZE);
 	fake.by_hand = false;
 	fake.ret = 0;
