@@ -117,6 +117,7 @@ $(BUILD)/tests/unit/test_machine_gpu: $(BUILD)/divvy-vmm $(BUILD)/divvy-vgpu
 $(BUILD)/tests/unit/test_daemon_real: | $(PROGRAMS) $(TESTGUEST) $(LAYER) $(LAYER_MANIFESTS)
 # A Vulkan program of the live tests, as a guest's.
 $(addprefix $(BUILD)/tests/unit/,test_virtio_gpu_vulkan test_render_registered): | $(VKLOAD) $(BUILD)/tests/unit/vtest_preload.so
+$(BUILD)/tests/unit/test_vgpu_start: | $(BUILD)/divvy $(BUILD)/divvy-vgpu $(LAYER) $(LAYER_MANIFESTS)
 # Loaded into programs that know nothing of sanitizers.
 $(BUILD)/tests/unit/vtest_preload.so: tests/unit/vtest_preload.c
 	@mkdir -p $(@D)

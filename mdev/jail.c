@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/pidfd.h>
 #include <unistd.h>
 
 #include "mdev/jail.h"
@@ -35,7 +36,7 @@ static int nodes_try(const struct vgpu_jail *jail, struct error *e)
 				errno == EACCES || errno == EPERM
 					? "add the user to the node's group (usermod -aG render USER), or start it as root with "
 					  "--render-jail"
-					: NULL,
+					: "ls -l /dev/dri/by-path, and --render-node PATH",
 				"%s, the GPU's node, cannot be opened: %s", jail->nodes[i],
 				strerror(errno));
 		close(fd);
@@ -47,7 +48,7 @@ int jail_render(struct vgpu_jail *jail, struct virtio_gpu_venus_config *venus, s
 {
 	const char *socket = getenv("DIVVY_VGPU_SOCKET"), *token = getenv("DIVVY_VGPU_TOKEN");
 	char gpu[VGPU_GPU_NAME_SIZE];
-	int count, err;
+	int count, err, self;
 
 	if (!socket || !token)
 		return error_set(
@@ -68,6 +69,13 @@ int jail_render(struct vgpu_jail *jail, struct virtio_gpu_venus_config *venus, s
 	jail->watch_fd = vgpu_watch_open(socket, token, gpu, e);
 	if (jail->watch_fd < 0)
 		return jail->watch_fd;
+	self = pidfd_open(getpid(), 0);
+	err = self < 0 ? -errno : vgpu_watch_ask(jail->watch_fd, self, 1);
+	fd_close(&self);
+	if (err == -EOPNOTSUPP)
+		return error_set(
+			e, EOPNOTSUPP, "no-pidfs", "boot Linux 6.9 or later, or --no-render",
+			"this kernel is too old for the arbiter to tell whose a process is, and so who renders without it");
 	if (!jail->node_count) {
 		count = gpu_nodes_find("", gpu, jail->found, JAIL_NODES_MAX, e);
 		if (count < 0)

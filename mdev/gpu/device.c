@@ -129,7 +129,7 @@ static int judge(const struct virtio_gpu_config *config, struct error *e)
 	for (unsigned i = 0; i < config->head_count; i++)
 		if (!gpu_mode_good(&config->heads[i]))
 			return error_set(
-				e, EINVAL, "bad-config", NULL,
+				e, EINVAL, "bad-config", "give a head from 640x480 to 4096x2160",
 				"vGPU %s: head %u of %u x %u; from %u x %u to %u x %u can be", name,
 				i, config->heads[i].width, config->heads[i].height,
 				VIRTIO_GPU_WIDTH_MIN, VIRTIO_GPU_HEIGHT_MIN, VIRTIO_GPU_WIDTH_MAX,

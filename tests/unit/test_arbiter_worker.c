@@ -5,6 +5,8 @@
  */
 #include "tests/unit/arbiter_fixture.h"
 
+#include <sys/syscall.h>
+
 #include <sys/time.h>
 #include <sys/un.h>
 
@@ -707,6 +709,82 @@ static void who_writes_that_it_is_alone_takes_no_wish_of_others(void **state)
 		close(tenants[i].owner);
 }
 
+/* ---- who asks ------------------------------------------------------------------------------------ */
+
+static void who_holds_the_token_may_ask_which_processes_are_workers(void **state)
+{
+	struct live_message wrong = { .type = LIVE_ASK, .version = LIVE_VERSION };
+	char hex[2 * LIVE_TOKEN_SIZE + 1], gpu[VGPU_GPU_NAME_SIZE] = "";
+	int other, mine, child, ask, more[3], no_process = eventfd(0, EFD_CLOEXEC);
+	struct fixture *f = *state;
+	struct live_worker worker;
+	struct live_message reply;
+	struct tenant a, b;
+	struct error e = { 0 };
+	pid_t pid = fork();
+
+	if (!pid) {
+		pause();
+		_exit(0);
+	}
+	mine = (int)syscall(SYS_pidfd_open, getpid(), 0);
+	child = (int)syscall(SYS_pidfd_open, pid, 0);
+	assert_true(mine >= 0 && child >= 0);
+	create(f, SCHED_WEIGHTED, 100, 0, &a);
+	create(f, SCHED_WEIGHTED, 100, 0, &b);
+	for (unsigned i = 0; i < LIVE_TOKEN_SIZE; i++)
+		snprintf(hex + 2 * i, 3, "%02x", a.token[i]);
+	ask = vgpu_watch_open(f->path, hex, gpu, &e);
+	assert_true(ask >= 0);
+	assert_string_equal(gpu, "gpu0");
+	assert_int_equal(vgpu_watch_ask(ask, mine, 1), 0);
+	/* Another vGPU's worker is none of this one's. */
+	assert_int_equal(live_worker_open(f->path, b.token, &worker, &e), 0);
+	assert_int_equal(vgpu_watch_ask(ask, mine, 2), 0);
+	live_worker_close(&worker);
+	assert_int_equal(live_worker_open(f->path, a.token, &worker, &e), 0);
+	assert_int_equal(vgpu_watch_ask(ask, mine, 3), 1);
+	assert_int_equal(vgpu_watch_ask(ask, child, 4), 0);
+	/* What is no process is no answer, and no end. */
+	assert_int_equal(vgpu_watch_ask(ask, no_process, 5), -EOPNOTSUPP);
+	assert_int_equal(vgpu_watch_ask(ask, mine, 6), 1);
+	live_worker_close(&worker);
+	for (unsigned i = 7; vgpu_watch_ask(ask, mine, i) == 1 && i < 2000; i++)
+		usleep(5000);
+	assert_int_equal(vgpu_watch_ask(ask, mine, 5000), 0);
+	/* A few, and no more. */
+	for (unsigned i = 0; i < 3; i++) {
+		more[i] = vgpu_watch_open(f->path, hex, gpu, &e);
+		assert_true(more[i] >= 0);
+	}
+	assert_true(vgpu_watch_open(f->path, hex, gpu, &e) < 0);
+	assert_string_equal(e.code, "too-many-workers");
+	/* No token, no answer; one that asks is nothing else. */
+	other = live_connect(f->path, &e);
+	assert_int_not_equal(live_call(other, &wrong, &reply, NULL, &e), 0);
+	assert_string_equal(e.code, "no-such-vgpu");
+	close(other);
+	assert_true(vgpu_watch_open(f->path, "no token", gpu, &e) < 0);
+	assert_string_equal(e.code, "no-vgpu");
+	wrong.type = LIVE_WANT;
+	assert_int_equal(send(more[0], &wrong, sizeof(wrong), MSG_NOSIGNAL), sizeof(wrong));
+	assert_int_equal(recv(more[0], &reply, sizeof(reply), 0), 0);
+	/* It goes with its vGPU. */
+	close(a.owner);
+	assert_int_equal(recv(ask, &reply, sizeof(reply), 0), 0);
+	assert_true(vgpu_watch_ask(ask, mine, 5001) < 0);
+	kill(pid, SIGKILL);
+	waitpid(pid, NULL, 0);
+	for (unsigned i = 0; i < 3; i++)
+		close(more[i]);
+	other = b.owner;
+	close(other);
+	close(ask);
+	close(mine);
+	close(child);
+	close(no_process);
+}
+
 int main(void)
 {
 #define LIVE(t) cmocka_unit_test_setup_teardown(t, setup, teardown)
@@ -729,6 +807,7 @@ int main(void)
 		LIVE(forced_work_is_charged_whole_and_delays_the_next_turn),
 		LIVE(an_absurd_claim_of_forced_work_harms_its_own_vgpu_only),
 		LIVE(who_writes_that_it_is_alone_takes_no_wish_of_others),
+		LIVE(who_holds_the_token_may_ask_which_processes_are_workers),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
