@@ -257,10 +257,14 @@ static bool check_match(struct http_request *request, const struct instance *ins
 	return false;
 }
 
-/* Who is no admin takes images from where an admin puts them: the daemon reads them as root. */
-static bool image_allowed(struct http_request *request, const char *image)
+/*
+ * Who is no admin takes images from where an admin puts them: the daemon reads them as root. What is remembered is the path behind all
+ * links, since a link may lead elsewhere by the time it is read.
+ */
+static bool image_allowed(struct http_request *request, json_t *json)
 {
 	const struct config *config = &request->daemon->config;
+	const char *image = json_string_value(json_object_get(json, "image"));
 	char real[PATH_MAX];
 
 	if (request->role == DAEMON_ADMIN)
@@ -269,8 +273,10 @@ static bool image_allowed(struct http_request *request, const char *image)
 		for (unsigned i = 0; i < config->image_count; i++) {
 			size_t length = strlen(config->images[i]);
 
-			if (!strncmp(real, config->images[i], length) && real[length] == '/')
-				return true;
+			if (strncmp(real, config->images[i], length) != 0 || real[length] != '/')
+				continue;
+			json_object_set_new(json, "image", json_string(real));
+			return json_is_string(json_object_get(json, "image"));
 		}
 	refuse(request, 403, "image-not-allowed", "images: in divvyd.yaml",
 	       "%.200s is in no folder that users may take images from", image);
@@ -314,8 +320,7 @@ static void instance_put(struct http_request *request, const struct place *place
 	json = body_read(request, define_keys, ARRAY_SIZE(define_keys));
 	if (!json)
 		return;
-	if (image_allowed(request, json_string_value(json_object_get(json, "image"))) &&
-	    (existing || within_quota(request))) {
+	if (image_allowed(request, json) && (existing || within_quota(request))) {
 		if (instance_define(request->daemon, place->name, json, request->uid, false,
 				    existing, &instance, &changed, &e))
 			http_failed(request, &e);
@@ -448,8 +453,7 @@ static void instance_run(struct http_request *request, const struct place *place
 	json_object_del(json, "name");
 	if (instance_find(daemon, name))
 		refuse(request, 409, "instance-exists", NULL, "%.60s is there already", name);
-	else if (image_allowed(request, json_string_value(json_object_get(json, "image"))) &&
-		 within_quota(request)) {
+	else if (image_allowed(request, json) && within_quota(request)) {
 		if (instance_define(daemon, name, json, request->uid, true, NULL, &instance,
 				    &changed, &e)) {
 			http_failed(request, &e);

@@ -21,6 +21,7 @@
 
 #define ENVIRONMENT_READ 8192
 #define FILES_MAX	 4096
+#define LOG_MAX		 ((off_t)MIB)
 
 /* What of our own surroundings a process sees, where it is set: which Vulkan driver there is to be used. */
 static const char *const handed_on[] = { "VK_DRIVER_FILES", "VK_ICD_FILENAMES" };
@@ -140,6 +141,7 @@ static void become(const struct command *command, const struct surroundings *sur
 	sigset_t none;
 	char yes;
 	int err = 0, in, out, last;
+	struct stat st;
 
 	for (int i = 1; i < NSIG; i++)
 		signal(i, SIG_DFL);
@@ -157,6 +159,9 @@ static void become(const struct command *command, const struct surroundings *sur
 		_exit(0);
 	in = open("/dev/null", O_RDWR);
 	out = open(surroundings->output, O_WRONLY | O_CREAT | O_APPEND | O_NOFOLLOW, 0600);
+	/* It only grows while it is written to by one who says little. */
+	if (out >= 0 && !fstat(out, &st) && st.st_size > LOG_MAX && ftruncate(out, 0) < 0)
+		err = errno;
 	if (in < 0 || out < 0 || dup2(in, 0) < 0 || dup2(out, 1) < 0 || dup2(out, 2) < 0)
 		err = errno;
 	if (!err)
