@@ -92,7 +92,8 @@ int jail_render(struct vgpu_jail *jail, struct virtio_gpu_venus_config *venus, s
 		err = socket_share(socket, jail->render.uid, e);
 	venus->render_server = jail->server;
 	venus->unconfined = jail->off;
-	venus->user = jail->off ? (struct sandbox_user){ 0 } : jail->render;
+	if (!jail->off)
+		venus->user = jail->render;
 	venus->nodes = jail->nodes;
 	venus->register_ms = jail->register_ms;
 	venus->watch_fd = jail->watch_fd;

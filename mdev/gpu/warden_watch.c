@@ -45,7 +45,7 @@ static bool has_device_open(int process)
 		return found;
 	}
 	while (!found && (entry = readdir(dir)))
-		found = entry->d_name[0] != '.' && !fstatat(dirfd(dir), entry->d_name, &st, 0) &&
+		found = entry->d_name[0] != '.' && !fstatat(fd, entry->d_name, &st, 0) &&
 			S_ISCHR(st.st_mode) && major(st.st_rdev) != MAJOR_MEMORY;
 	closedir(dir);
 	return found;
@@ -218,7 +218,8 @@ static void look_at(struct warden_self *self, int process, pid_t pid, bool *answ
 
 void warden_watch(struct warden_self *self)
 {
-	DIR *dir = opendir("/proc");
+	int fd = open("/proc", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	DIR *dir = fd < 0 ? NULL : fdopendir(fd);
 	const struct dirent *entry;
 	bool answers = true;
 
@@ -227,6 +228,7 @@ void warden_watch(struct warden_self *self)
 		log_limited(LOG_LEVEL_ERROR, "%s: /proc cannot be read: render processes are ended",
 			    self->name);
 		kill(-self->pid, SIGKILL);
+		fd_close(&fd);
 		return;
 	}
 	while ((entry = readdir(dir))) {
@@ -235,7 +237,7 @@ void warden_watch(struct warden_self *self)
 
 		if (pid <= 0)
 			continue;
-		process = openat(dirfd(dir), entry->d_name, O_PATH | O_DIRECTORY | O_CLOEXEC);
+		process = openat(fd, entry->d_name, O_PATH | O_DIRECTORY | O_CLOEXEC);
 		if (process < 0)
 			continue;
 		look_at(self, process, pid, &answers);

@@ -215,11 +215,18 @@ static void answers_read(struct slot *slot)
 
 static void check_vgpu(struct world *w, struct live_vgpu *vgpu)
 {
-	unsigned workers = 0;
+	unsigned workers = 0, askers = 0;
 
-	for (unsigned i = 0; i < w->arbiter->client_count; i++)
-		workers += w->arbiter->clients[i]->vgpu == vgpu && w->arbiter->clients[i]->page;
+	for (unsigned i = 0; i < w->arbiter->client_count; i++) {
+		const struct client *client = w->arbiter->clients[i];
+
+		workers += client->vgpu == vgpu && client->page;
+		askers += client->vgpu == vgpu && client->asks;
+		must(!client->asks ||
+		     (!client->page && client->vgpu && client->vgpu->owner != client));
+	}
 	must(vgpu->workers == workers && workers <= ARBITER_WORKERS_MAX);
+	must(vgpu->askers == askers && askers <= 4);
 	for (unsigned e = 0; e < SCHED_ENGINES; e++) {
 		struct sched_vgpu_stats stats;
 		unsigned wants = 0, grants = 0;
@@ -288,6 +295,7 @@ static struct live_message message_of(struct world *w, struct script *script, ui
 		snprintf(message.name, sizeof(message.name), "vgpu%u", next(script));
 		break;
 	case LIVE_REGISTER:
+	case LIVE_ASK:
 		memcpy(message.token, w->slots[next(script) % SLOTS].token, LIVE_TOKEN_SIZE);
 		break;
 	default:
@@ -348,7 +356,7 @@ static void step(struct world *w, struct script *script)
 			answers_read(slot);
 		break;
 	case 9: /* a message, a few bytes of which are others */
-		message = message_of(w, script, 1 + next(script) % (LIVE_FORCED + 1));
+		message = message_of(w, script, 1 + next(script) % LIVE_ANSWER);
 		for (unsigned i = next(script) % 8; i; i--)
 			((uint8_t *)&message)[number(script) % sizeof(message)] = next(script);
 		send_bytes(w, slot, &message, sizeof(message), next(script) & 7);

@@ -294,6 +294,29 @@ static void blobs_in_the_window_are_bounded(void **state)
 	assert_int_equal(shower.shown_count, 0);
 }
 
+/* Its worker may have freed what the guest holds: what the guest holds is counted here, mapped or not. */
+static void memory_that_became_blobs_is_bounded(void **state)
+{
+	assert_int_equal(context_create(1), VIRTIO_GPU_RESP_OK_NODATA);
+	assert_int_equal(create_numbered(1, 1, 7, 2 * WINDOW_SIZE + 4096),
+			 VIRTIO_GPU_RESP_ERR_OUT_OF_MEMORY);
+	assert_int_equal(create_numbered(1, 1, 7, 2 * WINDOW_SIZE - 4096),
+			 VIRTIO_GPU_RESP_OK_NODATA);
+	assert_int_equal(create_numbered(1, 2, 8, 8192), VIRTIO_GPU_RESP_ERR_OUT_OF_MEMORY);
+	assert_int_equal(create_numbered(1, 2, 8, 4096), VIRTIO_GPU_RESP_OK_NODATA);
+	/* Shared memory is counted apart. */
+	assert_int_equal(create_shared(1, 3, 4096), VIRTIO_GPU_RESP_OK_NODATA);
+	/* One that could not be made, one that is gone, all of them after a reset. */
+	assert_int_equal(unref(2), VIRTIO_GPU_RESP_OK_NODATA);
+	fake.ret = -EIO;
+	assert_int_equal(create_numbered(1, 2, 8, 4096), VIRTIO_GPU_RESP_ERR_UNSPEC);
+	fake.ret = 0;
+	assert_int_equal(create_numbered(1, 2, 8, 4096), VIRTIO_GPU_RESP_OK_NODATA);
+	gpu_boot(VENUS_FEATURES);
+	assert_int_equal(context_create(1), VIRTIO_GPU_RESP_OK_NODATA);
+	assert_int_equal(create_numbered(1, 1, 7, 2 * WINDOW_SIZE), VIRTIO_GPU_RESP_OK_NODATA);
+}
+
 /* Rings are in shared memory; nothing that a program allocates may be taken for one. */
 static void only_shared_memory_is_changed_by_both_sides(void **state)
 {
@@ -402,6 +425,7 @@ int main(void)
 		FENCE_TEST(a_context_that_is_lost_or_destroyed_owes_no_fence),
 		FENCE_TEST(dma_bufs_are_attached_where_the_guest_wants),
 		FENCE_TEST(blobs_in_the_window_are_bounded),
+		FENCE_TEST(memory_that_became_blobs_is_bounded),
 		FENCE_TEST(only_shared_memory_is_changed_by_both_sides),
 		FENCE_TEST(a_blob_that_cannot_be_made_is_not_there),
 		FENCE_TEST(a_call_under_way_is_dropped_by_a_reset),
