@@ -17,7 +17,7 @@ int instances_await(struct cli *cli, const char *name, bool running, json_t **in
 /*
  * cli_console_attach() - the terminal, or standard input and output, and the console of @name at the socket @path, until somebody leaves. The
  * terminal is as it was when this returns, or when a signal ends the process.
- * Returns 0 when the person left (Ctrl-], or a signal), 1 when the other end did, or -errno: "no-console".
+ * Returns 0 when the person left (Ctrl-], or a signal), 1 when the other end did, or -errno: "no-console", "console-in-use".
  */
 int cli_console_attach(const char *path, const char *name, struct error *e);
 

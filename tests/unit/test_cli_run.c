@@ -318,6 +318,15 @@ static void instances_live_and_die_by_the_daemon(void **state)
 	/* What the guest said is there for who comes later; nothing is typed. */
 	assert_int_equal(shell(f, said, "timeout 60 $DIVVY console web </dev/null | head -c 5"), 0);
 	assert_non_null(strstr(said, "ready"));
+	/* One at a time; who comes second learns who is first. */
+	assert_int_equal(
+		shell(f, said,
+		      "$DIVVY console web </dev/null >$FOLDER/first & first=$!; "
+		      "until grep -q ready $FOLDER/first; do sleep 0.1; done; "
+		      "$DIVVY console web </dev/null 2>&1; status=$?; kill $first; exit $status"),
+		1);
+	assert_non_null(
+		strstr(said, "error[console-in-use]: the console of web is in use by process "));
 	expect(f, 0, "heavy: running",
 	       "create heavy --type t1.weight --image $FOLDER/image --weight 300 --start");
 	expect(f, 0, "heavy: running", "share heavy --weight 50");
