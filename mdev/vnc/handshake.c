@@ -113,7 +113,8 @@ static unsigned subtypes(const struct vnc_viewer *viewer, unsigned list[2])
 
 static int refuse(struct vnc_viewer *viewer, const char *why, uint64_t now)
 {
-	log_limited(LOG_LEVEL_WARN, "vnc: viewer %u is refused: %s", viewer->number, why);
+	log_limited(LOG_LEVEL_WARN, "vnc: viewer %u (%s) is refused: %s", viewer->number,
+		    viewer->peer, why);
 	viewer->refusal = why;
 	/* Who guesses, waits. */
 	viewer->until_ns = now + VNC_REFUSE_NS;
@@ -184,7 +185,7 @@ static int step_greet(struct vnc_viewer *viewer, uint64_t now)
 
 static int step_upgrade(struct vnc_viewer *viewer, uint64_t now)
 {
-	int err = vnc_web_upgrade(&viewer->channel);
+	int err = vnc_web_upgrade(&viewer->channel, viewer->server->has_password);
 
 	if (!err)
 		err = say(viewer, version, sizeof(version) - 1);

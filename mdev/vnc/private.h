@@ -38,6 +38,7 @@
 #define VNC_RESIZE_NS	  (1 * NSEC_PER_SEC)
 #define VNC_MODE_NS	  (250 * 1000000ul) /* between two modes of one head */
 #define VNC_FRAME_NS	  (16 * 1000000ul)  /* between two copies */
+#define VNC_SIZE_NS	  (50 * 1000000ul) /* between two sizes, however fast the guest changes them */
 #define VNC_ACCEPT_NS	  (20 * 1000000ul)
 #define VNC_POINTED_NS	  (500 * 1000000ul)
 
@@ -88,8 +89,11 @@ int vnc_channel_greet(struct vnc_channel *channel);
 
 /* ---- web.c: a browser's way in (RFC 6455) ----------------------------------------------------------- */
 
-/* vnc_web_upgrade() - the HTTP request that begins it is in @channel's in. Returns 0 (answered), -EAGAIN, -errno. */
-int vnc_web_upgrade(struct vnc_channel *channel);
+/*
+ * vnc_web_upgrade() - the HTTP request that begins it is in @channel's in. Returns 0 (answered), -EAGAIN, -errno.
+ * @any_origin: of pages of whatever host; else of the place's own
+ */
+int vnc_web_upgrade(struct vnc_channel *channel, bool any_origin);
 /*
  * vnc_web_unwrap() - the frames in @data, @size bytes, with their payload appended to in, which has room for all of it.
  * Returns 0 or -errno.
@@ -179,6 +183,7 @@ struct vnc_viewer {
 	uint64_t deadline_ns; /* of the handshake */
 	uint64_t until_ns;    /* of VNC_SNIFF, VNC_REFUSED */
 	unsigned number;
+	char peer[48];	    /* its address, for the log */
 	unsigned minor;	    /* RFB 3.minor: 3, 7, 8 */
 	unsigned after_tls; /* the VeNCrypt subtype */
 	const char *refusal;
@@ -216,8 +221,9 @@ struct vnc_server {
 	unsigned viewer_next; /* number */
 	unsigned let_in;      /* of all screens; above 0 the device is observed */
 	struct vnc_head heads[VIRTIO_GPU_HEADS_MAX];
-	uint64_t pull_after_ns;
+	uint64_t pull_after_ns, size_after_ns;
 	bool damaged; /* something is noted that was not pulled */
+	bool size_waits;
 	uint64_t stall_ns, handshake_ns;
 
 	bool has_tls, has_password, plaintext;
@@ -273,8 +279,8 @@ int vnc_message_step(struct vnc_viewer *viewer, uint64_t now);
 
 /* ---- viewer.c ------------------------------------------------------------------------------------------ */
 
-/* vnc_viewer_accept() - a connection to @screen, taken over. */
-void vnc_viewer_accept(struct vnc_screen *screen, int fd, uint64_t now);
+/* vnc_viewer_accept() - a connection to @screen from @peer, taken over. */
+void vnc_viewer_accept(struct vnc_screen *screen, int fd, const char *peer, uint64_t now);
 void vnc_viewer_drop(struct vnc_viewer *viewer);
 /* vnc_viewer_let_in() - its handshake is done. Returns 0 or -errno. */
 int vnc_viewer_let_in(struct vnc_viewer *viewer);

@@ -293,7 +293,9 @@ void vnc_screens_gather(struct vnc_server *server)
 	static const struct vnc_noted nothing;
 	struct vnc_noted taken;
 	const uint64_t now = monotonic_ns();
+	const bool early = now < server->size_after_ns;
 
+	server->size_waits = false;
 	for (unsigned head = 0; head < server->head_count; head++) {
 		struct vnc_noted *noted = &server->shared.noted[head];
 
@@ -301,10 +303,14 @@ void vnc_screens_gather(struct vnc_server *server)
 		pthread_mutex_lock(&server->shared.lock);
 		if (noted->resized || noted->cursor_changed || noted->cursor_moved)
 			taken = *noted;
-		noted->resized = noted->cursor_changed = noted->cursor_moved = false;
+		noted->resized &= early;
+		noted->cursor_changed = noted->cursor_moved = false;
 		pthread_mutex_unlock(&server->shared.lock);
-		if (taken.resized)
+		server->size_waits |= taken.resized && early;
+		if (taken.resized && !early) {
 			gather_size(server, head, &taken);
+			server->size_after_ns = now + VNC_SIZE_NS;
+		}
 		if (taken.cursor_changed || taken.cursor_moved)
 			FOR_EACH_SCREEN_OF(server, screen, head)
 		cursor_update(screen, head, &taken, now);
@@ -422,7 +428,8 @@ int vnc_screen_open(struct vnc_screen *screen)
 	}
 	if (err)
 		return err;
-	server->let_in++;
+	if (!server->let_in++)
+		server->size_after_ns = 0;
 	/* Before it counts, so that the others are not told what is no news to them. */
 	vnc_screens_gather(server);
 	screen->viewers++;

@@ -3,7 +3,9 @@
  * server: the thread and its loop. Each turn: take what viewers say, take over what the worker has noted, have copied what is new
  * where somebody waits for it, give each viewer the next piece of its update; then sleep until there is something of it again.
  */
+#include <arpa/inet.h>
 #include <errno.h>
+#include <netinet/in.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -28,6 +30,9 @@ static uint64_t earlier(uint64_t a, uint64_t b)
 static uint64_t next_time(const struct vnc_server *server)
 {
 	uint64_t time = server->damaged ? server->pull_after_ns : NEVER;
+
+	if (server->size_waits)
+		time = earlier(time, server->size_after_ns);
 
 	FOR_EACH_VIEWER(server, viewer)
 	{
@@ -96,11 +101,15 @@ static bool woken_to_stop(struct vnc_server *server)
 
 static void accept_one(struct vnc_screen *screen, uint64_t now)
 {
+	struct sockaddr_storage address = { 0 };
+	socklen_t size = sizeof(address);
+	char peer[INET6_ADDRSTRLEN] = "local";
 	int fd;
 
 	if (screen->listener.fd < 0 || now < screen->accept_after_ns)
 		return;
-	fd = accept4(screen->listener.fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+	fd = accept4(screen->listener.fd, (struct sockaddr *)&address, &size,
+		     SOCK_CLOEXEC | SOCK_NONBLOCK);
 	if (fd < 0) {
 		/* Out of descriptors, it stays readable: later then, and no busy loop. */
 		if (errno != EAGAIN && errno != EINTR && errno != ECONNABORTED) {
@@ -111,7 +120,13 @@ static void accept_one(struct vnc_screen *screen, uint64_t now)
 	}
 	/* TLS costs more here than there: those who connect again and again do not get all of the thread. */
 	screen->accept_after_ns = now + VNC_ACCEPT_NS;
-	vnc_viewer_accept(screen, fd, now);
+	if (address.ss_family == AF_INET)
+		inet_ntop(AF_INET, &((const struct sockaddr_in *)&address)->sin_addr, peer,
+			  sizeof(peer));
+	else if (address.ss_family == AF_INET6)
+		inet_ntop(AF_INET6, &((const struct sockaddr_in6 *)&address)->sin6_addr, peer,
+			  sizeof(peer));
+	vnc_viewer_accept(screen, fd, peer, now);
 }
 
 /* Modes that viewers asked for; a guest gets the last one of a quick row. */
@@ -147,8 +162,8 @@ static void count_viewers(struct vnc_server *server)
 static void drop(struct vnc_viewer *viewer, int err)
 {
 	if (err != -EPIPE && err != -ECONNRESET && err != -EACCES)
-		log_limited(LOG_LEVEL_WARN, "vnc: viewer %u is dropped: %s", viewer->number,
-			    strerror(-err));
+		log_limited(LOG_LEVEL_WARN, "vnc: viewer %u (%s) is dropped: %s", viewer->number,
+			    viewer->peer, strerror(-err));
 	vnc_viewer_drop(viewer);
 }
 

@@ -9,6 +9,7 @@
 #include <errno.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -30,14 +31,18 @@
 /* ---- life --------------------------------------------------------------------------------------- */
 
 /* A peer that is gone without a word is noticed within two minutes. */
-static void keep_alive(int fd)
+static void set_options(int fd)
 {
 	static const struct {
 		int level, name, value;
 	} options[] = {
-		{ IPPROTO_TCP, TCP_NODELAY, 1 },   { SOL_SOCKET, SO_KEEPALIVE, 1 },
-		{ IPPROTO_TCP, TCP_KEEPIDLE, 60 }, { IPPROTO_TCP, TCP_KEEPINTVL, 15 },
+		{ IPPROTO_TCP, TCP_NODELAY, 1 },
+		{ SOL_SOCKET, SO_KEEPALIVE, 1 },
+		{ IPPROTO_TCP, TCP_KEEPIDLE, 60 },
+		{ IPPROTO_TCP, TCP_KEEPINTVL, 15 },
 		{ IPPROTO_TCP, TCP_KEEPCNT, 4 },
+		/* What waits in the kernel is old by the time that it goes out. */
+		{ IPPROTO_TCP, TCP_NOTSENT_LOWAT, 256 * 1024 },
 	};
 
 	for (size_t i = 0; i < ARRAY_SIZE(options); i++)
@@ -46,7 +51,7 @@ static void keep_alive(int fd)
 			log_debug("vnc: socket option: %s", strerror(errno));
 }
 
-void vnc_viewer_accept(struct vnc_screen *screen, int fd, uint64_t now)
+void vnc_viewer_accept(struct vnc_screen *screen, int fd, const char *peer, uint64_t now)
 {
 	struct vnc_server *server = screen->server;
 	struct vnc_viewer **place = NULL, *oldest = NULL, *viewer;
@@ -72,10 +77,11 @@ void vnc_viewer_accept(struct vnc_screen *screen, int fd, uint64_t now)
 		return;
 	}
 	if (screen->tcp)
-		keep_alive(fd);
+		set_options(fd);
 	viewer->server = server;
 	viewer->screen = screen;
 	viewer->number = ++server->viewer_next;
+	snprintf(viewer->peer, sizeof(viewer->peer), "%s", peer);
 	viewer->until_ns = now + VNC_SNIFF_NS;
 	viewer->deadline_ns = now + server->handshake_ns;
 	vnc_channel_init(&viewer->channel, fd);
@@ -124,8 +130,8 @@ int vnc_viewer_let_in(struct vnc_viewer *viewer)
 	viewer->width = screen->width;
 	viewer->height = screen->height;
 	viewer->generation = screen->generation;
-	log_limited(LOG_LEVEL_INFO, "vnc: viewer %u looks at %s%s", viewer->number, screen->title,
-		    viewer->channel.tls ? ", over TLS" : "");
+	log_limited(LOG_LEVEL_INFO, "vnc: viewer %u (%s) looks at %s%s", viewer->number,
+		    viewer->peer, screen->title, viewer->channel.tls ? ", over TLS" : "");
 	return 0;
 }
 

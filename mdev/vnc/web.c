@@ -80,7 +80,25 @@ static int accept_key(const char *key, char out[32])
 	return 0;
 }
 
-int vnc_web_upgrade(struct vnc_channel *channel)
+/*
+ * A browser says of which page it is (RFC 6454). Where no password is asked for, a page of somebody else's must not get through to
+ * a place that its reader can reach, such as a port that SSH forwards; one of the same host as the place (a proxy's) may. Who
+ * says nothing is no browser.
+ */
+static bool is_same_origin(const char *request)
+{
+	char origin[256], host[256];
+	const char *at;
+
+	field(request, "Origin", origin, sizeof(origin));
+	field(request, "Host", host, sizeof(host));
+	at = strstr(origin, "://");
+	if (!*origin)
+		return !strcasestr(request, "\r\nOrigin:");
+	return at && *host && !strcasecmp(at + 3, host);
+}
+
+int vnc_web_upgrade(struct vnc_channel *channel, bool any_origin)
 {
 	static const char refusal[] = "HTTP/1.1 400 Bad Request\r\nConnection: close\r\n"
 				      "Content-Length: 0\r\n\r\n";
@@ -108,6 +126,8 @@ int vnc_web_upgrade(struct vnc_channel *channel)
 	field(request, "Upgrade", value, sizeof(value));
 	if (!lists(value, "websocket"))
 		err = -EPROTO;
+	if (!any_origin && !is_same_origin(request))
+		err = -EPERM;
 	if (err) {
 		vnc_channel_write(channel, refusal, sizeof(refusal) - 1);
 		return err;

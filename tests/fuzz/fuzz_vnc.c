@@ -112,7 +112,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	server->plaintext = screen->tcp;
 	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, pair))
 		abort();
-	vnc_viewer_accept(screen, pair[1], monotonic_ns());
+	vnc_viewer_accept(screen, pair[1], "local", monotonic_ns());
 	viewer = the_viewer();
 	if (!viewer)
 		abort();

@@ -511,6 +511,44 @@ static void what_is_no_websocket_is_refused(void **state)
 	assert_true(looks(NULL, NULL, head0, false));
 }
 
+/* A page of somebody else's must not get at what its reader can reach; unless it knows the password. */
+static void pages_of_others_are_kept_out(void **state)
+{
+	static const struct {
+		const char *origin, *password;
+		bool good;
+	} cases[] = {
+		{ "Origin: https://desk:5900\r\n", NULL, true },
+		{ "oRiGiN:  http://DESK:5900 \r\n", NULL, true },
+		{ "Origin: https://desk\r\n", NULL, false },
+		{ "Origin: https://evil.example\r\n", NULL, false },
+		{ "Origin: https://evil.example/desk:5900\r\n", NULL, false },
+		{ "Origin: null\r\n", NULL, false },
+		{ "Origin:\r\n", NULL, false },
+		{ "", NULL, true },
+		{ "Origin: https://evil.example\r\n", SHORT_PASSWORD, true },
+	};
+	char request[512], reply[13] = "";
+
+	for (unsigned i = 0; i < ARRAY_SIZE(cases); i++) {
+		int fd;
+
+		open_with(cases[i].password, false, false, false);
+		fd = raw_connect(head0, 0);
+		snprintf(
+			request, sizeof(request),
+			"GET / HTTP/1.1\r\nHost: desk:5900\r\n%sUpgrade: websocket\r\n"
+			"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n",
+			cases[i].origin);
+		assert_true(raw_put(fd, request, strlen(request)));
+		assert_true(raw_get(fd, reply, 12));
+		assert_string_equal(reply, cases[i].good ? "HTTP/1.1 101" : "HTTP/1.1 400");
+		close(fd);
+		if (i + 1 < ARRAY_SIZE(cases))
+			close_all(NULL);
+	}
+}
+
 /* By somebody else's WebSocket and TLS. */
 static void a_browser_joins_over_tls(void **state)
 {
@@ -555,6 +593,7 @@ int main(void)
 		SECURE_TEST(a_socket_that_is_nobodys_is_replaced),
 		SECURE_TEST(a_browser_sees_the_picture),
 		SECURE_TEST(what_is_no_websocket_is_refused),
+		SECURE_TEST(pages_of_others_are_kept_out),
 		SECURE_TEST(a_browser_joins_over_tls),
 	};
 
