@@ -189,12 +189,13 @@ static int is_displays(const json_t *value)
 
 	if (!json_is_array(value) || json_array_size(value) > TYPE_DISPLAYS_MAX)
 		return 0;
-	json_array_foreach(
-		(json_t *)(uintptr_t)value, i,
-		one) if (json_object_size(one) != 2 ||
-			 !is_within(json_object_get(one, "width"), 640, TYPE_DISPLAY_WIDTH) ||
-			 !is_within(json_object_get(one, "height"), 480,
-				    TYPE_DISPLAY_HEIGHT)) return 0;
+	json_array_foreach((json_t *)(uintptr_t)value, i, one)
+	{
+		if (json_object_size(one) != 2 ||
+		    !is_within(json_object_get(one, "width"), 640, TYPE_DISPLAY_WIDTH) ||
+		    !is_within(json_object_get(one, "height"), 480, TYPE_DISPLAY_HEIGHT))
+			return 0;
+	}
 	return 1;
 }
 

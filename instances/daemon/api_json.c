@@ -380,8 +380,10 @@ static double engine_sum(const json_t *engines, const char *key)
 	json_t *engine;
 	double sum = 0;
 
-	json_object_foreach((json_t *)(uintptr_t)engines, name, engine) sum +=
-		(double)json_integer_value(json_object_get(engine, key));
+	json_object_foreach((json_t *)(uintptr_t)engines, name, engine)
+	{
+		sum += (double)json_integer_value(json_object_get(engine, key));
+	}
 	return sum;
 }
 

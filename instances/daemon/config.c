@@ -65,12 +65,11 @@ static const char *take_roles(struct config *config, const json_t *value)
 
 	if (!json_is_object(value))
 		return "roles must be USER or @GROUP: admin, user, viewer or nobody";
-	json_object_foreach((json_t *)(uintptr_t)value, who, role) if (
-		!json_is_string(role) ||
-		!role_add(
-			config, who,
-			json_string_value(
-				role))) return "roles: there is no such user or group, or role (admin, user, viewer, nobody)";
+	json_object_foreach((json_t *)(uintptr_t)value, who, role)
+	{
+		if (!json_is_string(role) || !role_add(config, who, json_string_value(role)))
+			return "roles: there is no such user or group, or role (admin, user, viewer, nobody)";
+	}
 	return NULL;
 }
 

@@ -50,7 +50,8 @@ static void begin(void)
 	must(!system(path));
 	snprintf(path, sizeof(path), "%s/types.yaml", types);
 	file = fopen(path, "w");
-	must(file != NULL);
+	if (!file)
+		abort();
 	fputs(text, file);
 	fclose(file);
 	log_set_level(LOG_LEVEL_ERROR);

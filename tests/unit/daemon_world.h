@@ -355,9 +355,11 @@ static inline int32_t world_pid(const struct world *w, const char *name, const c
 	int32_t pid = 0;
 	size_t i;
 
-	json_array_foreach(json_object_get(body, "processes"), i,
-			   one) if (!strcmp(json_string_value(json_object_get(one, "role")), role))
-		pid = (int32_t)json_integer_value(json_object_get(one, "pid"));
+	json_array_foreach(json_object_get(body, "processes"), i, one)
+	{
+		if (!strcmp(json_string_value(json_object_get(one, "role")), role))
+			pid = (int32_t)json_integer_value(json_object_get(one, "pid"));
+	}
 	json_decref(body);
 	return pid;
 }

@@ -243,7 +243,9 @@ static void what_runs_outlives_the_daemon_and_is_taken_back(void **state)
 	}
 	body = world_instance(w, "a");
 	json_array_foreach(json_object_get(body, "processes"), i, one)
+	{
 		assert_true(json_is_true(json_object_get(one, "adopted")));
+	}
 	json_decref(body);
 	/* It still hears of their ends, and can end them. */
 	kill(vmm, SIGKILL);

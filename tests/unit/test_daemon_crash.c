@@ -100,11 +100,12 @@ static bool await(const struct world *w, const char *name, const char *state,
 		size_t i;
 
 		if (there && !strcmp(state, "running"))
-			json_array_foreach(
-				json_object_get(answer, "processes"), i,
-				one) if (!strcmp(json_string_value(json_object_get(one, "role")),
-						 "vmm")) promise->pid =
-				(int32_t)json_integer_value(json_object_get(one, "pid"));
+			json_array_foreach(json_object_get(answer, "processes"), i, one)
+			{
+				if (!strcmp(json_string_value(json_object_get(one, "role")), "vmm"))
+					promise->pid = (int32_t)json_integer_value(
+						json_object_get(one, "pid"));
+			}
 		json_decref(answer);
 		if (!status)
 			return false;

@@ -69,7 +69,7 @@ int arbiter_ask(const char *path, struct error *e)
 
 int arbiter_answer(int fd, char **json, struct error *e)
 {
-	struct live_message reply;
+	struct live_message reply = { 0 };
 	int file = -1, err;
 
 	/* One descriptor is all that a status has: room for no more, and the kernel drops the rest. */
