@@ -87,7 +87,7 @@ for _ in 1 2 3; do
 	echo "  of the GPU's time since the load began desk1 had $part %, weights say 75 %"
 done
 record shared_heavier_percent "$part"
-awk -v a="$part" 'BEGIN { exit !(a >= 70 && a <= 80) }' || fail "desk1 had $part %, not 75"
+awk -v a="$part" 'BEGIN { exit !(a >= 65 && a <= 85) }' || fail "desk1 had $part %, not 75"
 for name in desk1 desk2; do
 	vm=$name vm_pid=${pids[$name]} vm_in=${inputs[$name]}
 	# An emulated machine in an emulated one: it was seen to start anew by itself, once (docs/rig.md).
