@@ -199,10 +199,10 @@ static void keysym_down(struct input_seat *seat, struct viewer *viewer, uint32_t
 			return;
 	stroke = input_keymap_find(seat->keymap, keysym, now);
 	if (!stroke.code)
-		log_limited(
-			LOG_LEVEL_INFO,
-			"%s: no key of the layout makes keysym %#x: dropped (--layout, docs/input.md)",
-			seat->name, keysym);
+		/* Which one is not for a log: it may be of a password. */
+		log_limited(LOG_LEVEL_INFO,
+			    "%s: a character that no key of the layout makes is dropped (--layout)",
+			    seat->name);
 	else if (stroke.modifiers == (now & (INPUT_SHIFT | INPUT_LEVEL3)))
 		key_press(seat, viewer, stroke.code, keysym);
 	else
