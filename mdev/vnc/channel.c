@@ -170,11 +170,14 @@ static int write_lower(struct vnc_channel *channel, const uint8_t *data, size_t 
 
 int vnc_channel_write(struct vnc_channel *channel, const void *data, size_t size)
 {
-	uint8_t header[10];
+	uint8_t header[10] = { 0 };
+	size_t length;
 	int err = 0;
 
-	if (channel->web && size)
-		err = write_lower(channel, header, vnc_web_header(header, 2, size));
+	if (channel->web && size) {
+		length = vnc_web_header(header, 2, size);
+		err = write_lower(channel, header, length);
+	}
 	return err ? err : write_lower(channel, data, size);
 }
 

@@ -174,16 +174,15 @@ int vnc_encoder_attach(struct vnc_viewer *viewer)
 			viewer->rfb->sock = RFB_INVALID_SOCKET;
 		else if (!is_same(server->work_fd, pair[1]))
 			work_again(server);
-		err = viewer->rfb ? 0 : -ENOMEM;
 	}
 	if (server->work_fd >= 0 && is_same(server->work_fd, pair[1]) &&
 	    dup3(server->scratch_fd, server->work_fd, O_CLOEXEC) < 0)
 		err = -errno;
 	close(pair[0]);
 	close(pair[1]);
-	if (err) {
+	if (err || !viewer->rfb) {
 		vnc_encoder_detach(viewer);
-		return err;
+		return err ? err : -ENOMEM;
 	}
 	viewer->rfb->state = RFB_NORMAL;
 	viewer->rfb->preferredEncoding = rfbEncodingRaw;

@@ -214,7 +214,7 @@ static void move_square(struct desk *desk, unsigned frame)
 	flush_time(desk, (struct virtio_gpu_rect){ 0, 0, SQUARE, SQUARE });
 }
 
-/* Processor time of this process's threads of a name, in seconds; "": all. */
+/* Processor time of this process's threads of a name, in seconds. */
 static double thread_seconds(const char *name)
 {
 	DIR *tasks = opendir("/proc/self/task");
@@ -234,7 +234,7 @@ static double thread_seconds(const char *name)
 			*at = 0;
 			sscanf(at + 2, "%*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %lu %lu", &user,
 			       &system);
-			if (!*name || strstr(text, name))
+			if ((at = strchr(text, '(')) && !strcmp(at + 1, name))
 				seconds += (double)(user + system) / (double)sysconf(_SC_CLK_TCK);
 		}
 		fclose(stat);
