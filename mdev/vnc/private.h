@@ -31,7 +31,7 @@
 #define VNC_RECTS_MAX	  32	     /* of a viewer's damage, before it becomes one */
 #define VNC_DAMAGE_MAX	  16	     /* of what the worker notes */
 #define VNC_PULL_PIXELS	  MIB	     /* copied on the device's worker at once */
-#define VNC_SNIFF_NS	  (250 * 1000000ul)
+#define VNC_SNIFF_MS	  250
 #define VNC_HANDSHAKE_MS  10000
 #define VNC_STALL_MS	  20000
 #define VNC_REFUSE_NS	  (2 * NSEC_PER_SEC)
@@ -224,7 +224,7 @@ struct vnc_server {
 	uint64_t pull_after_ns, size_after_ns;
 	bool damaged; /* something is noted that was not pulled */
 	bool size_waits;
-	uint64_t stall_ns, handshake_ns;
+	uint64_t stall_ns, handshake_ns, sniff_ns;
 
 	bool has_tls, has_password, plaintext;
 	gnutls_certificate_credentials_t credentials;

@@ -237,6 +237,11 @@ static int open_all(struct vnc_server *server, const struct vnc_config *config, 
 	return err ? err : screen_init(server, VNC_DESKTOP, config->desktop, e);
 }
 
+static uint64_t ms_to_ns(unsigned ms, unsigned otherwise)
+{
+	return (ms ? ms : otherwise) * UINT64_C(1000000);
+}
+
 int vnc_server_create(struct vfio_device *device, const struct vnc_config *config,
 		      struct vnc_server **out, struct error *e)
 {
@@ -249,9 +254,9 @@ int vnc_server_create(struct vfio_device *device, const struct vnc_config *confi
 	server->seat = config->seat;
 	server->head_count = config->head_count;
 	server->plaintext = config->plaintext;
-	server->stall_ns = (config->stall_ms ? config->stall_ms : VNC_STALL_MS) * UINT64_C(1000000);
-	server->handshake_ns = (config->handshake_ms ? config->handshake_ms : VNC_HANDSHAKE_MS) *
-			       UINT64_C(1000000);
+	server->stall_ns = ms_to_ns(config->stall_ms, VNC_STALL_MS);
+	server->handshake_ns = ms_to_ns(config->handshake_ms, VNC_HANDSHAKE_MS);
+	server->sniff_ns = ms_to_ns(config->sniff_ms, VNC_SNIFF_MS);
 	server->wake_fd = server->scratch_fd = server->work_fd = -1;
 	snprintf(server->name, sizeof(server->name), "%s", config->name ? config->name : "vgpu");
 	pthread_mutex_init(&server->shared.lock, NULL);

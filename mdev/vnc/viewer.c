@@ -82,7 +82,7 @@ void vnc_viewer_accept(struct vnc_screen *screen, int fd, const char *peer, uint
 	viewer->screen = screen;
 	viewer->number = ++server->viewer_next;
 	snprintf(viewer->peer, sizeof(viewer->peer), "%s", peer);
-	viewer->until_ns = now + VNC_SNIFF_NS;
+	viewer->until_ns = now + server->sniff_ns;
 	viewer->deadline_ns = now + server->handshake_ns;
 	vnc_channel_init(&viewer->channel, fd);
 	pixman_region32_init(&viewer->requested);

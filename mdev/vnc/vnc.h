@@ -35,8 +35,8 @@ struct vnc_config {
 	const char *password_file;
 	bool plaintext;		 /* TCP without TLS, with all that means */
 	struct input_seat *seat; /* borrowed, outlives the server; NULL: viewers only look */
-	/* Of a viewer that takes nothing of what waits for it, and until one is let in. 0: 20000, 10000. */
-	unsigned stall_ms, handshake_ms;
+	/* Of a viewer that takes nothing of what waits for it; until one is let in; that a browser has to speak first. 0: 20000, 10000, 250. */
+	unsigned stall_ms, handshake_ms, sniff_ms;
 };
 
 /*

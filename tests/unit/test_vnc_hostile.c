@@ -19,7 +19,7 @@ static void all_is_well(void)
 
 static int setup_impatient(void **state)
 {
-	vnc_open(&(struct vnc_config){ .stall_ms = 300, .handshake_ms = 600 });
+	vnc_open(&(struct vnc_config){ .stall_ms = 300, .handshake_ms = 5000 });
 	return 0;
 }
 
@@ -146,7 +146,9 @@ static void one_that_stalls_for_long_is_dropped(void **state)
 	show(0, 1, 640, 480);
 	stalled = raw_join(head0);
 	assert_true(raw_request(stalled, true));
-	wait_for_viewers(1);
+	for (unsigned i = 0; i < VIEWER_WAIT_MS && !stats().updates; i++)
+		usleep(1000);
+	assert_int_equal(stats().updates, 1);
 	wait_for_viewers(0);
 	silent = raw_connect(head0, 0);
 	assert_true(raw_ended(silent));
