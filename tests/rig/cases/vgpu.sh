@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # shellcheck shell=bash
-# Case: an ordinary Debian guest with a vGPU: its console on two heads, Vulkan by Venus with the quota as its heap, the host's pixels
+# Case: an ordinary Debian guest with a vGPU: its console on two heads, somebody types at it, Vulkan by Venus with the quota as its heap, the host's pixels
 # full: once
 # limit: 2400
 . tests/rig/vgpu.sh
@@ -15,16 +15,24 @@ vulkaninfo --summary 2>&1 | sed -n 's/^[[:space:]]*\(deviceName\|driverName\|dri
 for words in "memory" "frame --frames 2 --width 320 --height 200" "load --jobs 20 --iterations 50" "load --jobs 20 --iterations 50 --submit2"; do
 	timeout 300 ./vkload $words | sed "s/^/rig: vkload /"
 done
+echo "rig: input $(cat /sys/class/input/event*/device/name | grep -c Divvy)"
+echo "rig: type now"
+read -r typed </dev/tty1
+echo "rig: typed $typed"
 echo "rig: waiting"
 read -r word
 SCRIPT
 
 host_frame=$("$RIG_BUILD/tests/live/vkload" frame --frames 2 --width 320 --height 200 | sed 's/.*"hash":"\([0-9a-f]*\)".*/\1/')
-vgpu_serve vgpu --embedded --share 50% --memory-quota 512M -- --heads 1280x800,1024x768 --window 256M
-vgpu_guest guest vgpu
+vgpu_serve vgpu --embedded --share 50% --memory-quota 512M -- --heads 1280x800,1024x768 --window 256M --input
+vgpu_guest guest vgpu --vfio-user /tmp/vgpu.sock.keyboard --vfio-user /tmp/vgpu.sock.pointer --vfio-user /tmp/vgpu.sock.touch
 guest_wait 'divvy-guest: begin' 1500
-guest_wait 'rig: waiting' 900
+guest_wait 'rig: type now' 900
+curl -sf -X PUT --unix-socket /tmp/vgpu.ctl -d '{"text": "It works: {a} [b] ~\n"}' http://vgpu/api/v1/vgpu.text || fail "nothing can be typed"
+guest_wait 'rig: waiting' 300
 guest_facts
+expect 'input 3'
+expect 'typed It works: \{a\} \[b\] ~'
 expect 'heads 2 modes 1280x800'
 expect 'vulkan deviceName .*Virtio-GPU Venus \(llvmpipe'
 expect 'vulkan driverName .*venus'
@@ -41,4 +49,4 @@ guest_say on
 guest_wait 'divvy-guest: end 0' 120
 vm_end
 vgpu_end vgpu
-note "a Debian guest drove a vGPU of the host: its console on two heads, Vulkan by Venus with 512 MiB, the host's pixels, the layer registered"
+note "a Debian guest drove a vGPU of the host: its console on two heads, keyboard, pointer and touch screen, Vulkan by Venus with 512 MiB, the host's pixels, the layer registered"
