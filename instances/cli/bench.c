@@ -13,6 +13,8 @@
 #include "instances/placement/placement.h"
 
 #define ROUNDS	 200
+#define MEDIAN	 (ROUNDS / 2)
+#define P99	 (ROUNDS * 99 / 100)
 #define TURNS	 200000u
 #define SLICE_NS UINT64_C(2000000)
 #define FITS_MAX 1000
@@ -98,6 +100,7 @@ static double turns_a_second(struct error *e)
 static void measure(struct bench *b, const char *name, int (*work)(struct bench *b), json_t *list)
 {
 	uint64_t times[ROUNDS];
+	double median, p99;
 
 	for (unsigned i = 0; i < ROUNDS; i++) {
 		const uint64_t since = monotonic_ns();
@@ -107,10 +110,10 @@ static void measure(struct bench *b, const char *name, int (*work)(struct bench 
 		times[i] = monotonic_ns() - since;
 	}
 	qsort(times, ROUNDS, sizeof(*times), compare);
-	json_array_append_new(list,
-			      json_pack("{s:s, s:f, s:f, s:s}", "name", name, "median",
-					(double)times[ROUNDS / 2] / 1e6, "p99",
-					(double)times[ROUNDS * 99 / 100] / 1e6, "unit", "ms"));
+	median = (double)times[MEDIAN];
+	p99 = (double)times[P99];
+	json_array_append_new(list, json_pack("{s:s, s:f, s:f, s:s}", "name", name, "median",
+					      median / 1e6, "p99", p99 / 1e6, "unit", "ms"));
 }
 
 static void print(const struct cli *cli, const json_t *list)

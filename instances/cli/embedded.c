@@ -197,6 +197,7 @@ static int instance_fill(struct embedded *m, const struct node *node, const stru
 	const struct instance_type *type = &m->type;
 	const char *name = json_string_value(json_object_get(definition, "name"));
 	const json_int_t weight = json_integer_value(json_object_get(definition, "weight"));
+	bool weighted = false;
 
 	snprintf(instance->name, sizeof(instance->name), "%s", name ? name : "run");
 	uuid_make(instance->uuid);
@@ -222,9 +223,17 @@ static int instance_fill(struct embedded *m, const struct node *node, const stru
 			shared_part(gpu, &type->gpus[part->entry], part->vram_mib, out);
 		if (err)
 			return err;
-		if (!out->dedicated && weight)
+		if (!out->dedicated && weight &&
+		    (type->gpus[part->entry].policy == SCHED_WEIGHTED ||
+		     type->gpus[part->entry].policy == SCHED_BURST)) {
 			out->weight = (uint32_t)weight;
+			weighted = true;
+		}
 	}
+	if (weight && !weighted)
+		return error_set(e, EINVAL, "bad-value", "divvy show type NAME",
+				 "a weight means nothing to %s: no GPU of it is weighted or burst",
+				 type->name);
 	heads_take(m, json_object_get(definition, "displays"));
 	for (unsigned i = 0; i < type->disk_count && i < ARRAY_SIZE(instance->disk_bytes); i++)
 		instance->disk_bytes[instance->disk_count++] = type->disks[i].size_mib * MIB;
@@ -274,7 +283,7 @@ static int place(struct embedded *m, const json_t *definition, struct error *e)
 	if (!err && !type)
 		err = error_set(e, ENOENT, "no-such-type", "divvy list types",
 				"there is no instance type %s", name);
-	if (!err) {
+	if (type) {
 		m->type = *type;
 		placement_limits_default(node, &limits);
 		err = placement_ledger_create(node, &limits, &ledger, e);

@@ -61,7 +61,7 @@ int instances_definition(const struct cli *cli, json_t **out)
 			status = take_display(cli, cli->given[i].value, displays);
 	if (!status && weight && cli_number(weight, 1, 1000000, &number))
 		status = cli_usage(cli, "not a weight from 1 to 1000000: %s", weight);
-	if (!status) {
+	if (!status && image) {
 		/* The daemon has another current folder. */
 		path = realpath(image, NULL);
 		if (!path)

@@ -151,14 +151,12 @@ int cli_backup(struct cli *cli)
 	struct api_request request = { .method = "POST", .path = "/backup", .timeout_s = 600 };
 	struct api_answer answer;
 	struct error e = { 0 };
-	char *folder = NULL, path[4096];
+	char folder[4096] = "", path[8192];
 
 	/* Seen from here, and not from where the daemon is. */
-	if (cli->words[0][0] != '/')
-		folder = getcwd(NULL, 0);
-	snprintf(path, sizeof(path), "%s%s%s", folder ? folder : "", folder ? "/" : "",
-		 cli->words[0]);
-	free(folder);
+	if (cli->words[0][0] != '/' && !getcwd(folder, sizeof(folder)))
+		return cli_usage(cli, "the current folder has no name: say a whole path");
+	snprintf(path, sizeof(path), "%s%s%s", folder, folder[0] ? "/" : "", cli->words[0]);
 	request.body = json_pack("{s:s}", "path", path);
 	if (!request.body)
 		return cli_usage(cli, "the path of the backup is no UTF-8");
