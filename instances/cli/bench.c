@@ -13,11 +13,14 @@
 #include "instances/placement/placement.h"
 
 #define ROUNDS	 200
-#define MEDIAN	 (ROUNDS / 2)
-#define P99	 (ROUNDS * 99 / 100)
 #define TURNS	 200000u
 #define SLICE_NS UINT64_C(2000000)
 #define FITS_MAX 1000
+
+enum {
+	MEDIAN = ROUNDS / 2, /* of times in order */
+	P99 = ROUNDS * 99 / 100
+};
 
 /* One piece of work; times it in nanoseconds. Not 0: it can't be done here. */
 struct bench {
