@@ -245,7 +245,7 @@ void table_print(const struct table *table, FILE *out, unsigned width, bool colo
 {
 	unsigned widths[TABLE_COLUMNS_MAX];
 
-	if (!table || table->failed) {
+	if (!table || table->failed || !table->column_count) {
 		fputs("divvy: error[no-memory]: no memory for a table\n", stderr);
 		return;
 	}
