@@ -143,20 +143,21 @@ int sandbox_jail(const struct sandbox_user *user, const struct sandbox_path *pat
 
 int sandbox_user_parse(const char *text, struct sandbox_user *user)
 {
-	unsigned uid, gid;
+	unsigned long long uid, gid;
 	int end = -1;
 
 	/* scanf(3) would take "-1", which to setresuid(2) means "no change". */
 	if (text[strspn(text, "uidg=,0123456789")])
 		return -EINVAL;
-	if (sscanf(text, "uid=%9u,gid=%9u%n", &uid, &gid, &end) != 2 || end < 0) {
+	if (sscanf(text, "uid=%10llu,gid=%10llu%n", &uid, &gid, &end) != 2 || end < 0) {
 		end = -1;
-		if (sscanf(text, "uid=%9u%n", &uid, &end) != 1)
+		if (sscanf(text, "uid=%10llu%n", &uid, &end) != 1)
 			return -EINVAL;
 		gid = uid;
 	}
-	if (end < 0 || text[end] || !uid || !gid)
+	/* The last number is "no change" as well. */
+	if (end < 0 || text[end] || !uid || !gid || uid >= UINT32_MAX || gid >= UINT32_MAX)
 		return -EINVAL;
-	*user = (struct sandbox_user){ .wanted = true, .uid = uid, .gid = gid };
+	*user = (struct sandbox_user){ .wanted = true, .uid = (uid_t)uid, .gid = (gid_t)gid };
 	return 0;
 }

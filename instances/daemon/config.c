@@ -19,7 +19,11 @@
 #define FILE_MAX   (64 * KIB)
 #define GROUPS_MAX 256
 
-#define UID_FIRST 4200000 /* far from people's, containers' and systemd's */
+/*
+ * Behind what systemd gives containers (524288 to 1879048191), and so behind what useradd gives people for theirs (subuid(5)): who could map such
+ * a number could send signals to an instance. Unused by both: https://systemd.io/UIDS-GIDS/
+ */
+#define UID_FIRST 1879048192
 #define UID_COUNT 16384
 #define PER_USER  32
 

@@ -323,9 +323,22 @@ static void paths_of_disks_that_come_later_are_absolute(void **state)
 static void a_jail_has_a_user_that_is_not_root(void **state)
 {
 	static const char *const wrong[] = {
-		"",	   "yes",	    "uid=",	      "uid=0",	 "uid=-1", "uid=10,gid=0",
-		"uid=10,", "uid=10,gid=-1", "uid=1234567890", "uid= 10", "uid=+1", "gid=10",
-		"uid=10x", "uid=nobody",    "uid=10,gid=5,x",
+		"",
+		"yes",
+		"uid=",
+		"uid=0",
+		"uid=-1",
+		"uid=10,gid=0",
+		"uid=10,",
+		"uid=10,gid=-1",
+		"uid=4294967295",
+		"uid= 10",
+		"uid=+1",
+		"gid=10",
+		"uid=10x",
+		"uid=12345678901",
+		"uid=nobody",
+		"uid=10,gid=5,x",
 	};
 	struct fixture *f = *state;
 
