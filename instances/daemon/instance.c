@@ -13,6 +13,8 @@
 
 #include "instances/daemon/private.h"
 
+#define TAP_NAME_MAX 10u /* "-tN" comes after it, and an interface's name has 15 */
+
 static const char *const steps[STEPS] = {
 	[STEP_NONE] = "",
 	[STEP_BIND] = "bind",
@@ -262,27 +264,34 @@ static int digest_make(const char *request, const char *definition, char digest[
 	return 0;
 }
 
-/* The first LAUNCH_UIDS of the pool that nobody has; 0 where there are none to have. */
-static uint32_t uid_free(struct daemon *daemon)
+/*
+ * The first LAUNCH_UIDS of the pool that nobody has. Without a pool it is 0, the daemon's own; a pool that is used up is an error: who comes
+ * too late does not run as root.
+ */
+static int uid_free(struct daemon *daemon, uint32_t *uid, struct error *e)
 {
 	const uint32_t first = daemon->config.uid_first,
 		       places = daemon->config.uid_count / LAUNCH_UIDS;
-	uint32_t uid = 0;
 	bool *taken;
 
-	if (geteuid() || !first || !places)
+	*uid = 0;
+	if (geteuid() || !first || !daemon->config.uid_count)
 		return 0;
-	taken = calloc(places, sizeof(*taken));
+	taken = calloc(MAX(places, 1u), sizeof(*taken));
 	for (unsigned i = 0; taken && i < daemon->instance_count; i++) {
 		const uint32_t one = daemon->instances[i]->row.uid;
 
-		if (one >= first && (one - first) / LAUNCH_UIDS < places)
-			taken[(one - first) / LAUNCH_UIDS] = true;
+		/* One of before uid_first was changed may lie across two places. */
+		for (uint32_t user = one; one && user < one + LAUNCH_UIDS; user++)
+			if (user >= first && (user - first) / LAUNCH_UIDS < places)
+				taken[(user - first) / LAUNCH_UIDS] = true;
 	}
-	for (uint32_t i = 0; taken && i < places && !uid; i++)
-		uid = taken[i] ? 0 : first + i * LAUNCH_UIDS;
+	for (uint32_t i = 0; taken && i < places && !*uid; i++)
+		*uid = taken[i] ? 0 : first + i * LAUNCH_UIDS;
 	free(taken);
-	return uid;
+	return *uid ? 0
+		    : error_set(e, ENOSPC, "no-user-left", "uid_count: in divvyd.yaml",
+				"no users are left that an instance's processes could run as");
 }
 
 /* ---- defining ------------------------------------------------------------------------------------- */
@@ -327,8 +336,8 @@ static int no_weight(const struct instance_type *type, struct error *e)
 }
 
 /* The type as it is now, with what the request says otherwise. */
-static int definition_make(struct daemon *daemon, const json_t *request, struct instance_type *type,
-			   char **text, struct error *e)
+static int definition_make(struct daemon *daemon, const char *own, const json_t *request,
+			   struct instance_type *type, char **text, struct error *e)
 {
 	const char *name = json_string_value(json_object_get(request, "type"));
 	const struct instance_type *found = type_catalogue_find(&daemon->types, name);
@@ -340,6 +349,13 @@ static int definition_make(struct daemon *daemon, const json_t *request, struct 
 		return error_set(e, ENOENT, "no-such-type", "divvy list types",
 				 "there is no instance type %.60s", name);
 	*type = *found;
+	/* Cut to what an interface's name has room for, it would be another's as well, and so would its network. */
+	for (unsigned i = 0; i < type->nic_count && strlen(own) > TAP_NAME_MAX; i++)
+		if (type->nics[i] == TYPE_NIC_TAP)
+			return error_set(
+				e, EINVAL, "bad-name", NULL,
+				"%s has a tap, which is called after the instance: its name has %u letters at most",
+				type->name, TAP_NAME_MAX);
 	if (displays)
 		displays_set(type, displays);
 	if (weight && !weight_set(type, (uint32_t)json_integer_value(weight)))
@@ -363,7 +379,7 @@ static int row_make(struct daemon *daemon, const char *name, const json_t *reque
 		    bool transient, struct store_instance *row, struct instance_type *type,
 		    struct error *e)
 {
-	int err = definition_make(daemon, request, type, &row->definition, e);
+	int err = definition_make(daemon, name, request, type, &row->definition, e);
 
 	if (err)
 		return err;
@@ -429,8 +445,12 @@ int instance_define(struct daemon *daemon, const char *name, const json_t *reque
 		}
 		store_instance_free(&row);
 	} else if (!err) {
-		row.uid = uid_free(daemon);
-		err = store_instance_put(daemon->store, &row, e);
+		err = uid_free(daemon, &row.uid, e);
+		/* What a deletion could not remove of one of this name is not the new one's: its disks may be another user's. */
+		if (!err)
+			err = launch_folders_remove(&daemon->places, name, true, e);
+		if (!err)
+			err = store_instance_put(daemon->store, &row, e);
 		if (!err)
 			err = instance_add(daemon, &row, out, e);
 		*changed = !err;

@@ -118,8 +118,9 @@ static void change_settle(struct daemon *daemon, const struct store_change *chan
 	if (!strcmp(change->what, "delete")) {
 		struct instance *instance = instance_find(daemon, change->instance);
 
-		/* The row may still be there, or again: then the folders are its. */
-		if (instance && !instance_active(instance)) {
+		/* The row may still be there, or again, of one that was made since: then the folders are its. */
+		if (instance && !instance_active(instance) &&
+		    instance->row.created_ms <= change->begun_ms) {
 			if (store_instance_delete(daemon->store, change->instance, &e)) {
 				log_warn("%s: %s", change->instance, e.text);
 				return;
