@@ -63,6 +63,15 @@ static void finish(struct job *job, int err, const struct error *e)
 	job_free(job);
 }
 
+/* Nobody waits for it any more but its end, which may take its time: it is not to stay as a zombie. */
+static void job_leave(struct job *job)
+{
+	job->done = NULL;
+	job->tell = false;
+	sd_event_source_set_enabled(job->timer, SD_EVENT_OFF);
+	pidfd_send_signal(job->pidfd, SIGKILL, NULL, 0);
+}
+
 static int on_end(sd_event_source *source, int fd, uint32_t events, void *opaque)
 {
 	struct job *job = opaque;
@@ -71,6 +80,10 @@ static int on_end(sd_event_source *source, int fd, uint32_t events, void *opaque
 	int err = outcome->err;
 
 	waitpid(job->pid, NULL, WNOHANG);
+	if (!job->done) {
+		job_free(job);
+		return 0;
+	}
 	if (!outcome->whole) {
 		err = error_set(&e, EIO, "step-died", NULL,
 				"the process that did it ended in the middle");
@@ -87,13 +100,14 @@ static int on_end(sd_event_source *source, int fd, uint32_t events, void *opaque
 static int on_time(sd_event_source *source, uint64_t usec, void *opaque)
 {
 	struct job *job = opaque;
+	job_done *done = job->done;
+	void *done_opaque = job->opaque;
 	struct error e = { 0 };
 	int err = error_set(&e, ETIMEDOUT, "timed-out", "dmesg",
 			    "it took too long and was ended; the kernel may say why");
 
-	pidfd_send_signal(job->pidfd, SIGKILL, NULL, 0);
-	waitpid(job->pid, NULL, WNOHANG);
-	finish(job, err, &e);
+	job_leave(job);
+	done(done_opaque, err, job->outcome->result, &e);
 	return 0;
 }
 
@@ -176,11 +190,8 @@ int job_run(struct daemon *daemon, job_work *work, void *work_opaque, unsigned t
 
 void job_cancel(struct job *job)
 {
-	if (!job)
-		return;
-	pidfd_send_signal(job->pidfd, SIGKILL, NULL, 0);
-	waitpid(job->pid, NULL, WNOHANG);
-	job_free(job);
+	if (job)
+		job_leave(job);
 }
 
 void job_tell(struct job *job)
