@@ -492,7 +492,7 @@ static void instance_log(struct http_request *request, const struct place *place
 struct weigh {
 	struct http_request *request;
 	const char *socket;
-	char instance[STORE_NAME_SIZE];
+	char instance[STORE_NAME_SIZE], uuid[37];
 	uint32_t weight;
 	unsigned count;
 	char names[LAUNCH_GPUS_MAX][48];
@@ -515,7 +515,8 @@ static void weigh_done(void *opaque, int err, const void *result, const struct e
 	struct instance *instance = instance_find(daemon, weigh->instance);
 	struct error e = { 0 };
 
-	if (!err && !instance)
+	/* Meanwhile the name may have become another's. */
+	if (!err && (!instance || strcmp(instance->row.uuid, weigh->uuid) != 0))
 		err = error_set(&e, ENOENT, "no-such-instance", NULL, "%s is gone",
 				weigh->instance);
 	else if (!err)
@@ -555,6 +556,7 @@ static void instance_share(struct http_request *request, const struct place *pla
 				 .socket = request->daemon->arbiter_socket,
 				 .weight = weight };
 	memcpy(weigh->instance, instance->row.name, sizeof(weigh->instance));
+	memcpy(weigh->uuid, instance->row.uuid, sizeof(weigh->uuid));
 	for (unsigned i = 0; i < instance->part_count && instance->row.state == STORE_RUNNING;
 	     i++) {
 		const unsigned entry = instance->placement.parts[i].entry;
@@ -657,8 +659,8 @@ static void gpus_get(struct http_request *request, const struct place *place)
 	json_t *list = json_array();
 
 	for (unsigned i = 0; i < request->daemon->node->gpu_count; i++)
-		json_array_append_new(list,
-				      api_gpu(request->daemon, &request->daemon->node->gpus[i]));
+		json_array_append_new(
+			list, api_gpu(request->daemon, request, &request->daemon->node->gpus[i]));
 	http_json(request, 200, json_pack("{s:o}", "gpus", list));
 }
 
@@ -676,7 +678,7 @@ static void gpu_get(struct http_request *request, const struct place *place)
 	const struct node_gpu *gpu = the_gpu(request, place->name);
 
 	if (gpu)
-		http_json(request, 200, api_gpu(request->daemon, gpu));
+		http_json(request, 200, api_gpu(request->daemon, request, gpu));
 }
 
 static void gpu_do(struct http_request *request, const struct place *place)
@@ -751,7 +753,7 @@ static void events_get(struct http_request *request, const struct place *place)
 static void metrics_get(struct http_request *request, const struct place *place)
 {
 	size_t size;
-	char *text = metrics_text(request->daemon, &size);
+	char *text = metrics_text(request, &size);
 
 	if (text)
 		http_bytes(request, 200, "text/plain; version=0.0.4", text, size);

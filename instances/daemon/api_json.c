@@ -221,8 +221,9 @@ static json_t *providers(const struct node_gpu *gpu)
 	return list;
 }
 
-/* Who is on it: names of vGPUs, or the one that has it whole. */
-static json_t *tenants(struct daemon *daemon, const char *id, const char **whole)
+/* Who is on it: names of vGPUs that may be shown, or the one that has it whole. */
+static json_t *tenants(struct daemon *daemon, const struct http_request *request, const char *id,
+		       const char **whole)
 {
 	json_t *list = json_array();
 
@@ -236,7 +237,7 @@ static json_t *tenants(struct daemon *daemon, const char *id, const char **whole
 			launch_vgpu_name(instance->row.name, p, name);
 			if (instance->parts[p].dedicated)
 				*whole = instance->row.name;
-			else
+			else if (!request || api_may(request, instance, false))
 				json_array_append_new(list, json_string(name));
 		}
 	return list;
@@ -261,12 +262,15 @@ static const char *gpu_state(const struct gpu *gpu, const struct placement_gpu_u
 	return usage->whole ? "dedicated" : usage->users ? "shared" : "free";
 }
 
-json_t *api_gpu(struct daemon *daemon, const struct node_gpu *found)
+json_t *api_gpu(struct daemon *daemon, const struct http_request *request,
+		const struct node_gpu *found)
 {
 	const struct gpu *gpu = gpu_find(daemon, found->id, false);
 	struct placement_gpu_usage usage = { 0 };
 	char address[PCI_ADDRESS_LEN], vendor[8] = "", device[8] = "";
+	const struct instance *tenant;
 	const char *whole = NULL;
+	bool shown;
 	json_t *functions = json_array(), *lease = NULL, *json, *vgpus;
 	double used = found->vulkan_name[0] ? gpu_utilisation(daemon, found->vulkan_name) : -1;
 
@@ -278,8 +282,12 @@ json_t *api_gpu(struct daemon *daemon, const struct node_gpu *found)
 		snprintf(vendor, sizeof(vendor), "%04x", found->vendor);
 		snprintf(device, sizeof(device), "%04x", found->device);
 	}
-	store_leases(daemon->store, found->id, true, open_lease, &lease, NULL);
-	vgpus = tenants(daemon, found->id, &whole);
+	vgpus = tenants(daemon, request, found->id, &whole);
+	tenant = whole ? instance_find(daemon, whole) : NULL;
+	shown = !request || request->role != DAEMON_USER ||
+		(tenant && api_may(request, tenant, false));
+	if (shown)
+		store_leases(daemon->store, found->id, true, open_lease, &lease, NULL);
 	json = json_pack("{s:o, s:o, s:s, s:o, s:o, s:o, s:o, s:o, s:o, s:I, s:o, s:o, s:o, s:o}",
 			 "id", ascii(found->id), "name", ascii(found->name), "kind",
 			 found->software ? "software" : "pci", "pci_address",
@@ -298,9 +306,7 @@ json_t *api_gpu(struct daemon *daemon, const struct node_gpu *found)
 		json_decref(lease);
 		return NULL;
 	}
-	json_object_set_new(
-		json, "state",
-		json_string(gpu_state(gpu, &usage, whole ? instance_find(daemon, whole) : NULL)));
+	json_object_set_new(json, "state", json_string(gpu_state(gpu, &usage, tenant)));
 	json_object_set_new(json, "drained", json_boolean(gpu && gpu->row.drained));
 	json_object_set_new(json, "quarantine", quarantine(gpu));
 	json_object_set_new(json, "bound", json_boolean(strstr(found->driver, "vfio") != NULL));
@@ -308,7 +314,7 @@ json_t *api_gpu(struct daemon *daemon, const struct node_gpu *found)
 	json_object_set_new(json, "memory_sold_bytes",
 			    json_integer((json_int_t)(usage.vram_mib * MIB)));
 	json_object_set_new(json, "vgpus", vgpus);
-	json_object_set_new(json, "instance", whole ? json_string(whole) : json_null());
+	json_object_set_new(json, "instance", whole && shown ? json_string(whole) : json_null());
 	json_object_set_new(json, "resets_total",
 			    json_integer(gpu ? (json_int_t)gpu->row.resets : 0));
 	json_object_set_new(json, "utilisation", used < 0 ? json_null() : json_real(used));

@@ -344,8 +344,7 @@ static void prepared(void *opaque, int err, const void *result, const struct err
 	}
 	for (unsigned i = 0; i < instance->part_count; i++)
 		if (instance->parts[i].dedicated)
-			event_gpu(instance->daemon, instance->parts[i].gpu, "leased", "%s",
-				  instance->row.name);
+			event_lease(instance, instance->parts[i].gpu, "leased");
 	start_continue(instance, STEP_DISKS);
 }
 
@@ -514,7 +513,7 @@ static void verb_done(void *opaque, int err, const void *result, const struct er
 	if (err)
 		http_failed(verb->request, why);
 	else if (found)
-		http_json(verb->request, 200, api_gpu(daemon, found));
+		http_json(verb->request, 200, api_gpu(daemon, NULL, found));
 	else
 		http_failed(verb->request, &(struct error){ .err = ENOENT,
 							    .code = "no-such-gpu",
@@ -610,5 +609,5 @@ void device_do(struct daemon *daemon, struct http_request *request, const char *
 			  : gpu->row.drained	   ? "drained"
 						   : "undrained",
 			  "%s", "");
-	http_json(request, 200, api_gpu(daemon, found));
+	http_json(request, 200, api_gpu(daemon, NULL, found));
 }

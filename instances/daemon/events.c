@@ -74,6 +74,17 @@ void event_gpu(struct daemon *daemon, const char *gpu, const char *code, const c
 	tell(daemon, &event);
 }
 
+void event_lease(struct instance *instance, const char *gpu, const char *code)
+{
+	struct store_event event = { .kind = "gpu", .owner = instance->row.owner };
+
+	snprintf(event.code, sizeof(event.code), "%s", code);
+	snprintf(event.gpu, sizeof(event.gpu), "%s", gpu);
+	snprintf(event.instance, sizeof(event.instance), "%s", instance->row.name);
+	snprintf(event.text, sizeof(event.text), "%s", instance->row.name);
+	tell(instance->daemon, &event);
+}
+
 void event_other(struct daemon *daemon, const char *kind, const char *code, const char *fmt, ...)
 {
 	struct store_event event = { 0 };

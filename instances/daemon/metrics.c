@@ -224,9 +224,9 @@ static const char *text_of(const json_t *json, const char *key)
 	return text ? text : "";
 }
 
-static void vgpus(FILE *out, struct daemon *daemon)
+static void vgpus(FILE *out, struct daemon *daemon, const struct http_request *request)
 {
-	json_t *all = api_vgpus(daemon, NULL), *one, *list = json_object_get(all, "vgpus");
+	json_t *all = api_vgpus(daemon, request), *one, *list = json_object_get(all, "vgpus");
 	char name[64], gpu[NODE_ID_SIZE];
 	size_t i;
 
@@ -289,8 +289,9 @@ static void node(FILE *out, struct daemon *daemon)
 		(unsigned long long)daemon->restarts_arbiter);
 }
 
-char *metrics_text(struct daemon *daemon, size_t *size)
+char *metrics_text(const struct http_request *request, size_t *size)
 {
+	struct daemon *daemon = request->daemon;
 	char *text = NULL;
 	FILE *out = open_memstream(&text, size);
 
@@ -298,7 +299,7 @@ char *metrics_text(struct daemon *daemon, size_t *size)
 		return NULL;
 	node(out, daemon);
 	gpus(out, daemon);
-	vgpus(out, daemon);
+	vgpus(out, daemon, request);
 	if (fclose(out)) {
 		free(text);
 		return NULL;

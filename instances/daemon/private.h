@@ -239,6 +239,8 @@ void event_instance(struct instance *instance, const char *code, const char *fmt
 	__attribute__((format(printf, 3, 4)));
 void event_gpu(struct daemon *daemon, const char *gpu, const char *code, const char *fmt, ...)
 	__attribute__((format(printf, 4, 5)));
+/* Of a whole GPU that an instance gets or gives back: who may not know of the one hears nothing. */
+void event_lease(struct instance *instance, const char *gpu, const char *code);
 void event_other(struct daemon *daemon, const char *kind, const char *code, const char *fmt, ...)
 	__attribute__((format(printf, 4, 5)));
 char *event_line(const struct store_event *event); /* JSON and a newline, malloc()ed */
@@ -333,7 +335,9 @@ void http_event(struct http *http, const struct store_event *event);
 /* api.c: every request ends in an answer, or keeps the request for one. */
 void api_handle(struct http_request *request);
 json_t *api_instance(struct instance *instance);
-json_t *api_gpu(struct daemon *daemon, const struct node_gpu *gpu);
+/* @request: who asks; a user sees no others' instances. NULL: all is shown. */
+json_t *api_gpu(struct daemon *daemon, const struct http_request *request,
+		const struct node_gpu *gpu);
 json_t *api_vgpus(struct daemon *daemon, const struct http_request *request);
 json_t *api_node(struct daemon *daemon, const struct http_request *request);
 json_t *api_type(struct daemon *daemon, const struct instance_type *type);
@@ -342,6 +346,6 @@ json_t *api_findings(const struct findings *findings);
 json_t *api_lease(const struct store_lease *lease);
 /* api_may() - whether who asks may see (@change: and change) it. */
 bool api_may(const struct http_request *request, const struct instance *instance, bool change);
-char *metrics_text(struct daemon *daemon, size_t *size);
+char *metrics_text(const struct http_request *request, size_t *size);
 
 #endif

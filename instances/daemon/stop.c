@@ -381,8 +381,7 @@ static void devices_returned(struct instance *instance)
 {
 	for (unsigned i = 0; i < instance->part_count; i++)
 		if (instance->parts[i].dedicated)
-			event_gpu(instance->daemon, instance->parts[i].gpu, "returned", "%s",
-				  instance->row.name);
+			event_lease(instance, instance->parts[i].gpu, "returned");
 	free(instance->results);
 	instance->results = NULL;
 }
