@@ -213,7 +213,8 @@ static char *place(const char *wanted, const char *root_path, const char *variab
 		return strdup(root_path);
 	if (base && base[0] == '/')
 		return join(base, "divvy");
-	if (asprintf(&path, "%s/%s/divvy", home ? home : "/tmp", home_leaf) < 0)
+	/* Never below /tmp: there a name is whose comes first. */
+	if (!home || asprintf(&path, "%s/%s/divvy", home, home_leaf) < 0)
 		return NULL;
 	return path;
 }

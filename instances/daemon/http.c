@@ -29,6 +29,7 @@
 struct peer {
 	int fd; /* -1: free */
 	uint32_t uid;
+	bool stranger; /* no role: all such together have one user's places */
 };
 
 struct stream {
@@ -489,7 +490,8 @@ static void on_connection(void *opaque, struct MHD_Connection *connection, void 
 
 static struct peer *peer_place(struct http *http, uint32_t uid)
 {
-	const bool ours = uid == 0 || uid == geteuid();
+	const bool ours = uid == 0 || uid == geteuid(),
+		   stranger = config_role(&http->daemon->config, uid) == DAEMON_NOBODY;
 	struct peer *free_one = NULL;
 	unsigned his = 0, all = 0;
 
@@ -499,11 +501,14 @@ static struct peer *peer_place(struct http *http, uint32_t uid)
 			continue;
 		}
 		all++;
-		his += http->peers[i].uid == uid;
+		/* One person may be many users (subuid(5)). */
+		his += stranger ? http->peers[i].stranger : http->peers[i].uid == uid;
 	}
 	/* Some places are never others'. */
 	if (!ours && (his >= CONNECTIONS_USER || all >= CONNECTIONS_MAX - CONNECTIONS_USER))
 		return NULL;
+	if (free_one)
+		free_one->stranger = stranger;
 	return free_one;
 }
 
@@ -545,7 +550,8 @@ static int on_listening(sd_event_source *source, int fd, uint32_t events, void *
 		turn_away(one);
 		return 0;
 	}
-	*peer = (struct peer){ one, who.uid };
+	peer->fd = one;
+	peer->uid = who.uid;
 	if (MHD_add_connection(http->mhd, one, (struct sockaddr *)&nobody,
 			       sizeof(nobody.sun_family)) != MHD_YES)
 		peer->fd = -1;
