@@ -129,7 +129,8 @@ static int disk_make(const char *from, const char *to, uint64_t bytes, struct er
 		return 0;
 	snprintf(new, sizeof(new), "%s.new", to);
 	if (from) {
-		source = open(from, O_RDONLY | O_CLOEXEC);
+		/* Neither waiting for a FIFO's other end, nor taking a terminal. */
+		source = open(from, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
 		if (source < 0 || fstat(source, &st) < 0) {
 			err = failed(e, errno, from);
 			goto out;
@@ -140,7 +141,9 @@ static int disk_make(const char *from, const char *to, uint64_t bytes, struct er
 			goto out;
 		}
 	}
-	fd = open(new, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600);
+	/* A file of its own: who made one before may be on its way out, and still write to it. */
+	unlink(new);
+	fd = open(new, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
 	if (fd < 0)
 		err = -errno;
 	if (!err && from && ioctl(fd, FICLONE, source) < 0)

@@ -273,6 +273,7 @@ static unsigned sweep(const struct launch_places *places, const char *uuid,
 		struct launch_process process = { .pid = atoi(one->d_name), .pidfd = -1 };
 		char environment[ENVIRONMENT_READ], path[64];
 		const char *node, *instance;
+		struct stat st = { 0 };
 		ssize_t size;
 		int fd;
 
@@ -281,9 +282,15 @@ static unsigned sweep(const struct launch_places *places, const char *uuid,
 			continue;
 		snprintf(path, sizeof(path), "/proc/%d/environ", process.pid);
 		fd = open(path, O_RDONLY | O_CLOEXEC);
-		size = fd < 0 ? -1 : read(fd, environment, sizeof(environment) - 1);
+		size = fd < 0 || fstat(fd, &st) < 0
+			       ? -1
+			       : read(fd, environment, sizeof(environment) - 1);
 		fd_close(&fd);
-		if (size <= 0)
+		/*
+		 * Anybody may give his own process our marks, and nobody is to be kept from ending by such. What is jailed is nobody's
+		 * to look into, and so shown as root's (proc_pid(5)).
+		 */
+		if (size <= 0 || st.st_uid != geteuid())
 			continue;
 		environment[size] = '\0';
 		node = variable(environment, (size_t)size, "DIVVY_NODE=");
