@@ -5,18 +5,22 @@
  */
 #include <dirent.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <linux/posix_acl.h>
 #include <linux/posix_acl_xattr.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <sys/xattr.h>
+#include <unistd.h>
 
 #include "mdev/jail.h"
 
-#define ACL_XATTR   "system.posix_acl_access"
-#define ENTRIES_MAX 256
+#define ACL_XATTR "system.posix_acl_access"
+#define ENTRIES_MAX \
+	8190 /* what an attribute has room for (XATTR_SIZE_MAX): more than there are instances */
 
 int gpu_nodes_find(const char *root, const char *name, char nodes[][64], unsigned max,
 		   struct error *e)
@@ -94,10 +98,27 @@ static int acl_put(struct acl *acl, int count, uint16_t tag, uint32_t id)
 	return count + 1;
 }
 
+/* One at a time: a list is read and put back whole, and who starts beside us would lose his entry. A descriptor, or -errno. */
+static int socket_lock(const char *path)
+{
+	char name[128];
+	int fd, err;
+
+	snprintf(name, sizeof(name), "%.108s.lock", path);
+	fd = open(name, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+	while (fd >= 0 && flock(fd, LOCK_EX) < 0)
+		if (errno != EINTR) {
+			err = -errno;
+			close(fd);
+			return err;
+		}
+	return fd < 0 ? -errno : fd;
+}
+
 int socket_share(const char *path, uid_t user, struct error *e)
 {
 	struct acl acl = { 0 };
-	int count = acl_read(path, &acl);
+	int lock = socket_lock(path), count = lock < 0 ? lock : acl_read(path, &acl);
 
 	if (count > 0)
 		count = acl_put(&acl, count, ACL_USER, user);
@@ -107,6 +128,7 @@ int socket_share(const char *path, uid_t user, struct error *e)
 	    setxattr(path, ACL_XATTR, &acl,
 		     sizeof(acl.header) + (size_t)count * sizeof(acl.entries[0]), 0) < 0)
 		count = -errno;
+	fd_close(&lock);
 	return count < 0
 		       ? error_set(
 				 e, -count, "arbiter-socket",
