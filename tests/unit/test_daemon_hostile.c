@@ -1,0 +1,371 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * The daemon among people who mean no good: users without a number left to run as, names that were another's, processes that say they are an
+ * instance's, steps that hang, and users who look for each other.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/xattr.h>
+
+#include <cmocka.h>
+
+#include "mdev/jail.h"
+#include "tests/unit/daemon_world.h"
+
+#define NOBODY 65534 /* a user, by the world's divvyd.yaml */
+
+static int setup(void **state)
+{
+	static struct world world;
+
+	world_create(&world);
+	*state = &world;
+	return chmod(world.folder, 0755);
+}
+
+static int teardown(void **state)
+{
+	world_check_violations(*state);
+	world_destroy(*state);
+	return 0;
+}
+
+/* @more of divvyd.yaml. */
+static void configure(struct world *w, const char *more)
+{
+	char text[400];
+
+	snprintf(text, sizeof(text), "images: [ %s/images ]\nroles: { \"65534\": user }\n%s",
+		 w->folder, more);
+	world_write(w, "divvyd.yaml", text);
+	assert_true(world_start(w, NULL));
+}
+
+static unsigned put(const struct world *w, const char *name, const char *type)
+{
+	char resource[128], body[300];
+
+	snprintf(resource, sizeof(resource), "instances/%s", name);
+	snprintf(body, sizeof(body), "{\"type\":\"%s\",\"image\":\"%s/images/a\"}", type,
+		 w->folder);
+	return world_ask(w, "PUT", resource, body, NULL);
+}
+
+static void who_finds_no_user_left_does_not_run_as_root(void **state)
+{
+	struct world *w = *state;
+
+	if (geteuid())
+		skip();
+	configure(w, "uid_count: 8\n");
+	assert_int_equal(put(w, "a", "plain"), 201);
+	assert_int_equal(put(w, "b", "plain"), 201);
+	assert_int_equal(put(w, "c", "plain"), 409);
+	world_expect(w, "DELETE", "instances/a", NULL, 204u);
+	assert_int_equal(put(w, "c", "plain"), 201);
+}
+
+static void a_tap_is_nobody_elses(void **state)
+{
+	struct world *w = *state;
+
+	world_write(w, "types/wired.yaml",
+		    "- name: wired\n  vcpus: 1\n  memory_mib: 64\n  nics: [ tap ]\n  gpus:\n"
+		    "    - { mode: shared, policy: best_effort, vram_mib: 64 }\n");
+	configure(w, "");
+	assert_int_equal(put(w, "abcdefghij", "wired"), 201);
+	assert_int_equal(put(w, "abcdefghijk", "wired"), 400);
+	assert_int_equal(put(w, "abcdefghijk", "plain"), 201);
+}
+
+static void change_leave_open(const struct world *w)
+{
+	char path[200];
+	struct store *store;
+	struct error e = { 0 };
+	int64_t change;
+
+	snprintf(path, sizeof(path), "%s/state", w->folder);
+	assert_int_equal(store_open(path, &store, &e), 0);
+	assert_int_equal(store_change_begin(store, "delete", "a", "", &change, &e), 0);
+	store_close(store);
+}
+
+static void run(const struct world *w, const char *command, const char *path)
+{
+	char line[400];
+
+	snprintf(line, sizeof(line), "%s %s/state/instances/a%s", command, w->folder, path);
+	assert_int_equal(system(line), 0);
+}
+
+/* A deletion that could not remove its folder: here one that is too deep. */
+static void a_new_instance_does_not_find_the_disks_of_the_last_one(void **state)
+{
+	struct world *w = *state;
+	char path[200];
+
+	change_leave_open(w);
+	run(w, "mkdir -p", "/1/2/3/4/5/6/7/8/9/10");
+	configure(w, "");
+	assert_int_not_equal(put(w, "a", "plain"), 201);
+	world_expect(w, "GET", "instances/a", NULL, 404u);
+	/* What can be removed is. */
+	run(w, "rm -r", "/1/2");
+	world_write(w, "state/instances/a/disk0.img", "another's");
+	assert_int_equal(put(w, "a", "plain"), 201);
+	snprintf(path, sizeof(path), "%s/state/instances/a", w->folder);
+	assert_true(access(path, F_OK) < 0);
+	/* That deletion was the last one's, not its own. */
+	world_kill(w);
+	assert_true(world_start(w, NULL));
+	assert_true(world_is(w, "a", "defined"));
+	world_kill(w);
+	change_leave_open(w);
+	assert_true(world_start(w, NULL));
+	assert_true(world_is(w, "a", "gone"));
+}
+
+/* Zombies of the daemon. */
+static unsigned zombies(const struct world *w)
+{
+	DIR *folder = opendir("/proc");
+	unsigned count = 0;
+	struct dirent *one;
+
+	assert_non_null(folder);
+	while ((one = readdir(folder))) {
+		char path[300], text[512] = "";
+		int parent = 0, fd;
+		char state = '?';
+
+		snprintf(path, sizeof(path), "/proc/%s/stat", one->d_name);
+		fd = atoi(one->d_name) > 0 ? open(path, O_RDONLY | O_CLOEXEC) : -1;
+		if (fd < 0)
+			continue;
+		if (read(fd, text, sizeof(text) - 1) > 0 && strrchr(text, ')') &&
+		    sscanf(strrchr(text, ')') + 1, " %c %d", &state, &parent) == 2)
+			count += state == 'Z' && parent == w->daemon;
+		close(fd);
+	}
+	closedir(folder);
+	return count;
+}
+
+static void a_step_that_is_given_up_leaves_no_zombie(void **state)
+{
+	struct world *w = *state;
+	char path[200];
+
+	snprintf(path, sizeof(path), "%s/images/a/guest.conf", w->folder);
+	assert_int_equal(unlink(path), 0);
+	assert_int_equal(mkfifo(path, 0600), 0);
+	configure(w, "");
+	assert_int_equal(put(w, "a", "plain"), 201);
+	for (unsigned i = 0; i < 8; i++) {
+		world_do(w, "a", "start", NULL, 202);
+		world_do(w, "a", "stop", "{\"force\":true}", 202);
+		world_await(w, "a", "stopped");
+	}
+	for (unsigned i = 0; i < 3000 && zombies(w); i++)
+		usleep(10000);
+	assert_int_equal(zombies(w), 0);
+}
+
+/* Somebody's sleep that says it is the instance's. */
+static pid_t impostor(const struct world *w, const char *uuid)
+{
+	pid_t child = fork();
+
+	assert_true(child >= 0);
+	if (!child) {
+		char node[128], instance[64];
+		char *environment[] = { node, instance, NULL };
+
+		snprintf(node, sizeof(node), "DIVVY_NODE=%s/state/instances", w->folder);
+		snprintf(instance, sizeof(instance), "DIVVY_INSTANCE=%s", uuid);
+		if (setgid(NOBODY) < 0 || setuid(NOBODY) < 0)
+			_exit(99);
+		execle("/bin/sleep", "sleep", "600", (char *)NULL, environment);
+		_exit(98);
+	}
+	return child;
+}
+
+static void who_says_he_is_an_instance_holds_up_nobody(void **state)
+{
+	struct world *w = *state;
+	json_t *instance;
+	int status;
+	pid_t child;
+
+	if (geteuid())
+		skip();
+	configure(w, "");
+	assert_int_equal(put(w, "a", "plain"), 201);
+	world_do(w, "a", "start", NULL, 202);
+	world_await(w, "a", "running");
+	instance = world_instance(w, "a");
+	child = impostor(w, json_string_value(json_object_get(instance, "uuid")));
+	json_decref(instance);
+	/* Until it is a sleep. */
+	usleep(200000);
+	world_do(w, "a", "stop", "{\"force\":true}", 202);
+	world_await(w, "a", "stopped");
+	assert_int_equal(waitpid(child, &status, WNOHANG), 0);
+	kill(child, SIGKILL);
+	assert_int_equal(waitpid(child, &status, 0), child);
+	assert_int_equal(WTERMSIG(status), SIGKILL);
+}
+
+/* Whether an answer says "roots" anywhere. */
+static bool tells(const struct world *w, const char *resource)
+{
+	char request[200], text[16384];
+	ssize_t size = 0, n;
+	int fd = http_connect(w->api);
+
+	if (fd < 0)
+		return true;
+	snprintf(request, sizeof(request),
+		 "GET %s HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n", resource);
+	if (send(fd, request, strlen(request), MSG_NOSIGNAL) < 0)
+		return true;
+	while ((n = recv(fd, text + size, sizeof(text) - 1 - (size_t)size, 0)) > 0)
+		size += n;
+	close(fd);
+	text[size] = '\0';
+	return strncmp(text, "HTTP/1.1 200", 12) != 0 || strstr(text, "roots");
+}
+
+static void a_user_hears_no_names_of_others(void **state)
+{
+	static const char *const resources[] = {
+		"/api/v1/gpus",	 "/api/v1/gpus/" WORLD_GPU_A,
+		"/api/v1/vgpus", "/api/v1/instances",
+		"/metrics",	 "/api/v1/events?since=0&follow=0"
+	};
+	struct world *w = *state;
+	int status;
+	pid_t child;
+
+	if (geteuid())
+		skip();
+	configure(w, "");
+	assert_int_equal(put(w, "roots", "whole"), 201);
+	assert_int_equal(put(w, "roots-too", "quarter"), 201);
+	world_do(w, "roots", "start", NULL, 202);
+	world_do(w, "roots-too", "start", NULL, 202);
+	world_await(w, "roots", "running");
+	world_await(w, "roots-too", "running");
+	/* It is there to be seen. */
+	assert_true(tells(w, resources[0]));
+	assert_true(tells(w, "/api/v1/events?since=0&follow=0"));
+	child = fork();
+	assert_true(child >= 0);
+	if (!child) {
+		if (setgid(NOBODY) < 0 || setuid(NOBODY) < 0)
+			_exit(99);
+		for (unsigned i = 0; i < ARRAY_SIZE(resources); i++)
+			if (tells(w, resources[i]))
+				_exit((int)i + 1);
+		_exit(0);
+	}
+	assert_int_equal(waitpid(child, &status, 0), child);
+	assert_int_equal(status, 0);
+	world_do(w, "roots", "stop", "{\"force\":true}", 202);
+	world_do(w, "roots-too", "stop", "{\"force\":true}", 202);
+	world_await(w, "roots", "stopped");
+	world_await(w, "roots-too", "stopped");
+}
+
+/* One who has many users (subuid(5)) and a role with none of them. */
+static void strangers_leave_room_for_those_with_a_role(void **state)
+{
+	struct world *w = *state;
+	int fds[8][24];
+	unsigned answer;
+
+	if (geteuid())
+		skip();
+	configure(w, "");
+	for (unsigned u = 0; u < ARRAY_SIZE(fds); u++) {
+		assert_int_equal(seteuid(60000 + u), 0);
+		for (unsigned i = 0; i < ARRAY_SIZE(fds[u]); i++) {
+			fds[u][i] = http_connect(w->api);
+			if (fds[u][i] >= 0 && send(fds[u][i], "GET /", 5, MSG_NOSIGNAL) < 0)
+				shutdown(fds[u][i], SHUT_RDWR);
+		}
+		assert_int_equal(seteuid(0), 0);
+	}
+	assert_int_equal(seteuid(NOBODY), 0);
+	answer = world_ask(w, "GET", "node", NULL, NULL);
+	assert_int_equal(seteuid(0), 0);
+	assert_int_equal(answer, 200);
+	for (unsigned u = 0; u < ARRAY_SIZE(fds); u++)
+		for (unsigned i = 0; i < ARRAY_SIZE(fds[u]); i++)
+			if (fds[u][i] >= 0)
+				close(fds[u][i]);
+}
+
+/* Vgpus that start at the same time, more of them than an access list once had room for. */
+static void everybody_who_renders_is_let_in(void **state)
+{
+	const unsigned children = 8, each = 50;
+	struct world *w = *state;
+	unsigned char list[8192];
+	char path[128];
+	ssize_t size;
+	int status;
+
+	if (geteuid())
+		skip();
+	world_write(w, "socket", "");
+	snprintf(path, sizeof(path), "%s/socket", w->folder);
+	for (unsigned c = 0; c < children; c++) {
+		pid_t child = fork();
+
+		assert_true(child >= 0);
+		for (unsigned i = 0; !child && i < each; i++) {
+			struct error e = { 0 };
+
+			if (socket_share(path, 5000 + c * each + i, &e))
+				_exit(e.err == EOPNOTSUPP ? 77 : 1);
+		}
+		if (!child)
+			_exit(0);
+	}
+	for (unsigned c = 0; c < children; c++) {
+		assert_true(wait(&status) > 0);
+		/* A file system without access lists, or with short ones: not what /run is. */
+		if (status)
+			print_message("%s has no room for access lists\n", path);
+	}
+	size = getxattr(path, "system.posix_acl_access", list, sizeof(list));
+	if (status)
+		skip();
+	/* A header, and entries of 8 bytes: theirs, the owner's, the group's, the mask, others'. */
+	assert_int_equal(size, 4 + 8 * (children * each + 4));
+}
+
+int main(int argc, char **argv)
+{
+#define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+	const struct CMUnitTest tests[] = {
+		T(who_finds_no_user_left_does_not_run_as_root),
+		T(a_tap_is_nobody_elses),
+		T(a_new_instance_does_not_find_the_disks_of_the_last_one),
+		T(a_step_that_is_given_up_leaves_no_zombie),
+		T(who_says_he_is_an_instance_holds_up_nobody),
+		T(a_user_hears_no_names_of_others),
+		T(strangers_leave_room_for_those_with_a_role),
+		T(everybody_who_renders_is_let_in),
+	};
+	int status = fake_main(argc, argv);
+
+	if (status >= 0)
+		return status;
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
