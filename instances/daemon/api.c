@@ -639,6 +639,12 @@ static void instance_screen(struct http_request *request, const struct place *pl
 		       instance->row.name);
 		return;
 	}
+	/* It is the vGPU that says how large, and the client how long: both may be somebody's who wants our memory. */
+	if (!http_large(request)) {
+		refuse(request, 429, "too-many-screenshots", NULL,
+		       "this user waits for four already%s", "");
+		return;
+	}
 	snprintf(file, sizeof(file), "gpu%d.ctl", index);
 	launch_path(&request->daemon->places, instance->row.name, file, path);
 	snprintf(url, sizeof(url), "/api/v1/vgpu.screenshot/%lu", head);

@@ -23,12 +23,14 @@
 #define CONNECTION_MEMORY (32 * KIB)
 #define IDLE_S		  10u
 #define STREAM_MAX	  (64 * KIB) /* of events that a client has not read yet */
+#define LARGE_USER	  4	     /* answers of one user that may have 64 MiB */
 #define HEARTBEAT_US	  UINT64_C(15000000)
 #define BATCH		  64 /* old events at a time */
 
 struct peer {
 	int fd; /* -1: free */
 	uint32_t uid;
+	bool large;    /* a large answer is made or sent */
 	bool stranger; /* no role: all such together have one user's places */
 };
 
@@ -203,6 +205,29 @@ static enum MHD_Result answer_queue(struct http_request *request, struct MHD_Con
 	return result;
 }
 
+static struct peer *peer_of(struct MHD_Connection *connection)
+{
+	const union MHD_ConnectionInfo *info =
+		MHD_get_connection_info(connection, MHD_CONNECTION_INFO_SOCKET_CONTEXT);
+
+	return info ? info->socket_context : NULL;
+}
+
+bool http_large(struct http_request *request)
+{
+	struct http *http = request->daemon->http;
+	struct peer *own = peer_of(request->connection);
+	unsigned his = 0;
+
+	for (unsigned i = 0; i < CONNECTIONS_MAX; i++)
+		his += http->peers[i].fd >= 0 && http->peers[i].uid == request->uid &&
+		       http->peers[i].large;
+	if (!own || his >= LARGE_USER)
+		return false;
+	own->large = true;
+	return true;
+}
+
 static const char *header(struct MHD_Connection *connection, const char *name)
 {
 	return MHD_lookup_connection_value(connection, MHD_HEADER_KIND, name);
@@ -211,9 +236,7 @@ static const char *header(struct MHD_Connection *connection, const char *name)
 static void request_fill(struct http_request *request, struct MHD_Connection *connection,
 			 const char *method, const char *path)
 {
-	const union MHD_ConnectionInfo *info =
-		MHD_get_connection_info(connection, MHD_CONNECTION_INFO_SOCKET_CONTEXT);
-	const struct peer *peer = info ? info->socket_context : NULL;
+	const struct peer *peer = peer_of(connection);
 
 	request->method = method;
 	request->path = path;
@@ -276,9 +299,12 @@ static void on_completed(void *opaque, struct MHD_Connection *connection, void *
 			 enum MHD_RequestTerminationCode why)
 {
 	struct body *body = *context;
+	struct peer *peer = peer_of(connection);
 
 	if (!body)
 		return;
+	if (peer)
+		peer->large = false;
 	if (body->request.response)
 		MHD_destroy_response(body->request.response);
 	free(body->request.tag);
@@ -508,7 +534,7 @@ static struct peer *peer_place(struct http *http, uint32_t uid)
 	if (!ours && (his >= CONNECTIONS_USER || all >= CONNECTIONS_MAX - CONNECTIONS_USER))
 		return NULL;
 	if (free_one)
-		free_one->stranger = stranger;
+		*free_one = (struct peer){ .fd = -1, .stranger = stranger };
 	return free_one;
 }
 

@@ -329,6 +329,8 @@ void http_error(struct http_request *request, unsigned status, const struct erro
 void http_failed(struct http_request *request,
 		 const struct error *e);	/* the status fits its errno */
 void http_stream(struct http_request *request); /* events */
+/* http_large() - whether one more large answer may be made for this user; it counts until it was sent, or could not be. */
+bool http_large(struct http_request *request);
 /* http_event() - to all who listen. */
 void http_event(struct http *http, const struct store_event *event);
 
