@@ -243,7 +243,7 @@ static bool tells(const struct world *w, const char *resource)
 static void a_user_hears_no_names_of_others(void **state)
 {
 	static const char *const resources[] = {
-		"/api/v1/gpus",	 "/api/v1/gpus/" WORLD_GPU_A,
+		"/api/v1/gpus",	 ("/api/v1/gpus/" WORLD_GPU_A),
 		"/api/v1/vgpus", "/api/v1/instances",
 		"/metrics",	 "/api/v1/events?since=0&follow=0"
 	};
@@ -310,6 +310,56 @@ static void strangers_leave_room_for_those_with_a_role(void **state)
 				close(fds[u][i]);
 }
 
+/* What its keeper started. */
+static pid_t child_of(pid_t keeper)
+{
+	char path[64];
+	int child = 0;
+	FILE *file;
+
+	snprintf(path, sizeof(path), "/proc/%d/task/%d/children", keeper, keeper);
+	file = fopen(path, "re");
+	assert_non_null(file);
+	assert_int_equal(fscanf(file, "%d", &child), 1);
+	fclose(file);
+	return child;
+}
+
+static void a_user_has_few_large_answers(void **state)
+{
+	static const char ask[] =
+		"GET /api/v1/instances/a/screenshot/0 HTTP/1.1\r\nHost: x\r\n\r\n";
+	struct world *w = *state;
+	unsigned refused = 0;
+	int fds[12];
+	pid_t vgpu;
+
+	configure(w, "");
+	assert_int_equal(put(w, "a", "quarter"), 201);
+	world_do(w, "a", "start", NULL, 202);
+	world_await(w, "a", "running");
+	vgpu = child_of(world_pid(w, "a", "gpu0"));
+	assert_int_equal(kill(vgpu, SIGSTOP), 0);
+	for (unsigned i = 0; i < ARRAY_SIZE(fds); i++) {
+		fds[i] = http_connect(w->api);
+		assert_true(fds[i] >= 0);
+		assert_int_equal(send(fds[i], ask, sizeof(ask) - 1, MSG_NOSIGNAL), sizeof(ask) - 1);
+	}
+	for (unsigned i = 0; i < ARRAY_SIZE(fds); i++) {
+		char text[512] = "";
+
+		assert_true(recv(fds[i], text, sizeof(text) - 1, 0) > 0);
+		refused += strstr(text, "429") != NULL;
+		close(fds[i]);
+	}
+	/* Some are told at once that nobody answers: a listener that stands still has room for few. */
+	assert_true(refused > 0 && refused <= ARRAY_SIZE(fds) - 4);
+	assert_int_equal(kill(vgpu, SIGCONT), 0);
+	world_expect(w, "GET", "instances/a/screenshot/0", NULL, 200u);
+	world_do(w, "a", "stop", "{\"force\":true}", 202);
+	world_await(w, "a", "stopped");
+}
+
 /* Vgpus that start at the same time, more of them than an access list once had room for. */
 static void everybody_who_renders_is_let_in(void **state)
 {
@@ -361,6 +411,7 @@ int main(int argc, char **argv)
 		T(who_says_he_is_an_instance_holds_up_nobody),
 		T(a_user_hears_no_names_of_others),
 		T(strangers_leave_room_for_those_with_a_role),
+		T(a_user_has_few_large_answers),
 		T(everybody_who_renders_is_let_in),
 	};
 	int status = fake_main(argc, argv);
