@@ -108,13 +108,11 @@ void jail_end(struct vgpu_jail *jail)
 void jail_socket(struct vgpu_jail *jail, const char *path)
 {
 	const char *slash = path ? strrchr(path, '/') : NULL;
-	char *folder = jail->folders[jail->folder_count];
 
 	if (!path || !strncmp(path, "tcp:", 4) || jail->folder_count == JAIL_SOCKETS_MAX)
 		return;
-	snprintf(folder, sizeof(jail->folders[0]), "%.*s", slash ? (int)MAX(slash - path, 1) : 1,
-		 slash ? path : ".");
-	jail->folder_count++;
+	snprintf(jail->folders[jail->folder_count++], sizeof(jail->folders[0]), "%.*s",
+		 slash ? (int)MAX(slash - path, 1) : 1, slash ? path : ".");
 }
 
 int jail_close(const struct vgpu_jail *jail, struct error *e)
