@@ -437,12 +437,16 @@ void device_release(struct instance *instance)
 	struct error e = { 0 };
 	int err = work_make(instance, &work, &e);
 
-	if (!err && !work->part_count) {
+	if (err || !work) {
+		released(instance, err, NULL, &e);
+		return;
+	}
+	if (!work->part_count) {
 		free(work);
 		stop_continue(instance, STEP_DONE);
 		return;
 	}
-	for (unsigned i = 0, at = 0; i < instance->part_count && !err; i++) {
+	for (unsigned i = 0, at = 0; i < instance->part_count; i++) {
 		struct reader reader = { 0 };
 
 		if (!instance->parts[i].dedicated)
@@ -456,9 +460,8 @@ void device_release(struct instance *instance)
 		}
 		at++;
 	}
-	if (!err)
-		err = job_run(daemon, release_work, work, RELEASE_MS, released, instance,
-			      &instance->job, &e);
+	err = job_run(daemon, release_work, work, RELEASE_MS, released, instance, &instance->job,
+		      &e);
 	free(work);
 	if (err)
 		released(instance, err, NULL, &e);
@@ -527,19 +530,21 @@ static void verb_begin(struct daemon *daemon, struct http_request *request,
 	struct verb *verb = calloc(1, sizeof(*verb));
 	struct error e = { 0 };
 	struct job *job;
-	int err = verb && found->has_address
-			  ? 0
-			  : error_set(&e, EINVAL, "no-pci-function", "divvy list gpus",
-				      "%s is no PCI function: it cannot be bound", found->id);
+	int err;
 
-	if (!err) {
-		*verb = (struct verb){ .request = request, .daemon = daemon, .bind = bind };
-		snprintf(verb->id, sizeof(verb->id), "%s", found->id);
-		for (unsigned i = 0; i < found->function_count; i++)
-			verb->functions[verb->function_count++] = found->functions[i].address;
-		err = store_change_begin(daemon->store, bind ? "bind" : "unbind", "", found->id,
-					 &verb->change, &e);
+	if (!verb || !found->has_address) {
+		error_set(&e, EINVAL, "no-pci-function", "divvy list gpus",
+			  "%s is no PCI function: it cannot be bound", found->id);
+		free(verb);
+		http_failed(request, &e);
+		return;
 	}
+	*verb = (struct verb){ .request = request, .daemon = daemon, .bind = bind };
+	snprintf(verb->id, sizeof(verb->id), "%s", found->id);
+	for (unsigned i = 0; i < found->function_count; i++)
+		verb->functions[verb->function_count++] = found->functions[i].address;
+	err = store_change_begin(daemon->store, bind ? "bind" : "unbind", "", found->id,
+				 &verb->change, &e);
 	if (!err)
 		err = job_run(daemon, verb_work, verb, VERB_MS, verb_done, verb, &job, &e);
 	if (err) {
@@ -573,15 +578,18 @@ void device_do(struct daemon *daemon, struct http_request *request, const char *
 	struct gpu *gpu = found ? gpu_find(daemon, found->id, true) : NULL;
 	struct store_gpu old;
 	struct error e = { 0 };
-	int err = found ? 0
-			: error_set(&e, ENOENT, "no-such-gpu", "divvy list gpus",
-				    "there is no GPU %.80s", id);
+	int err;
 
-	if (!err && !gpu)
-		err = error_set(&e, ENOSPC, "too-many-gpus", NULL, "too many GPUs");
-	if (!err)
-		err = may_do(daemon, found, gpu, verb, &e);
-	if (err) {
+	if (!gpu) {
+		if (found)
+			error_set(&e, ENOSPC, "too-many-gpus", NULL, "too many GPUs");
+		else
+			error_set(&e, ENOENT, "no-such-gpu", "divvy list gpus",
+				  "there is no GPU %.80s", id);
+		http_failed(request, &e);
+		return;
+	}
+	if (may_do(daemon, found, gpu, verb, &e)) {
 		http_failed(request, &e);
 		return;
 	}

@@ -330,7 +330,8 @@ static bool stream_text(struct stream *stream, const char *text)
 	larger = malloc(left + size);
 	if (!larger)
 		return false;
-	memcpy(larger, stream->text + stream->sent, left);
+	if (left)
+		memcpy(larger, stream->text + stream->sent, left);
 	memcpy(larger + left, text, size);
 	free(stream->text);
 	stream->text = larger;

@@ -205,6 +205,7 @@ void job_end_all(struct daemon *daemon)
 		struct job *job = daemon->jobs;
 		struct error e = { .err = ECANCELED, .code = "ending", .text = "the daemon ends" };
 
+		daemon->jobs = job->next;
 		pidfd_send_signal(job->pidfd, SIGKILL, NULL, 0);
 		waitpid(job->pid, NULL, WNOHANG);
 		if (job->tell)

@@ -186,10 +186,19 @@ static int place(struct instance *instance, struct error *e)
 
 	if (!findings)
 		return error_set(e, ENOMEM, "no-memory", NULL, "no memory for a place");
+	*found = (struct placement){ 0 };
 	err = placement_find(daemon->ledger, &instance->type, found, findings);
 	if (err)
 		no_place(instance, findings, e);
 	free(findings);
+	for (unsigned i = 0; i < found->part_count && !err; i++) {
+		const struct gpu *gpu = gpu_find(daemon, found->parts[i].gpu, false);
+
+		/* Its driver changes at this moment. */
+		if (gpu && gpu->busy)
+			err = error_set(e, EBUSY, "gpu-busy", "divvy start again in a moment",
+					"%s: %s: %s", instance->row.name, gpu->row.id, gpu->busy);
+	}
 	if (err)
 		return err;
 	json = placement_json(found);
@@ -293,13 +302,16 @@ static void disks_enter(struct instance *instance)
 	struct daemon *daemon = instance->daemon;
 	struct disks *disks = calloc(1, sizeof(*disks));
 	struct error e = { 0 };
-	int err = disks ? 0 : error_set(&e, ENOMEM, "no-memory", NULL, "no memory for its disks");
+	int err;
 
-	if (!err) {
-		disks->places = &daemon->places;
-		instance_describe(instance, &disks->instance);
-		err = launch_folders(&daemon->places, &disks->instance, &e);
+	if (!disks) {
+		error_set(&e, ENOMEM, "no-memory", NULL, "no memory for its disks");
+		instance_end(instance, STORE_FAILED, &e);
+		return;
 	}
+	disks->places = &daemon->places;
+	instance_describe(instance, &disks->instance);
+	err = launch_folders(&daemon->places, &disks->instance, &e);
 	/* The child has a copy of its own. */
 	if (!err)
 		err = job_run(daemon, disks_work, disks, DISKS_MS, disks_done, instance,

@@ -66,7 +66,7 @@ static int remove_all(int parent, const char *name, unsigned depth)
 	}
 	while (depth && !err && (one = readdir(folder)))
 		if (strcmp(one->d_name, ".") != 0 && strcmp(one->d_name, "..") != 0)
-			err = remove_all(dirfd(folder), one->d_name, depth - 1);
+			err = remove_all(fd, one->d_name, depth - 1);
 	closedir(folder);
 	return err ? err : unlinkat(parent, name, AT_REMOVEDIR) < 0 && errno != ENOENT ? -errno : 0;
 }

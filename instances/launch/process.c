@@ -296,7 +296,7 @@ static unsigned sweep(const struct launch_places *places, const char *uuid,
 		node = variable(environment, (size_t)size, "DIVVY_NODE=");
 		instance = variable(environment, (size_t)size, "DIVVY_INSTANCE=");
 		if (!node || !instance || strcmp(node, places->state) != 0 ||
-		    (uuid ? strcmp(instance, uuid) != 0 : known(opaque, instance)))
+		    (uuid && strcmp(instance, uuid) != 0) || (known && known(opaque, instance)))
 			continue;
 		if (!launch_find(&process)) {
 			count++;
