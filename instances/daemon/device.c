@@ -406,7 +406,7 @@ static void released(void *opaque, int err, const void *result, const struct err
 	instance->job = NULL;
 	free(instance->results);
 	instance->results = results;
-	if (!err && results)
+	if (!err && results && result)
 		memcpy(results, result, LAUNCH_GPUS_MAX * sizeof(*results));
 	for (unsigned i = 0, at = 0; i < instance->part_count && results; i++) {
 		struct device_result *one;
@@ -438,7 +438,7 @@ void device_release(struct instance *instance)
 	int err = work_make(instance, &work, &e);
 
 	if (err || !work) {
-		released(instance, err, NULL, &e);
+		released(instance, err ? err : -ENOMEM, NULL, &e);
 		return;
 	}
 	if (!work->part_count) {
