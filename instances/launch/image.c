@@ -92,6 +92,28 @@ int launch_folders_remove(const struct launch_places *places, const char *name, 
 
 /* ---- disks ---------------------------------------------------------------------------------------- */
 
+#define COPY_BYTES 65536
+
+/*
+ * Some of @size bytes at @at; by ourselves where the kernel does not: between file systems of two kinds (copy_file_range(2)). How many, or
+ * -errno.
+ */
+static ssize_t copy_piece(int from, int to, off_t at, size_t size)
+{
+	off_t there = at, here = at;
+	char bytes[COPY_BYTES];
+	ssize_t n = copy_file_range(from, &here, to, &there, size, 0);
+	int err;
+
+	if (n >= 0 || (errno != EXDEV && errno != EOPNOTSUPP))
+		return n < 0 ? -errno : n;
+	n = pread(from, bytes, MIN(size, sizeof(bytes)), at);
+	if (n <= 0)
+		return n < 0 ? -errno : 0;
+	err = pwrite_full(to, bytes, (size_t)n, (uint64_t)at);
+	return err ? err : n;
+}
+
 /* Holes stay holes. */
 static int copy_data(int from, int to, off_t size)
 {
@@ -100,18 +122,19 @@ static int copy_data(int from, int to, off_t size)
 	if (ftruncate(to, size) < 0)
 		return -errno;
 	while ((data = lseek(from, data, SEEK_DATA)) >= 0 && data < size) {
-		off_t at = data, there = data;
+		off_t at = data;
 
 		hole = lseek(from, data, SEEK_HOLE);
 		if (hole < 0)
 			return -errno;
 		while (at < hole) {
-			ssize_t n = copy_file_range(from, &at, to, &there, (size_t)(hole - at), 0);
+			const ssize_t n = copy_piece(from, to, at, (size_t)(hole - at));
 
-			if (n < 0 && errno != EINTR)
-				return -errno;
+			if (n < 0 && n != -EINTR)
+				return (int)n;
 			if (!n)
 				return -EIO; /* it was cut while we read */
+			at += MAX(n, 0);
 		}
 		data = hole;
 	}

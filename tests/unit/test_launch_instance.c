@@ -588,6 +588,47 @@ static void a_peer_that_lies_or_stalls_is_not_waited_for(void **state)
 	assert_int_equal(count_fds(), fds);
 }
 
+/* Where the kernel copies nothing: from a tmpfs to whatever /tmp is on. */
+static void an_image_on_another_file_system_is_cloned_too(void **state)
+{
+	char folder[] = "/dev/shm/divvy-test-XXXXXX", path[200], text[8];
+	struct error e = { 0 };
+	struct stat st;
+	int fd;
+
+	if (!mkdtemp(folder)) {
+		print_message("skipped: no /dev/shm\n");
+		skip();
+	}
+	write_file(folder, "guest.conf", "kernel vmlinuz\ndisk root.img\n", 0644);
+	write_file(folder, "root.img", "begin", 0644);
+	snprintf(path, sizeof(path), "%s/root.img", folder);
+	fd = open(path, O_WRONLY | O_CLOEXEC);
+	/* A hole of 8 MiB, and more than one piece of data behind it. */
+	assert_int_equal(ftruncate(fd, 9 << 20), 0);
+	for (off_t at = 8 << 20; at < 9 << 20; at += 4096)
+		assert_int_equal(pwrite(fd, "piece", 5, at), 5);
+	close(fd);
+	w.instance.image = folder;
+	if (launch_disks(&w.places, &w.instance, &e))
+		fail_msg("%s: %s", e.code, e.text);
+	snprintf(path, sizeof(path), "%s/a/disk0.img", w.state);
+	assert_int_equal(stat(path, &st), 0);
+	assert_int_equal(st.st_size, 9 << 20);
+	assert_true(st.st_blocks * 512 < 4 << 20);
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	assert_int_equal(pread(fd, text, 5, 0), 5);
+	assert_memory_equal(text, "begin", 5);
+	assert_int_equal(pread(fd, text, 5, (9 << 20) - 4096), 5);
+	assert_memory_equal(text, "piece", 5);
+	close(fd);
+	snprintf(path, sizeof(path), "%s/root.img", folder);
+	unlink(path);
+	snprintf(path, sizeof(path), "%s/guest.conf", folder);
+	unlink(path);
+	rmdir(folder);
+}
+
 int main(int argc, char **argv)
 {
 #define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
@@ -602,6 +643,7 @@ int main(int argc, char **argv)
 		T(orphans_of_this_node_are_found_and_no_others),
 		T(a_cgroup_holds_all_of_an_instance),
 		T(an_image_is_cloned_and_never_written),
+		T(an_image_on_another_file_system_is_cloned_too),
 		T(an_image_that_is_wrong_is_refused_and_leaves_nothing),
 		T(folders_go_and_links_are_not_followed),
 		T(a_peer_that_lies_or_stalls_is_not_waited_for),
