@@ -80,13 +80,12 @@ struct instance *instance_find(struct daemon *daemon, const char *name)
 	return found ? daemon->instances[at] : NULL;
 }
 
-static int type_read_back(struct instance *instance, struct error *e)
+static int type_read(const struct instance *instance, struct instance_type *type, struct error *e)
 {
 	struct findings *findings = calloc(1, sizeof(*findings));
 	json_t *json = json_loads(instance->row.definition, 0, NULL);
-	int err = findings && json
-			  ? type_from_json(json, instance->row.name, &instance->type, findings)
-			  : -EINVAL;
+	int err = findings && json ? type_from_json(json, instance->row.name, type, findings)
+				   : -EINVAL;
 
 	if (err)
 		error_set(e, EINVAL, "bad-definition", NULL, "%s: %s", instance->row.name,
@@ -116,7 +115,7 @@ void instance_reload(struct instance *instance)
 {
 	struct error e = { 0 };
 
-	if (type_read_back(instance, &e))
+	if (type_read(instance, &instance->type, &e))
 		log_error("%s", e.text);
 }
 
@@ -143,7 +142,7 @@ int instance_add(struct daemon *daemon, struct store_instance *row, struct insta
 		err = error_set(e, ENOSPC, "too-many-instances", "divvy delete NAME",
 				"%u instances are the most", INSTANCES_MAX);
 	if (!err)
-		err = type_read_back(instance, e);
+		err = type_read(instance, &instance->type, e);
 	if (err) {
 		instance_free(instance);
 		return err;
@@ -467,11 +466,15 @@ int instance_define(struct daemon *daemon, const char *name, const json_t *reque
 
 int instance_weigh(struct instance *instance, uint32_t weight, struct error *e)
 {
-	struct instance_type type = instance->type;
+	struct instance_type type;
 	struct store_instance row = { 0 };
-	json_t *request = json_loads(instance->row.request, 0, NULL), *json;
-	int err = 0;
+	json_t *request, *json;
+	/* As it is defined, which one that runs need not be yet. */
+	int err = type_read(instance, &type, e);
 
+	if (err)
+		return err;
+	request = json_loads(instance->row.request, 0, NULL);
 	if (!weight_set(&type, weight)) {
 		json_decref(request);
 		return no_weight(&type, e);
@@ -491,7 +494,7 @@ int instance_weigh(struct instance *instance, uint32_t weight, struct error *e)
 	if (!err && strcmp(row.digest, instance->row.digest) != 0)
 		err = redefine(instance, &row, &type, e);
 	if (!err)
-		instance->type = type;
+		weight_set(&instance->type, weight);
 	store_instance_free(&row);
 	return err;
 }
