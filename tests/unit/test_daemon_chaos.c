@@ -245,50 +245,60 @@ static void check_accounts(const struct world *w)
 	json_decref(body);
 }
 
+static struct world world;
+
+/* What a failed test leaves is put away. */
+static int teardown(void **state)
+{
+	if (world.folder[0])
+		world_destroy(&world);
+	return 0;
+}
+
 static void a_node_keeps_its_promises(void **state)
 {
 	const char *seconds = getenv("CHAOS_SECONDS"), *said = getenv("CHAOS_SEED");
 	const uint64_t until =
 		monotonic_ns() + (seconds ? strtoull(seconds, NULL, 10) : SECONDS) * NSEC_PER_SEC;
 	char resource[64];
-	struct world w;
 
 	seed = said ? (unsigned)atoi(said) : 1;
-	world_create(&w);
-	assert_true(world_start(&w, NULL));
+	world_create(&world);
+	assert_true(world_start(&world, NULL));
 	for (unsigned i = 0; i < INSTANCES; i++)
-		define(&w, i);
+		define(&world, i);
 	while (monotonic_ns() < until) {
 		const unsigned what = dice(20);
 
 		if (what == 0)
-			kill_daemon(&w);
+			kill_daemon(&world);
 		else if (what < 4)
-			kill_one(&w);
+			kill_one(&world);
 		else
-			change_one(&w);
-		world_check_violations(&w);
+			change_one(&world);
+		world_check_violations(&world);
 		usleep(dice(200000));
 	}
-	settle(&w);
-	check_accounts(&w);
-	kill_daemon(&w);
+	settle(&world);
+	check_accounts(&world);
+	kill_daemon(&world);
 	for (unsigned i = 0; i < INSTANCES; i++) {
 		snprintf(resource, sizeof(resource), "instances/i%u/stop", i);
-		assert_in_range(world_ask(&w, "POST", resource, "{\"force\":true}", NULL), 200,
+		assert_in_range(world_ask(&world, "POST", resource, "{\"force\":true}", NULL), 200,
 				202);
 	}
-	for (unsigned i = 0; i < 6000 && world_processes(&w, false); i++)
+	for (unsigned i = 0; i < 6000 && world_processes(&world, false); i++)
 		usleep(10000);
-	assert_int_equal(world_processes(&w, false), 0);
+	assert_int_equal(world_processes(&world, false), 0);
 	for (unsigned i = 0; i < INSTANCES; i++) {
 		snprintf(resource, sizeof(resource), "i%u", i);
-		for (unsigned n = 0; n < 6000 && world_is(&w, resource, "stopping"); n++)
+		for (unsigned n = 0; n < 6000 && world_is(&world, resource, "stopping"); n++)
 			usleep(10000);
 	}
-	world_stop(&w);
-	world_check_empty(&w);
-	world_destroy(&w);
+	world_stop(&world);
+	world_check_empty(&world);
+	world_destroy(&world);
+	world.folder[0] = '\0';
 	print_message(
 		"killed: %u daemons, %u processes, %u arbiters; %u starts, %u stops, %u deleted; %u taken back\n",
 		done.daemons, done.processes, done.arbiters, done.starts, done.stops, done.deleted,
@@ -300,7 +310,7 @@ static void a_node_keeps_its_promises(void **state)
 int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(a_node_keeps_its_promises),
+		cmocka_unit_test_teardown(a_node_keeps_its_promises, teardown),
 	};
 	int status = fake_main(argc, argv);
 
