@@ -461,7 +461,8 @@ static int vgpus_start(struct embedded *m, struct error *e)
 		if (m->instance.gpus[i].dedicated)
 			continue;
 		snprintf(role, sizeof(role), "gpu%u", i);
-		snprintf(file, sizeof(file), "gpu%u.sock", i);
+		/* Made last, when all that the VMM attaches is there. */
+		snprintf(file, sizeof(file), "gpu%u.ctl", i);
 		launch_path(&m->places, m->instance.name, file, path);
 		progress(m, role);
 		err = launch_spawn_vgpu(&m->places, &m->instance, i, commit, NULL, &process, e);

@@ -121,6 +121,23 @@ static const char *restart_name(enum store_restart restart)
 						     : "never";
 }
 
+/* Where its heads are shown by VNC. */
+static json_t *viewers(const struct instance *instance)
+{
+	json_t *list = json_array();
+	bool shared = false;
+
+	for (unsigned i = 0; i < instance->part_count; i++)
+		shared |= !instance->parts[i].dedicated;
+	for (unsigned d = 0; shared && d < instance->type.display_count; d++) {
+		char path[108];
+
+		launch_viewer_path(&instance->daemon->places, instance->row.name, d, path);
+		json_array_append_new(list, json_string(path));
+	}
+	return list;
+}
+
 json_t *api_instance(struct instance *instance)
 {
 	const struct store_instance *row = &instance->row;
@@ -160,6 +177,7 @@ json_t *api_instance(struct instance *instance)
 	json_object_set_new(json, "vgpus", vgpu_names(instance));
 	json_object_set_new(json, "control", json_string(control));
 	json_object_set_new(json, "console", json_string(console));
+	json_object_set_new(json, "viewers", viewers(instance));
 	return json;
 }
 

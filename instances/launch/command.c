@@ -46,6 +46,15 @@ void launch_path(const struct launch_places *places, const char *instance, const
 		path[0] = '\0';
 }
 
+void launch_viewer_path(const struct launch_places *places, const char *instance, unsigned head,
+			char path[108])
+{
+	char file[32];
+
+	snprintf(file, sizeof(file), "head%u.vnc", head);
+	launch_path(places, instance, file, path);
+}
+
 static void pair(struct command *command, const char *word, const char *fmt, ...)
 	__attribute__((format(printf, 3, 4)));
 static void pair(struct command *command, const char *word, const char *fmt, ...)
@@ -166,14 +175,23 @@ int launch_spawn_vgpu(const struct launch_places *places, const struct launch_in
 	for (unsigned i = 0; i < gpu->head_count; i++)
 		text_append(heads, sizeof(heads), "%s%ux%u", i ? "," : "", gpu->heads[i].width,
 			    gpu->heads[i].height);
-	if (heads[0])
+	if (heads[0]) {
 		pair(&command, "--heads", "%s", heads);
+		command_word(&command, "--input");
+	}
+	for (unsigned i = 0; i < gpu->head_count; i++) {
+		launch_viewer_path(places, instance->name, i, path);
+		pair(&command, "--vnc", "%s", path);
+	}
 	if (instance->uid) {
 		pair(&command, "--jail", "uid=%u", instance->uid + 1);
 		pair(&command, "--render-jail", "uid=%u", instance->uid + 2);
 	}
 	return spawn(&command, places, instance, role, commit, opaque, process, e);
 }
+
+/* What `divvy-vgpu --input` offers beside its own socket, by the endings of their names. */
+static const char *const inputs[] = { ".keyboard", ".pointer", ".touch" };
 
 int launch_spawn_vmm(const struct launch_places *places, const struct launch_instance *instance,
 		     launch_commit *commit, void *opaque, struct launch_process *process,
@@ -211,6 +229,8 @@ int launch_spawn_vmm(const struct launch_places *places, const struct launch_ins
 		snprintf(file, sizeof(file), "gpu%u.sock", i);
 		launch_path(places, instance->name, file, path);
 		pair(&command, "--vfio-user", "%s", path);
+		for (unsigned n = 0; gpu->head_count && n < ARRAY_SIZE(inputs); n++)
+			pair(&command, "--vfio-user", "%s%s", path, inputs[n]);
 	}
 	for (unsigned i = 0; i < instance->nic_count; i++)
 		pair(&command, "--net", "%s", instance->nics[i]);

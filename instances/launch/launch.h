@@ -115,6 +115,10 @@ void launch_vgpu_name(const char *instance, unsigned gpu, char name[48]);
 void launch_path(const struct launch_places *places, const char *instance, const char *file,
 		 char path[108]);
 
+/* launch_viewer_path() - where a head is shown by VNC: "head0.vnc". Only the first vGPU has heads of the type's. */
+void launch_viewer_path(const struct launch_places *places, const char *instance, unsigned head,
+			char path[108]);
+
 /*
  * launch_find() - whether the process with this pid and start time is there: opens its pidfd.
  * Returns 0, -ESRCH.
