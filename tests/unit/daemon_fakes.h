@@ -258,16 +258,27 @@ static inline int fake_serve(const char *control_path)
 
 static inline int fake_vgpu(int argc, char **argv)
 {
-	struct unix_listener listener;
+	static const char *const endings[] = { "", ".keyboard", ".pointer", ".touch" };
+	struct unix_listener listeners[ARRAY_SIZE(endings)];
+	unsigned count = 1;
 	struct error e = { 0 };
+	char path[512];
 	int status;
 
-	if (unix_listener_open(fake_word(argc, argv, "--socket", 0), &listener, &e)) {
-		error_print(&e, "vgpu");
-		return 1;
+	for (int i = 1; i < argc; i++)
+		if (!strcmp(argv[i], "--input"))
+			count = ARRAY_SIZE(endings);
+	for (unsigned i = 0; i < count; i++) {
+		snprintf(path, sizeof(path), "%s%s", fake_word(argc, argv, "--socket", 0),
+			 endings[i]);
+		if (unix_listener_open(path, &listeners[i], &e)) {
+			error_print(&e, "vgpu");
+			return 1;
+		}
 	}
 	status = fake_serve(fake_word(argc, argv, "--control", 0));
-	unix_listener_close(&listener);
+	for (unsigned i = 0; i < count; i++)
+		unix_listener_close(&listeners[i]);
 	return status;
 }
 

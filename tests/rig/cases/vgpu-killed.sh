@@ -25,9 +25,15 @@ frame=$("$RIG_BUILD/tests/live/vkload" frame --frames 1 --width 64 --height 64 |
 vgpu_serve vgpu --embedded --share 50% -- --window 256M
 vgpu_guest guest vgpu
 guest_wait 'rig: ready' 1800
-server=$(pgrep -x divvy-vgpu)
-# Workers are children of the render server.
-workers() { pgrep -P "$(pgrep -P "$server" | head -n 1)"; }
+server=$(pgrep -xo divvy-vgpu) # its warden is younger
+# Workers are the render server's children, and like it but for that.
+workers() {
+	local one parent
+	for one in $(pgrep -f virgl_render_server); do
+		parent=$(sed -n 's/^PPid:\s*//p' "/proc/$one/status" 2>/dev/null) || continue
+		! grep -q virgl_render_server "/proc/$parent/cmdline" 2>/dev/null || echo "$one"
+	done
+}
 for round in {1..12}; do
 	for _ in {1..100}; do [ -n "$(workers)" ] || break; sleep 0.2; done
 	[ -z "$(workers)" ] || fail "round $round: the last round's worker is still there"
