@@ -6,6 +6,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -63,7 +64,7 @@ static void expect(struct fixture *f, int status, const char *text, const char *
 
 static void write_file(const char *folder, const char *name, const char *text)
 {
-	char path[128];
+	char path[2 * PATH_MAX];
 	FILE *file;
 
 	snprintf(path, sizeof(path), "%s/%s", folder, name);
