@@ -48,9 +48,13 @@ for round in {1..12}; do
 	kill -KILL "$worker" || fail "round $round: the worker was gone before it was killed"
 	guest_wait "rig: round $round status [1-9]" 200
 	guest_wait "rig: after $round .*\"hash\":\"$frame\"" 200
-	[ "$round" -gt 2 ] || before="$(counts "$server") $(counts "$vm_pid")"
+	# The program has drawn, and is about to end: what it had in the window goes with it.
+	for _ in {1..100}; do [ -n "$(workers)" ] || break; sleep 0.2; done
+	sleep 1
+	after="$(counts "$server") $(counts "$vm_pid")"
+	[ "$round" -gt 2 ] || before=$after
+	note "round $round: $after"
 done
-after="$(counts "$server") $(counts "$vm_pid")"
 note "descriptors and mappings of the vGPU, and of the VMM: $before after the second round, $after after the twelfth"
 # Heaps grow and shrink by a mapping or two.
 read -r fds maps vmm_fds vmm_maps <<<"$before"
