@@ -1,8 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """Keyboard, pointer and touch screen: a stock guest finds them, and gets what somebody in front of the vGPU does."""
 
+import os
+import subprocess
+
 from desktop import changed, settled, weston
-from guestvm import Failure, case, expect_packed_rings, until
+from guestvm import BUILD, TOP, Failure, case, expect_packed_rings, until
 from picture import Picture
 from viewer import Viewer
 
@@ -116,6 +119,21 @@ def try_pointer(viewer, head):
         raise Failure(f"head {head}: the pointer moved from (300, 300) to (500, 400), the picture changed in {box}")
 
 
+def try_libvncclient(bench, vgpu, guest, head):
+    """Somebody else's reading of the protocol, at the same desktop."""
+    text, shown = f"by libvncclient on head {head}", f"{bench.folder}/libvncclient-head{head}"
+    done = subprocess.run([f"{BUILD}/tests/guest/vnc_client", vgpu.vnc[head], f"{shown}.ppm", f"echo {text} >/tmp/client-{head}\n"],
+                          stderr=subprocess.PIPE, text=True, cwd=TOP, timeout=180, check=False)
+    if done.returncode:
+        raise Failure(f"libvncclient: {done.stderr.strip()}")
+    until(f"'{text}' being typed on head {head}", lambda: guest.sh(f"cat /tmp/client-{head}", status=None) == text, 30)
+    with open(f"{shown}.png", "wb") as f:
+        subprocess.run(["pnmtopng", "-quiet", f"{shown}.ppm"], stdout=f, check=True)
+    os.unlink(f"{shown}.ppm")
+    if changed(Picture(f"{shown}.png"), Picture(vgpu.screenshot(head, "typed"))):
+        raise Failure(f"head {head}: libvncclient shows something else than the screenshot in the folder")
+
+
 @case("desktop", sets="full")
 def desktop(bench):
     """VNC viewers at weston on two heads, with a German keyboard: a terminal is opened on each by its panel, and typed into"""
@@ -147,6 +165,7 @@ def desktop(bench):
             shown = settled(viewer, f"head {head}")
             if changed(shown, Picture(vgpu.screenshot(head, "typed"))):
                 raise Failure(f"head {head}: the viewer shows something else than the screenshot in the folder")
+            try_libvncclient(bench, vgpu, guest, head)
     except Failure:
         with open(f"{bench.folder}/weston.log", "w", encoding="utf-8") as f:
             f.write(guest.sh("cat /tmp/weston.out /tmp/weston.log", status=None))
