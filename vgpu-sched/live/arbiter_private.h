@@ -111,10 +111,9 @@ int status_answer(struct client *client, struct error *e);
 int client_on_message(sd_event_source *source, int fd, uint32_t events, void *client);
 
 /*
- * messages.c: @message and @count descriptors, at most DESCRIPTORS_MAX, which stay the caller's. Who does not read its answers is not
+ * messages.c: @message and @count descriptors, at most LIVE_DESCRIPTORS_MAX, which stay the caller's. Who does not read its answers is not
  * waited for. Returns 0 or -errno.
  */
-#define DESCRIPTORS_MAX 2
 int client_answer(const struct client *client, const struct live_message *message, const int *fds,
 		  unsigned count);
 /* arbiter.c: who is paused is heard again: at once, or soon. */

@@ -70,30 +70,16 @@ int arbiter_ask(const char *path, struct error *e)
 int arbiter_answer(int fd, char **json, struct error *e)
 {
 	struct live_message reply = { 0 };
-	int file = -1, err;
+	int fds[LIVE_DESCRIPTORS_MAX] = { -1, -1 }, err;
+	const ssize_t size = live_receive(fd, &reply, fds);
 
-	/* One descriptor is all that a status has: room for no more, and the kernel drops the rest. */
-	struct iovec iov = { .iov_base = &reply, .iov_len = sizeof(reply) };
-	union {
-		struct cmsghdr head;
-		char room[CMSG_SPACE(sizeof(int))];
-	} control;
-	struct msghdr header = { .msg_iov = &iov,
-				 .msg_iovlen = 1,
-				 .msg_control = &control,
-				 .msg_controllen = sizeof(control) };
-	ssize_t size = recvmsg(fd, &header, MSG_CMSG_CLOEXEC | MSG_DONTWAIT);
-	struct cmsghdr *head = size < 0 ? NULL : CMSG_FIRSTHDR(&header);
-
-	if (head && head->cmsg_level == SOL_SOCKET && head->cmsg_type == SCM_RIGHTS &&
-	    head->cmsg_len == CMSG_LEN(sizeof(int)))
-		memcpy(&file, CMSG_DATA(head), sizeof(file));
 	if (size != sizeof(reply) || reply.version != LIVE_VERSION || reply.type != LIVE_STATUS ||
 	    reply.error)
 		err = error_set(e, EPROTO, "no-arbiter", NULL, "the arbiter gives no status");
 	else
-		err = status_read(file, json, e);
-	fd_close(&file);
+		err = status_read(fds[0], json, e);
+	fd_close(&fds[0]);
+	fd_close(&fds[1]);
 	return err;
 }
 

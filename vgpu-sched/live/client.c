@@ -16,7 +16,6 @@
 #include "vgpu-sched/live/client.h"
 
 #define ANSWER_MS	10000
-#define DESCRIPTORS_MAX 2
 #define CONNECT_US	2000000
 #define SEND_US		250000
 #define INTERRUPTED_MAX 100
@@ -110,13 +109,12 @@ int live_connect(const char *path, struct error *e)
 			 "%s: no arbiter answers: %s", path, strerror(err));
 }
 
-/* Descriptors of an answer that are not wanted are closed. */
-static ssize_t receive(int fd, struct live_message *reply, int fds[DESCRIPTORS_MAX])
+ssize_t live_receive(int fd, struct live_message *reply, int fds[LIVE_DESCRIPTORS_MAX])
 {
 	struct iovec iov = { .iov_base = reply, .iov_len = sizeof(*reply) };
 	union {
 		struct cmsghdr head;
-		char room[CMSG_SPACE(DESCRIPTORS_MAX * sizeof(int))];
+		char room[CMSG_SPACE(LIVE_DESCRIPTORS_MAX * sizeof(int))];
 	} control;
 	struct msghdr header = { .msg_iov = &iov,
 				 .msg_iovlen = 1,
@@ -127,7 +125,7 @@ static ssize_t receive(int fd, struct live_message *reply, int fds[DESCRIPTORS_M
 
 	if (head && head->cmsg_level == SOL_SOCKET && head->cmsg_type == SCM_RIGHTS)
 		memcpy(fds, CMSG_DATA(head),
-		       MIN(head->cmsg_len - CMSG_LEN(0), DESCRIPTORS_MAX * sizeof(int)));
+		       MIN(head->cmsg_len - CMSG_LEN(0), LIVE_DESCRIPTORS_MAX * sizeof(int)));
 	return size;
 }
 
@@ -164,11 +162,11 @@ static int refusal(struct live_message *reply, struct error *e)
 int live_call(int fd, const struct live_message *message, struct live_message *reply, int *wanted,
 	      struct error *e)
 {
-	int fds[DESCRIPTORS_MAX] = { -1, -1 };
+	int fds[LIVE_DESCRIPTORS_MAX] = { -1, -1 };
 	ssize_t size = -1;
 
 	if (send_whole(fd, message) && wait_readable(fd))
-		size = receive(fd, reply, fds);
+		size = live_receive(fd, reply, fds);
 	if (size != sizeof(*reply) || reply->version != LIVE_VERSION) {
 		fd_close(&fds[0]);
 		fd_close(&fds[1]);
@@ -206,7 +204,7 @@ int live_worker_open(const char *path, const uint8_t token[LIVE_TOKEN_SIZE],
 		     struct live_worker *worker, struct error *e)
 {
 	struct live_message message = { .type = LIVE_REGISTER, .version = LIVE_VERSION }, reply;
-	int fds[DESCRIPTORS_MAX], err;
+	int fds[LIVE_DESCRIPTORS_MAX], err;
 
 	*worker = (struct live_worker){ .fd = live_connect(path, e) };
 	if (worker->fd < 0)

@@ -16,6 +16,11 @@ int live_connect(const char *path, struct error *e);
 int live_token_read(const char *text, uint8_t token[LIVE_TOKEN_SIZE]);
 
 /*
+ * live_receive() - an answer, as recvmsg(2) has it, and the descriptors along with it, which are the caller's; @fds: -1 each. The kernel
+ * drops those that there is no room for. Waits as the socket does.
+ */
+ssize_t live_receive(int fd, struct live_message *reply, int fds[LIVE_DESCRIPTORS_MAX]);
+/*
  * live_call() - a launcher's message and its answer. @fds: of the answer, up to 2, the caller's; NULL: none are wanted.
  * Waits up to 10 s. Returns 0, or -errno with the arbiter's words.
  */

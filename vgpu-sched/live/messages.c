@@ -22,7 +22,7 @@ int client_answer(const struct client *client, const struct live_message *messag
 	struct iovec iov = { .iov_base = (void *)(uintptr_t)message, .iov_len = sizeof(*message) };
 	union {
 		struct cmsghdr head;
-		char room[CMSG_SPACE(DESCRIPTORS_MAX * sizeof(int))];
+		char room[CMSG_SPACE(LIVE_DESCRIPTORS_MAX * sizeof(int))];
 	} control = { 0 };
 	struct msghdr header = { .msg_iov = &iov, .msg_iovlen = 1 };
 

@@ -15,10 +15,11 @@
 
 #include "vgpu-sched/vgpu-sched.h"
 
-#define LIVE_VERSION	3
-#define LIVE_TOKEN_SIZE 16
-#define LIVE_NAME_SIZE	48
-#define LIVE_LEASE_NS	(500 * UINT64_C(1000000)) /* of being alone */
+#define LIVE_VERSION	     3
+#define LIVE_TOKEN_SIZE	     16
+#define LIVE_NAME_SIZE	     48
+#define LIVE_DESCRIPTORS_MAX 2			       /* along with an answer */
+#define LIVE_LEASE_NS	     (500 * UINT64_C(1000000)) /* of being alone */
 
 enum live_type {
 	LIVE_CREATE = 1, /* launcher: a vGPU */

@@ -268,7 +268,7 @@ int worker_register(struct client *client, const struct live_message *message, s
 {
 	struct live_message reply = { .type = LIVE_REGISTERED, .version = LIVE_VERSION };
 	struct live_vgpu *vgpu = vgpu_of_token(client->arbiter, message->token);
-	int fds[DESCRIPTORS_MAX], err;
+	int fds[LIVE_DESCRIPTORS_MAX], err;
 
 	if (!vgpu)
 		return error_set(e, EACCES, "no-such-vgpu", NULL, "no vGPU has that token");
@@ -288,7 +288,7 @@ int worker_register(struct client *client, const struct live_message *message, s
 		reply.memory_quota = vgpu->memory_quota;
 		memcpy(reply.gpu, vgpu->gpu->name, sizeof(reply.gpu));
 		memcpy(reply.name, vgpu->name, sizeof(reply.name));
-		err = client_answer(client, &reply, fds, DESCRIPTORS_MAX);
+		err = client_answer(client, &reply, fds, LIVE_DESCRIPTORS_MAX);
 	}
 	fd_close(&fds[0]);
 	return err;
