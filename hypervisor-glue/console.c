@@ -11,7 +11,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
-#include <sys/eventfd.h>
 #include <unistd.h>
 
 #include "hypervisor-glue/console.h"
@@ -59,25 +58,10 @@ void console_destroy(struct console *console)
 	free(console);
 }
 
-/* How many of @count bytes the target took. */
-static size_t target_give(const struct console_target *target, const uint8_t *bytes, size_t count)
-{
-	ssize_t n;
-
-	if (target->serial)
-		return serial_input(target->serial, bytes, count);
-	if (target->pipe_fd < 0)
-		return count;
-	n = write(target->pipe_fd, bytes, count);
-	if (n >= 0)
-		return (size_t)n;
-	/* Full: wait. Anything else: nobody will ever read it. */
-	return errno == EAGAIN || errno == EINTR ? 0 : count;
-}
-
 static void buffer_flush(struct console *console)
 {
-	size_t n = target_give(&console->target, console->buffer + console->start, console->count);
+	size_t n = console_target_give(&console->target, console->buffer + console->start,
+				       console->count);
 
 	console->start += n;
 	console->count -= n;
@@ -131,10 +115,8 @@ static int on_turn(sd_event_source *source, void *opaque)
 static int on_room(sd_event_source *source, int fd, uint32_t events, void *opaque)
 {
 	struct console *console = opaque;
-	eventfd_t value;
 
-	if (console->target.serial)
-		(void)eventfd_read(fd, &value);
+	console_target_room(&console->target, fd);
 	buffer_flush(console);
 	return 0;
 }
@@ -153,12 +135,8 @@ int console_attach(struct console *console, sd_event *event, const struct consol
 		if (err == -EPERM)
 			err = sd_event_add_defer(event, &console->input, on_turn, console);
 	}
-	if (err >= 0 && target->serial)
-		err = sd_event_add_io(event, &console->room, serial_room_fd(target->serial),
-				      EPOLLIN, on_room, console);
-	else if (err >= 0 && target->pipe_fd >= 0)
-		err = sd_event_add_io(event, &console->room, target->pipe_fd, EPOLLOUT, on_room,
-				      console);
+	if (err >= 0)
+		err = console_target_watch(target, event, &console->room, on_room, console);
 	if (err < 0) {
 		console_detach(console);
 		return error_set(e, -err, "console", NULL, "console: event loop: %s",

@@ -18,6 +18,16 @@ struct console_target {
 	int pipe_fd;	       /* -1: none */
 };
 
+/* console_target_give() - how many of @count bytes the target took; what nobody will ever read counts as taken. */
+size_t console_target_give(const struct console_target *target, const uint8_t *bytes, size_t count);
+/*
+ * console_target_watch() - call @on_room, in the loop @event, when the target has room again; *source stays NULL where it is nowhere. The
+ * serial port's descriptor is an eventfd, which console_target_room() empties. Returns 0 or more, or -errno.
+ */
+int console_target_watch(const struct console_target *target, sd_event *event,
+			 sd_event_source **source, sd_event_io_handler_t on_room, void *opaque);
+void console_target_room(const struct console_target *target, int fd);
+
 /* What a person asks of the VM; called from the event loop. */
 typedef void (*console_command)(void *opaque, enum terminal_command command);
 

@@ -16,7 +16,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
-#include <sys/eventfd.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -125,16 +124,9 @@ static void peer_flush(struct console_socket *console)
 /* What was typed, as far as the guest takes it; what nobody will ever read is gone. */
 static void guest_give(struct console_socket *console)
 {
-	const uint8_t *bytes = console->typed + console->start;
-	size_t taken = console->count;
-	ssize_t n;
+	const size_t taken = console_target_give(&console->target, console->typed + console->start,
+						 console->count);
 
-	if (console->target.serial) {
-		taken = serial_input(console->target.serial, bytes, console->count);
-	} else if (console->target.pipe_fd >= 0 && console->count) {
-		n = write(console->target.pipe_fd, bytes, console->count);
-		taken = n >= 0 ? (size_t)n : errno == EAGAIN || errno == EINTR ? 0 : taken;
-	}
 	console->start += taken;
 	console->count -= taken;
 	peer_arm(console);
@@ -245,10 +237,8 @@ static int on_said(sd_event_source *source, int fd, uint32_t events, void *opaqu
 static int on_room(sd_event_source *source, int fd, uint32_t events, void *opaque)
 {
 	struct console_socket *console = opaque;
-	eventfd_t value;
 
-	if (console->target.serial)
-		(void)eventfd_read(fd, &value);
+	console_target_room(&console->target, fd);
 	guest_give(console);
 	return 0;
 }
@@ -309,12 +299,8 @@ int console_socket_attach(struct console_socket *console, sd_event *event,
 	if (err >= 0)
 		err = sd_event_add_io(event, &console->said, console->pipe[0], EPOLLIN, on_said,
 				      console);
-	if (err >= 0 && target->serial)
-		err = sd_event_add_io(event, &console->room, serial_room_fd(target->serial),
-				      EPOLLIN, on_room, console);
-	else if (err >= 0 && target->pipe_fd >= 0)
-		err = sd_event_add_io(event, &console->room, target->pipe_fd, EPOLLOUT, on_room,
-				      console);
+	if (err >= 0)
+		err = console_target_watch(target, event, &console->room, on_room, console);
 	if (err >= 0 && console->peer >= 0)
 		err = peer_watch(console);
 	if (err < 0) {
