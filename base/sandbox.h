@@ -104,7 +104,7 @@ int sandbox_close_main(struct error *e);
 /* sandbox_libraries_prepare() - what libraries open when they are first used is used now. */
 void sandbox_libraries_prepare(void);
 /*
- * sandbox_filters_make() - compile @table, which stays; one in a process.
+ * sandbox_filters_make() - compile @table, which stays, with what any thread does besides (sandbox_threads.c); one in a process.
  * sandbox_filter_load() - put a kind's on this thread.
  */
 int sandbox_filters_make(const struct sandbox_table *table, unsigned first_has, struct error *e);

@@ -18,7 +18,7 @@
 #include <ucontext.h>
 #include <unistd.h>
 
-#include "base/sandbox.h"
+#include "base/sandbox_table.h"
 
 #define NAMES_MAX 512 /* x86-64 has fewer than 480 calls (arch/x86/entry/syscalls/syscall_64.tbl) */
 #define NAME_SIZE 32
@@ -152,21 +152,39 @@ static int program_take(scmp_filter_ctx filter, struct sock_fprog *program)
 	return seccomp_export_bpf_mem(filter, program->filter, &size);
 }
 
-int sandbox_program_make(const struct sandbox_table *of, unsigned kinds, uint32_t otherwise,
-			 struct sock_fprog *program)
+static int rules_add(scmp_filter_ctx filter, const struct sandbox_rule *rules, unsigned count,
+		     unsigned kinds)
+{
+	int err = 0;
+
+	for (unsigned i = 0; i < count && !err; i++)
+		if (rules[i].kinds & kinds)
+			err = rule_add(filter, &rules[i]);
+	return err;
+}
+
+static int program_make(const struct sandbox_table *of, unsigned kinds, bool thread,
+			uint32_t otherwise, struct sock_fprog *program)
 {
 	scmp_filter_ctx filter = seccomp_init(otherwise);
 	int err = filter ? 0 : -ENOMEM;
 
 	if (!err)
 		err = seccomp_attr_set(filter, SCMP_FLTATR_ACT_BADARCH, SCMP_ACT_KILL_PROCESS);
-	for (unsigned i = 0; i < of->rule_count && !err; i++)
-		if (of->rules[i].kinds & kinds)
-			err = rule_add(filter, &of->rules[i]);
+	if (!err && thread)
+		err = rules_add(filter, sandbox_thread_rules, sandbox_thread_rule_count, kinds);
+	if (!err)
+		err = rules_add(filter, of->rules, of->rule_count, kinds);
 	if (!err)
 		err = program_take(filter, program);
 	seccomp_release(filter);
 	return err;
+}
+
+int sandbox_program_make(const struct sandbox_table *of, unsigned kinds, uint32_t otherwise,
+			 struct sock_fprog *program)
+{
+	return program_make(of, kinds, false, otherwise, program);
 }
 
 int sandbox_filters_make(const struct sandbox_table *of, unsigned first_has, struct error *e)
@@ -182,8 +200,8 @@ int sandbox_filters_make(const struct sandbox_table *of, unsigned first_has, str
 	if (of->kind_count > SANDBOX_KINDS_MAX)
 		err = -E2BIG;
 	for (unsigned i = 0; i < of->kind_count && !err; i++)
-		err = sandbox_program_make(of, 1u << i | (i ? 0 : first_has), SCMP_ACT_TRAP,
-					   &programs[i]);
+		err = program_make(of, 1u << i | (i ? 0 : first_has), true, SCMP_ACT_TRAP,
+				   &programs[i]);
 	if (!err)
 		table = of;
 	if (!err)

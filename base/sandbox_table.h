@@ -15,6 +15,10 @@
 #define HOSTILE		      .test = RULE_KILL
 #define IOCTL(kinds, request) { (kinds), SYS_ioctl, EQUALS(1, (request)) }
 
+/* What any thread of a kind may, besides its table (sandbox_threads.c). */
+extern const struct sandbox_rule sandbox_thread_rules[];
+extern const unsigned sandbox_thread_rule_count;
+
 /*
  * SIGRTMIN, which is no constant (vcpu_kick_signal()), and glibc's SIGCANCEL and SIGSETXID
  * (sysdeps/unix/sysv/linux/internal-signals.h), for pthread_cancel(3) and the first pthread_create(3).

@@ -45,45 +45,10 @@ static const char *const kind_names[SANDBOX_KINDS] = {
 };
 
 static const struct sandbox_rule rules[] = {
-	/* -- what any thread of a C program does -- */
+	/* -- any thread, besides what every program's may (base/sandbox_threads.c) -- */
 
-	/* malloc, stacks of threads, BARs of devices. Nothing that could be executed. */
-	{ ALL, SYS_brk },
-	{ ALL, SYS_mmap, WITHOUT(2, PROT_EXEC) },
-	{ ALL, SYS_mprotect, WITHOUT(2, PROT_EXEC) },
-	{ ALL, SYS_mremap },
-	{ ALL, SYS_munmap },
-	{ ALL, SYS_madvise },
-	/* mutexes, conditions, joining */
-	{ ALL, SYS_futex },
-	/* eventfds; the log; pipes */
-	{ ALL, SYS_read },
-	{ ALL, SYS_write },
-	{ ALL, SYS_close },
-	/* where the clock is not in the vDSO, as on an emulated host */
-	{ ALL, SYS_clock_gettime },
-	/* nanosleep(3): retries and back-pressure */
-	{ ALL, SYS_clock_nanosleep },
-	/* what the kernel continues a wait with after the process was stopped and continued */
-	{ ALL, SYS_restart_syscall },
-	/* the kick of vCPUs, pthread_cancel(3), abort(3); our process only */
-	{ ALL, SYS_tgkill, OWN_PROCESS },
-	{ ALL, SYS_getpid },
-	{ ALL, SYS_gettid },
-	{ ALL, SYS_rt_sigprocmask },
-	{ ALL, SYS_rt_sigreturn },
-	/* abort(3). The handler that tells of violations stays as it is. */
-	{ ALL, SYS_rt_sigaction, EQUALS(0, SIGABRT) },
-	/* the C library's last words: "stack smashing detected" */
-	{ ALL, SYS_writev, EQUALS(0, STDERR_FILENO) },
-	{ ALL, SYS_exit },
-	{ ALL, SYS_exit_group },
-	/* a thread's name in /proc */
-	{ ALL, SYS_prctl, EQUALS(0, PR_SET_NAME) },
 	/* dispatch: the grace period of liburcu's memb flavour, and its wait for readers */
 	{ ALL, SYS_membarrier },
-	{ ALL, SYS_poll },
-	{ ALL, SYS_sched_yield },
 	/* terminal_restore(), also when a signal ends the process in any thread */
 	IOCTL(ALL, TCGETS),
 	IOCTL(ALL, TCSETS),

@@ -33,36 +33,7 @@ static const char *const kind_names[KINDS] = { "main", "virtio-gpu", "venus", "v
 					       "vnc" };
 
 static const struct sandbox_rule rules[] = {
-	/* -- what any thread of a C program does -- */
-
-	/* malloc, guest memory, blobs. Nothing that could be executed. */
-	{ ALL, SYS_brk },
-	{ ALL, SYS_mmap, WITHOUT(2, PROT_EXEC) },
-	{ ALL, SYS_mprotect, WITHOUT(2, PROT_EXEC) },
-	{ ALL, SYS_mremap },
-	{ ALL, SYS_munmap },
-	{ ALL, SYS_madvise },
-	{ ALL, SYS_futex },
-	/* eventfds; the log */
-	{ ALL, SYS_read },
-	{ ALL, SYS_write },
-	{ ALL, SYS_close },
-	{ ALL, SYS_clock_gettime },
-	{ ALL, SYS_clock_nanosleep },
-	{ ALL, SYS_restart_syscall },
-	{ ALL, SYS_sched_yield },
-	/* abort(3), pthread_kill(3); our process only */
-	{ ALL, SYS_tgkill, OWN_PROCESS },
-	{ ALL, SYS_getpid },
-	{ ALL, SYS_gettid },
-	{ ALL, SYS_rt_sigprocmask },
-	{ ALL, SYS_rt_sigreturn },
-	{ ALL, SYS_rt_sigaction, EQUALS(0, SIGABRT) },
-	{ ALL, SYS_writev, EQUALS(0, STDERR_FILENO) },
-	{ ALL, SYS_exit },
-	{ ALL, SYS_exit_group },
-	{ ALL, SYS_prctl, EQUALS(0, PR_SET_NAME) },
-	{ ALL, SYS_poll },
+	/* What any thread may besides is base/sandbox_threads.c's. */
 
 	/* -- event loops: sd-event of each -- */
 
