@@ -147,68 +147,32 @@ static int dedicated_part(const struct node_gpu *gpu, struct launch_gpu *out, st
 	return 0;
 }
 
-static void shared_part(const struct node_gpu *gpu, const struct type_gpu *wanted,
-			uint64_t vram_mib, struct launch_gpu *out)
-{
-	snprintf(out->gpu, sizeof(out->gpu), "%s", gpu->vulkan_name);
-	snprintf(out->policy, sizeof(out->policy), "%s", sched_policy_name(wanted->policy));
-	out->share_ppm = wanted->time_ppm;
-	out->elastic_ppm = wanted->elastic_ppm;
-	out->weight = wanted->weight;
-	out->credit_max_ns = wanted->credit_max_ns;
-	out->surplus_max_ns = wanted->surplus_max_ns;
-	out->credit_ns = wanted->credit_initial_ns;
-	out->vram_bytes = vram_mib * MIB;
-}
-
-/* The type's heads are the first vGPU's; what was asked for goes before. */
-static void heads_take(struct embedded *m, const json_t *displays)
-{
-	struct launch_gpu *gpu = NULL;
-	json_t *display;
-	size_t i;
-
-	for (unsigned g = 0; g < m->instance.gpu_count && !gpu; g++)
-		if (!m->instance.gpus[g].dedicated)
-			gpu = &m->instance.gpus[g];
-	if (!gpu)
-		return;
-	for (unsigned d = 0; d < MIN(m->type.display_count, LAUNCH_HEADS_MAX); d++) {
-		gpu->heads[d].width = m->type.displays[d].width;
-		gpu->heads[d].height = m->type.displays[d].height;
-		gpu->head_count = d + 1;
-	}
-	json_array_foreach((json_t *)(uintptr_t)displays, i, display)
-	{
-		if (i == LAUNCH_HEADS_MAX)
-			break;
-		gpu->heads[i].width =
-			(unsigned)json_integer_value(json_object_get(display, "width"));
-		gpu->heads[i].height =
-			(unsigned)json_integer_value(json_object_get(display, "height"));
-		gpu->head_count = (unsigned)i + 1;
-	}
-}
-
 static int instance_fill(struct embedded *m, const struct node *node, const struct placement *place,
 			 const json_t *definition, struct error *e)
 {
 	struct launch_instance *instance = &m->instance;
-	const struct instance_type *type = &m->type;
+	struct instance_type *type = &m->type;
 	const char *name = json_string_value(json_object_get(definition, "name"));
 	const json_int_t weight = json_integer_value(json_object_get(definition, "weight"));
-	bool weighted = false;
+	const json_t *displays = json_object_get(definition, "displays");
 
 	snprintf(instance->name, sizeof(instance->name), "%s", name ? name : "run");
 	uuid_make(instance->uuid);
 	snprintf(m->image, sizeof(m->image), "%s",
 		 json_string_value(json_object_get(definition, "image")));
 	instance->image = m->image;
-	instance->vcpus = type->vcpus;
-	instance->memory_bytes = type->memory_mib * MIB;
 	instance->numa_node = place->numa_node;
-	if (type->huge_page)
-		strcpy(instance->huge_pages, type->huge_page == GIB ? "1G" : "2M");
+	if (weight && !type_weight_set(type, (uint32_t)weight))
+		return error_set(e, EINVAL, "bad-value", "divvy show type NAME",
+				 "a weight means nothing to %s: no GPU of it is weighted or burst",
+				 type->name);
+	if (json_array_size(displays))
+		type_displays_set(type, displays);
+	for (unsigned i = 0; i < type->nic_count; i++)
+		if (type->nics[i] == TYPE_NIC_TAP)
+			return error_set(e, ENOTSUP, "tap-needs-daemon", "systemctl start divvyd",
+					 "%s wants a tap interface, which divvyd makes",
+					 type->name);
 	for (unsigned i = 0; i < place->part_count && i < LAUNCH_GPUS_MAX; i++) {
 		const struct placement_part *part = &place->parts[i];
 		const struct node_gpu *gpu = node_gpu_find(node, part->gpu);
@@ -217,33 +181,17 @@ static int instance_fill(struct embedded *m, const struct node *node, const stru
 
 		if (!gpu)
 			return error_set(e, ENODEV, "no-such-gpu", NULL, "%s is gone", part->gpu);
-		if (part->mode == TYPE_DEDICATED)
+		if (part->mode == TYPE_DEDICATED) {
 			err = dedicated_part(gpu, out, e);
-		else
-			shared_part(gpu, &type->gpus[part->entry], part->vram_mib, out);
+		} else {
+			snprintf(out->gpu, sizeof(out->gpu), "%s", gpu->vulkan_name);
+			launch_take_share(out, &type->gpus[part->entry]);
+			out->vram_bytes = part->vram_mib * MIB;
+		}
 		if (err)
 			return err;
-		if (!out->dedicated && weight &&
-		    (type->gpus[part->entry].policy == SCHED_WEIGHTED ||
-		     type->gpus[part->entry].policy == SCHED_BURST)) {
-			out->weight = (uint32_t)weight;
-			weighted = true;
-		}
 	}
-	if (weight && !weighted)
-		return error_set(e, EINVAL, "bad-value", "divvy show type NAME",
-				 "a weight means nothing to %s: no GPU of it is weighted or burst",
-				 type->name);
-	heads_take(m, json_object_get(definition, "displays"));
-	for (unsigned i = 0; i < type->disk_count && i < ARRAY_SIZE(instance->disk_bytes); i++)
-		instance->disk_bytes[instance->disk_count++] = type->disks[i].size_mib * MIB;
-	for (unsigned i = 0; i < type->nic_count; i++) {
-		if (type->nics[i] == TYPE_NIC_TAP)
-			return error_set(e, ENOTSUP, "tap-needs-daemon", "systemctl start divvyd",
-					 "%s wants a tap interface, which divvyd makes",
-					 type->name);
-		snprintf(instance->nics[instance->nic_count++], sizeof(instance->nics[0]), "user");
-	}
+	launch_take_type(instance, type);
 	return 0;
 }
 

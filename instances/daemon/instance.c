@@ -295,38 +295,6 @@ static int uid_free(struct daemon *daemon, uint32_t *uid, struct error *e)
 
 /* ---- defining ------------------------------------------------------------------------------------- */
 
-static void displays_set(struct instance_type *type, const json_t *displays)
-{
-	json_t *one;
-	size_t i;
-
-	type->display_count = 0;
-	json_array_foreach(displays, i, one)
-	{
-		struct type_display *display = &type->displays[type->display_count++];
-
-		display->width = (unsigned)json_integer_value(json_object_get(one, "width"));
-		display->height = (unsigned)json_integer_value(json_object_get(one, "height"));
-	}
-}
-
-/* Whether it means anything to any of its GPUs. */
-static bool weight_set(struct instance_type *type, uint32_t weight)
-{
-	bool any = false;
-
-	for (unsigned i = 0; i < type->gpu_count; i++) {
-		struct type_gpu *gpu = &type->gpus[i];
-
-		if (gpu->mode == TYPE_SHARED &&
-		    (gpu->policy == SCHED_WEIGHTED || gpu->policy == SCHED_BURST)) {
-			gpu->weight = weight;
-			any = true;
-		}
-	}
-	return any;
-}
-
 static int no_weight(const struct instance_type *type, struct error *e)
 {
 	return error_set(e, EINVAL, "bad-request", "divvy show type NAME",
@@ -356,8 +324,8 @@ static int definition_make(struct daemon *daemon, const char *own, const json_t 
 				"%s has a tap, which is called after the instance: its name has %u letters at most",
 				type->name, TAP_NAME_MAX);
 	if (displays)
-		displays_set(type, displays);
-	if (weight && !weight_set(type, (uint32_t)json_integer_value(weight)))
+		type_displays_set(type, displays);
+	if (weight && !type_weight_set(type, (uint32_t)json_integer_value(weight)))
 		return no_weight(type, e);
 	json = type_json(type);
 	*text = json ? json_dumps(json, JSON_COMPACT) : NULL;
@@ -475,7 +443,7 @@ int instance_weigh(struct instance *instance, uint32_t weight, struct error *e)
 	if (err)
 		return err;
 	request = json_loads(instance->row.request, 0, NULL);
-	if (!weight_set(&type, weight)) {
+	if (!type_weight_set(&type, weight)) {
 		json_decref(request);
 		return no_weight(&type, e);
 	}
@@ -494,7 +462,7 @@ int instance_weigh(struct instance *instance, uint32_t weight, struct error *e)
 	if (!err && strcmp(row.digest, instance->row.digest) != 0)
 		err = redefine(instance, &row, &type, e);
 	if (!err)
-		weight_set(&instance->type, weight);
+		type_weight_set(&instance->type, weight);
 	store_instance_free(&row);
 	return err;
 }
@@ -532,15 +500,9 @@ static void describe_shared(const struct instance *instance, unsigned index, str
 	const struct credit *credit = &instance->credits[index];
 
 	snprintf(gpu->gpu, sizeof(gpu->gpu), "%s", instance->parts[index].arbiter_gpu);
-	snprintf(gpu->policy, sizeof(gpu->policy), "%s", sched_policy_name(type->policy));
-	gpu->share_ppm = type->time_ppm;
-	gpu->elastic_ppm = type->elastic_ppm;
-	gpu->weight = type->weight;
-	gpu->credit_max_ns = type->credit_max_ns;
-	gpu->surplus_max_ns = type->surplus_max_ns;
-	gpu->credit_ns = !credit->known		  ? type->credit_initial_ns
-			 : credit->balance_ns > 0 ? (uint64_t)credit->balance_ns
-						  : 0;
+	launch_take_share(gpu, type);
+	if (credit->known)
+		gpu->credit_ns = credit->balance_ns > 0 ? (uint64_t)credit->balance_ns : 0;
 	gpu->vram_bytes = instance->parts[index].vram_bytes;
 }
 
@@ -557,46 +519,20 @@ static void describe_functions(const char *text, struct launch_gpu *gpu)
 
 void instance_describe(const struct instance *instance, struct launch_instance *launch)
 {
-	const struct instance_type *type = &instance->type;
-	bool heads = false;
-
 	*launch = (struct launch_instance){
 		.image = instance->row.image,
-		.vcpus = type->vcpus,
-		.memory_bytes = type->memory_mib * MIB,
 		.numa_node = instance->placed ? instance->placement.numa_node : -1,
 		.uid = instance->row.uid,
 		.gpu_count = instance->part_count,
-		.disk_count = type->disk_count,
-		.nic_count = type->nic_count,
 	};
 	memcpy(launch->name, instance->row.name, sizeof(launch->name));
 	memcpy(launch->uuid, instance->row.uuid, sizeof(launch->uuid));
-	if (type->huge_page)
-		strcpy(launch->huge_pages, type->huge_page == GIB ? "1G" : "2M");
 	for (unsigned i = 0; i < launch->gpu_count; i++) {
-		struct launch_gpu *gpu = &launch->gpus[i];
-
-		gpu->dedicated = instance->parts[i].dedicated;
-		if (gpu->dedicated) {
-			describe_functions(instance->parts[i].functions, gpu);
-			continue;
-		}
-		describe_shared(instance, i, gpu);
-		for (unsigned d = 0; d < type->display_count && !heads; d++) {
-			gpu->heads[d].width = type->displays[d].width;
-			gpu->heads[d].height = type->displays[d].height;
-			gpu->head_count++;
-		}
-		heads = true;
-	}
-	for (unsigned i = 0; i < type->disk_count; i++)
-		launch->disk_bytes[i] = type->disks[i].size_mib * MIB;
-	for (unsigned i = 0; i < type->nic_count; i++) {
-		if (type->nics[i] == TYPE_NIC_USER)
-			strcpy(launch->nics[i], "user");
+		launch->gpus[i].dedicated = instance->parts[i].dedicated;
+		if (launch->gpus[i].dedicated)
+			describe_functions(instance->parts[i].functions, &launch->gpus[i]);
 		else
-			snprintf(launch->nics[i], sizeof(launch->nics[i]), "tap=%.10s-t%u",
-				 instance->row.name, i);
+			describe_shared(instance, i, &launch->gpus[i]);
 	}
+	launch_take_type(launch, &instance->type);
 }

@@ -68,6 +68,16 @@ struct launch_instance {
 	uint32_t uid;
 };
 
+/*
+ * launch_take_share() - policy, share, weight and credits of a vGPU, by its entry in the type.
+ * launch_take_type() - all that an instance has by its type but where its GPUs are: CPUs, memory, disks, interfaces, and the heads, which
+ * are the first vGPU's. Its name and its GPUs are known by then.
+ */
+struct type_gpu;
+struct instance_type;
+void launch_take_share(struct launch_gpu *gpu, const struct type_gpu *type);
+void launch_take_type(struct launch_instance *instance, const struct instance_type *type);
+
 /* A process as it is known over restarts. */
 struct launch_process {
 	int32_t pid;

@@ -6,6 +6,7 @@
  *   read.c       JSON -> struct instance_type: the keys, their ranges, every complaint at once
  *   check.c      what belongs together and what cannot be kept
  *   json.c       struct instance_type -> JSON
+ *   asked.c      what somebody asks for otherwise
  *   catalogue.c  folders of files; later ones override by name
  */
 #ifndef INSTANCES_TYPES_TYPES_H
@@ -107,6 +108,13 @@ bool type_name_ok(const char *name);
 json_t *type_json(const struct instance_type *type);
 int type_from_json(const json_t *json, const char *name, struct instance_type *type,
 		   struct findings *findings);
+
+/*
+ * type_displays_set() - other heads, an array of {width, height} that was judged; beyond TYPE_DISPLAYS_MAX they are left out.
+ * type_weight_set() - another weight, of each of its weighted and burst vGPUs. False when it has none.
+ */
+void type_displays_set(struct instance_type *type, const json_t *displays);
+bool type_weight_set(struct instance_type *type, uint32_t weight);
 
 /* ---- catalogue ---------------------------------------------------------------------------- */
 
