@@ -38,84 +38,22 @@ static struct node *machine(const struct cli *cli, struct error *e)
 	return node_read(&options, &node, e) ? NULL : node;
 }
 
-static json_t *text_or_null(const char *text)
-{
-	return text[0] ? cli_json_text(text) : json_null();
-}
-
-static json_t *address_json(const struct pci_address *address)
-{
-	char bdf[PCI_ADDRESS_LEN];
-
-	return json_string(pci_address_format(address, bdf));
-}
-
-static json_t *hex_json(const struct node_gpu *gpu, unsigned value)
-{
-	char text[8];
-
-	snprintf(text, sizeof(text), "%04x", value & 0xffff);
-	return gpu->has_address ? json_string(text) : json_null();
-}
-
-static json_t *words_json(const char *words)
-{
-	char copy[128], *rest = NULL;
-	json_t *list = json_array();
-
-	snprintf(copy, sizeof(copy), "%s", words);
-	for (char *word = strtok_r(copy, " ", &rest); word; word = strtok_r(NULL, " ", &rest))
-		json_array_append_new(list, cli_json_text(word));
-	return list;
-}
-
-static json_t *link_json(const struct node_link *link)
-{
-	if (!link->mts || !link->width)
-		return json_null();
-	return json_pack("{s:f, s:i, s:f, s:i}", "speed_gts", link->mts / 1000.0, "width",
-			 (int)link->width, "max_speed_gts", link->max_mts / 1000.0, "max_width",
-			 (int)link->max_width);
-}
-
-static json_t *providers_json(const struct node_gpu *gpu)
-{
-	static const struct {
-		unsigned bit;
-		const char *name;
-	} names[] = { { NODE_WHOLE, "whole" },
-		      { NODE_SRIOV, "sriov" },
-		      { NODE_MDEV, "mdev" },
-		      { NODE_VULKAN, "vulkan" } };
-	json_t *list = json_array();
-
-	for (size_t i = 0; i < ARRAY_SIZE(names); i++)
-		if (gpu->providers & names[i].bit)
-			json_array_append_new(list, json_string(names[i].name));
-	return list;
-}
-
 /* As the API's Gpu, of a GPU that nobody has. */
 static json_t *gpu_json(const struct node_gpu *gpu)
 {
-	json_t *functions = json_array();
+	const bool linked = gpu->link.mts && gpu->link.width;
+	json_t *json = node_gpu_api_json(gpu);
 
-	for (unsigned i = 0; i < gpu->function_count; i++)
-		json_array_append_new(functions, address_json(&gpu->functions[i].address));
-	return json_pack(
-		"{s:o, s:o, s:s, s:o, s:o, s:o, s:o, s:o, s:o, s:I, s:o, s:o, s:o, s:o, s:s, s:b, s:n, s:b, s:f, s:i, s:[], s:n, s:i, s:n, s:n}",
-		"id", cli_json_text(gpu->id), "name", cli_json_text(gpu->name), "kind",
-		gpu->software ? "software" : "pci", "pci_address",
-		gpu->has_address ? address_json(&gpu->address) : json_null(), "vendor_id",
-		hex_json(gpu, gpu->vendor), "device_id", hex_json(gpu, gpu->device), "driver",
-		text_or_null(gpu->driver), "numa_node",
-		gpu->numa_node >= 0 ? json_integer(gpu->numa_node) : json_null(), "iommu_group",
-		gpu->group >= 0 ? json_integer(gpu->group) : json_null(), "memory_bytes",
-		(json_int_t)(gpu->vram_mib * MIB), "functions", functions, "providers",
-		providers_json(gpu), "reset_methods", words_json(gpu->reset_methods), "link",
-		link_json(&gpu->link), "state", "free", "drained", 0, "quarantine", "bound",
-		!strcmp(gpu->driver, "vfio-pci"), "share_sold", 0.0, "memory_sold_bytes", 0,
-		"vgpus", "instance", "resets_total", 0, "utilisation", "lease");
+	if (!json_object_update_new(
+		    json, json_pack("{s:o, s:s, s:b, s:n, s:b, s:f, s:i, s:[], s:n, s:i, s:n, s:n}",
+				    "link", linked ? node_link_api_json(&gpu->link) : json_null(),
+				    "state", "free", "drained", 0, "quarantine", "bound",
+				    !strcmp(gpu->driver, "vfio-pci"), "share_sold", 0.0,
+				    "memory_sold_bytes", 0, "vgpus", "instance", "resets_total", 0,
+				    "utilisation", "lease")))
+		return json;
+	json_decref(json);
+	return NULL;
 }
 
 json_t *here_gpus(const struct cli *cli, struct error *e)

@@ -27,11 +27,6 @@ static json_t *ascii(const char *text)
 	return json;
 }
 
-static json_t *or_null(const char *text)
-{
-	return text[0] ? ascii(text) : json_null();
-}
-
 json_t *api_time(int64_t ms)
 {
 	const time_t seconds = (time_t)(ms / 1000);
@@ -202,43 +197,6 @@ static int open_lease(void *opaque, const struct store_lease *lease)
 	return 0;
 }
 
-static json_t *link_json(const struct node_gpu *gpu)
-{
-	if (!gpu->link.width && !gpu->link.max_width)
-		return json_null();
-	return json_pack("{s:f, s:i, s:f, s:i}", "speed_gts", gpu->link.mts / 1000.0, "width",
-			 (int)gpu->link.width, "max_speed_gts", gpu->link.max_mts / 1000.0,
-			 "max_width", (int)gpu->link.max_width);
-}
-
-static json_t *words(const char *text)
-{
-	json_t *list = json_array();
-	char copy[256], *save = NULL;
-
-	snprintf(copy, sizeof(copy), "%s", text);
-	for (char *one = strtok_r(copy, " ", &save); one; one = strtok_r(NULL, " ", &save))
-		json_array_append_new(list, ascii(one));
-	return list;
-}
-
-static json_t *providers(const struct node_gpu *gpu)
-{
-	static const struct {
-		unsigned bit;
-		const char *name;
-	} names[] = { { NODE_WHOLE, "whole" },
-		      { NODE_SRIOV, "sriov" },
-		      { NODE_MDEV, "mdev" },
-		      { NODE_VULKAN, "vulkan" } };
-	json_t *list = json_array();
-
-	for (size_t i = 0; i < ARRAY_SIZE(names); i++)
-		if (gpu->providers & names[i].bit)
-			json_array_append_new(list, json_string(names[i].name));
-	return list;
-}
-
 /* Who is on it: names of vGPUs that may be shown, or the one that has it whole. */
 static json_t *tenants(struct daemon *daemon, const struct http_request *request, const char *id,
 		       const char **whole)
@@ -285,45 +243,29 @@ json_t *api_gpu(struct daemon *daemon, const struct http_request *request,
 {
 	const struct gpu *gpu = gpu_find(daemon, found->id, false);
 	struct placement_gpu_usage usage = { 0 };
-	char address[PCI_ADDRESS_LEN], vendor[8] = "", device[8] = "";
 	const struct instance *tenant;
 	const char *whole = NULL;
 	bool shown;
-	json_t *functions = json_array(), *lease = NULL, *json, *vgpus;
+	json_t *lease = NULL, *json, *vgpus;
 	double used = found->vulkan_name[0] ? gpu_utilisation(daemon, found->vulkan_name) : -1;
 
 	placement_gpu_usage(daemon->ledger, found->id, &usage);
-	for (unsigned i = 0; i < found->function_count; i++)
-		json_array_append_new(functions, json_string(pci_address_format(
-							 &found->functions[i].address, address)));
-	if (found->has_address) {
-		snprintf(vendor, sizeof(vendor), "%04x", found->vendor);
-		snprintf(device, sizeof(device), "%04x", found->device);
-	}
 	vgpus = tenants(daemon, request, found->id, &whole);
 	tenant = whole ? instance_find(daemon, whole) : NULL;
 	shown = !request || request->role != DAEMON_USER ||
 		(tenant && api_may(request, tenant, false));
 	if (shown)
 		store_leases(daemon->store, found->id, true, open_lease, &lease, NULL);
-	json = json_pack("{s:o, s:o, s:s, s:o, s:o, s:o, s:o, s:o, s:o, s:I, s:o, s:o, s:o, s:o}",
-			 "id", ascii(found->id), "name", ascii(found->name), "kind",
-			 found->software ? "software" : "pci", "pci_address",
-			 found->has_address
-				 ? json_string(pci_address_format(&found->address, address))
-				 : json_null(),
-			 "vendor_id", or_null(vendor), "device_id", or_null(device), "driver",
-			 or_null(found->driver), "numa_node",
-			 found->numa_node < 0 ? json_null() : json_integer(found->numa_node),
-			 "iommu_group", found->group < 0 ? json_null() : json_integer(found->group),
-			 "memory_bytes", (json_int_t)(found->vram_mib * MIB), "functions",
-			 functions, "providers", providers(found), "reset_methods",
-			 words(found->reset_methods), "link", link_json(found));
+	json = node_gpu_api_json(found);
 	if (!json) {
 		json_decref(vgpus);
 		json_decref(lease);
 		return NULL;
 	}
+	json_object_set_new(json, "link",
+			    found->link.width || found->link.max_width
+				    ? node_link_api_json(&found->link)
+				    : json_null());
 	json_object_set_new(json, "state", json_string(gpu_state(gpu, &usage, tenant)));
 	json_object_set_new(json, "drained", json_boolean(gpu && gpu->row.drained));
 	json_object_set_new(json, "quarantine", quarantine(gpu));

@@ -4,27 +4,10 @@
  * the keys are there all the same.
  */
 #include <stdio.h>
+#include <string.h>
 
+#include "instances/building.h"
 #include "instances/node/private.h"
-
-/* json_object_set_new() of NULL fails; so does the whole, then. */
-struct building {
-	json_t *object;
-	bool failed;
-};
-
-static void put(struct building *b, const char *key, json_t *value)
-{
-	b->failed |= json_object_set_new(b->object, key, value) != 0;
-}
-
-static json_t *done(struct building *b)
-{
-	if (!b->failed)
-		return b->object;
-	json_decref(b->object);
-	return NULL;
-}
 
 static json_t *text_or_null(const char *text)
 {
@@ -148,7 +131,7 @@ static void put_pci(struct building *b, const struct node_gpu *gpu)
 	put(b, "class", pci ? hex(gpu->class_code, 6) : json_null());
 }
 
-json_t *node_gpu_json(const struct node_gpu *gpu)
+static json_t *node_gpu_json(const struct node_gpu *gpu)
 {
 	struct building b = { .object = json_object() };
 
@@ -187,6 +170,47 @@ json_t *node_gpu_json(const struct node_gpu *gpu)
 	put(&b, "vulkan_name", text_or_null(gpu->vulkan_name));
 	put(&b, "vulkan_device", text_or_null(gpu->vulkan_device));
 	return done(&b);
+}
+
+static json_t *words(const char *text)
+{
+	char copy[sizeof(((struct node_gpu *)NULL)->reset_methods)], *rest = NULL;
+	json_t *list = json_array();
+
+	snprintf(copy, sizeof(copy), "%s", text);
+	for (char *word = strtok_r(copy, " ", &rest); word; word = strtok_r(NULL, " ", &rest))
+		json_array_append_new(list, json_string(word));
+	return list;
+}
+
+json_t *node_gpu_api_json(const struct node_gpu *gpu)
+{
+	struct building b = { .object = json_object() };
+	json_t *list = json_array();
+
+	for (unsigned i = 0; i < gpu->function_count; i++)
+		json_array_append_new(list, address(&gpu->functions[i].address));
+	put(&b, "id", json_string(gpu->id));
+	put(&b, "name", json_string(gpu->name));
+	put(&b, "kind", json_string(gpu->software ? "software" : "pci"));
+	put(&b, "pci_address", gpu->has_address ? address(&gpu->address) : json_null());
+	put(&b, "vendor_id", gpu->has_address ? hex(gpu->vendor, 4) : json_null());
+	put(&b, "device_id", gpu->has_address ? hex(gpu->device, 4) : json_null());
+	put(&b, "driver", text_or_null(gpu->driver));
+	put(&b, "numa_node", gpu->numa_node >= 0 ? json_integer(gpu->numa_node) : json_null());
+	put(&b, "iommu_group", gpu->group >= 0 ? json_integer(gpu->group) : json_null());
+	put(&b, "memory_bytes", number(gpu->vram_mib * MIB));
+	put(&b, "functions", list);
+	put(&b, "providers", providers(gpu));
+	put(&b, "reset_methods", words(gpu->reset_methods));
+	return done(&b);
+}
+
+json_t *node_link_api_json(const struct node_link *link)
+{
+	return json_pack("{s:f, s:i, s:f, s:i}", "speed_gts", link->mts / 1000.0, "width",
+			 (int)link->width, "max_speed_gts", link->max_mts / 1000.0, "max_width",
+			 (int)link->max_width);
 }
 
 static json_t *huge_json(const struct node_huge_pages *pages)

@@ -176,9 +176,14 @@ bool node_equal(const struct node *a, const struct node *b);
 const struct node_gpu *node_gpu_find(const struct node *node, const char *id);
 /* node_gpu_matches() - whether a type's selector (struct type_gpu) names the GPU. */
 bool node_gpu_matches(const struct node_gpu *gpu, const char *selector);
-/* node_json(), node_gpu_json() - all of it; the keys are documented in docs/node.md. NULL: out of memory. */
+/* node_json() - all of it; the keys are documented in docs/node.md. NULL: out of memory. */
 json_t *node_json(const struct node *node);
-json_t *node_gpu_json(const struct node_gpu *gpu);
+/*
+ * node_gpu_api_json() - what the machine itself says of a GPU, in the words of the API's Gpu (instances/openapi.yaml); whose it is comes after.
+ * node_link_api_json() - of its link, which is known. NULL: out of memory.
+ */
+json_t *node_gpu_api_json(const struct node_gpu *gpu);
+json_t *node_link_api_json(const struct node_link *link);
 
 /* ---- IDs that stay ---------------------------------------------------------------------------- */
 

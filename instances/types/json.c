@@ -3,6 +3,7 @@
  * A type as JSON, in the words of a type file: what the API shows can be written into one. Keys come in a fixed order, and
  * those that mean nothing are left out; type_from_json() gives the same type again, exactly.
  */
+#include "instances/building.h"
 #include "instances/types/private.h"
 
 static json_t *share(uint32_t ppm)
@@ -16,25 +17,6 @@ static json_t *credits(uint64_t ns)
 	const uint64_t amount = ns / (SCHED_CREDIT_NS / 1000000000);
 
 	return json_real((double)amount / 1e9);
-}
-
-/* json_object_set_new() of NULL fails; so does the whole, then. */
-struct building {
-	json_t *object;
-	bool failed;
-};
-
-static void put(struct building *b, const char *key, json_t *value)
-{
-	b->failed |= json_object_set_new(b->object, key, value) != 0;
-}
-
-static json_t *done(struct building *b)
-{
-	if (!b->failed)
-		return b->object;
-	json_decref(b->object);
-	return NULL;
 }
 
 static json_t *credits_json(const struct type_gpu *gpu)
