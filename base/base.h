@@ -9,6 +9,7 @@
 #define BASE_BASE_H
 
 #include <pthread.h>
+#include <stdarg.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -133,6 +134,16 @@ void parallel_run(const char *kind, unsigned count, void (*run)(void *opaque, un
  */
 void text_append(char *text, size_t size, const char *fmt, ...)
 	__attribute__((format(printf, 3, 4)));
+
+/* text_printable() - what is not printable ASCII in @text, which is somebody else's, becomes '?'. Returns @text. */
+char *text_printable(char *text);
+
+/*
+ * path_below() - a path below @root (NULL: ""), as vprintf(3) has it, in @path, which has room for @size bytes; empty when it does not
+ * fit. Returns @path.
+ */
+const char *path_below(char *path, size_t size, const char *root, const char *fmt, va_list ap)
+	__attribute__((format(printf, 4, 0)));
 
 /* fd_close() - close *fd if it is >= 0 and set it to -1; errno is preserved. */
 void fd_close(int *fd);

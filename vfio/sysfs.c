@@ -11,19 +11,11 @@
 
 const char *vfio_sysfs_path(char path[VFIO_PATH_MAX], const char *root, const char *fmt, ...)
 {
-	int len = snprintf(path, VFIO_PATH_MAX, "%s", root ? root : "");
 	va_list ap;
-	int n;
 
-	if (len < 0 || len >= VFIO_PATH_MAX) {
-		path[0] = '\0';
-		return path;
-	}
 	va_start(ap, fmt);
-	n = vsnprintf(path + len, (size_t)(VFIO_PATH_MAX - len), fmt, ap);
+	path_below(path, VFIO_PATH_MAX, root, fmt, ap);
 	va_end(ap);
-	if (n < 0 || n >= VFIO_PATH_MAX - len)
-		path[0] = '\0';
 	return path;
 }
 

@@ -19,10 +19,7 @@ static json_t *ascii(const char *text)
 	char *copy = strdup(text);
 	json_t *json;
 
-	for (char *p = copy; p && *p; p++)
-		if ((unsigned char)*p < ' ' || (unsigned char)*p > '~')
-			*p = '?';
-	json = json_string(copy ? copy : "");
+	json = json_string(copy ? text_printable(copy) : "");
 	free(copy);
 	return json;
 }

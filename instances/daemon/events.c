@@ -7,14 +7,6 @@
 
 #include "instances/daemon/private.h"
 
-/* Text may hold bytes of a guest's, a device's or a path: JSON is UTF-8, and this is ASCII. */
-static void clean(char *text)
-{
-	for (; *text; text++)
-		if ((unsigned char)*text < ' ' || (unsigned char)*text > '~')
-			*text = '?';
-}
-
 char *event_line(const struct store_event *event)
 {
 	json_t *json = json_pack(
@@ -35,7 +27,8 @@ static void tell(struct daemon *daemon, struct store_event *event)
 {
 	struct error e = { 0 };
 
-	clean(event->text);
+	/* It may hold bytes of a guest's, a device's or a path: JSON is UTF-8, and this is ASCII. */
+	text_printable(event->text);
 	log_info("%s%s%s%s %s%s%s", event->kind, event->instance[0] ? " " : "", event->instance,
 		 event->gpu[0] ? " " : "", event->gpu[0] ? event->gpu : event->code,
 		 event->text[0] ? ": " : "", event->text);

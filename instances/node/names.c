@@ -80,9 +80,7 @@ static void lookup(struct node_pci_names *names, char *name, size_t size, int fl
 	leave = NULL;
 	if (!names || names->damaged)
 		snprintf(name, size, b ? "%04x:%04x" : "%04x", a, b);
-	for (char *c = name; *c; c++)
-		if (*c < ' ' || *c > '~')
-			*c = '?';
+	text_printable(name);
 }
 
 void node_pci_name(struct node_pci_names *names, unsigned vendor, unsigned device, char *name,

@@ -12,16 +12,11 @@
 
 const char *node_path(char path[NODE_PATH_MAX], const char *root, const char *fmt, ...)
 {
-	int length = snprintf(path, NODE_PATH_MAX, "%s", root), n = -1;
 	va_list ap;
 
-	if (length >= 0 && length < NODE_PATH_MAX) {
-		va_start(ap, fmt);
-		n = vsnprintf(path + length, (size_t)(NODE_PATH_MAX - length), fmt, ap);
-		va_end(ap);
-	}
-	if (n < 0 || n >= NODE_PATH_MAX - length)
-		path[0] = '\0';
+	va_start(ap, fmt);
+	path_below(path, NODE_PATH_MAX, root, fmt, ap);
+	va_end(ap);
 	return path;
 }
 
@@ -39,9 +34,7 @@ bool node_text(const char *path, char *text, size_t size)
 	if (file_read(AT_FDCWD, path, text, size) < 0)
 		text[0] = '\0';
 	text[strcspn(text, "\n")] = '\0';
-	for (char *c = text; *c; c++)
-		if (*c < ' ' || *c > '~')
-			*c = '?';
+	text_printable(text);
 	return text[0];
 }
 

@@ -84,9 +84,7 @@ static ssize_t receive(int fd, void *buf, size_t size, uint64_t deadline_ns)
 static void copy_text(char *to, size_t size, const char *from, size_t room)
 {
 	snprintf(to, size, "%.*s", (int)strnlen(from, room), from);
-	for (char *c = to; *c; c++)
-		if (*c < ' ' || *c > '~')
-			*c = '?';
+	text_printable(to);
 }
 
 /* What vulkan_gpu_name() makes: an address or one word. */

@@ -28,9 +28,7 @@ static void copy_text(char *to, size_t size, const json_t *json, const char *key
 	const char *text = json_string_value(json_object_get(json, key));
 
 	snprintf(to, size, "%s", text ? text : "");
-	for (char *c = to; *c; c++)
-		if (*c < ' ' || *c > '~')
-			*c = '?';
+	text_printable(to);
 }
 
 /* ---- rates and strips ---------------------------------------------------------------------------- */

@@ -199,8 +199,6 @@ void type_complain(struct type_reader *reader, const char *key, const char *code
 	snprintf(text, sizeof(text), "%.120s%s: %s%s%s", reader->name, place, path,
 		 path[0] ? ": " : "", what);
 	/* Keys and values are somebody's bytes: they do not reach a terminal as they are. */
-	for (char *c = text; *c; c++)
-		if ((unsigned char)*c < ' ' || (unsigned char)*c > '~')
-			*c = '?';
+	text_printable(text);
 	findings_add(reader->findings, FINDING_BLOCKER, code, NULL, next, "%s", text);
 }
