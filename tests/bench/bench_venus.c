@@ -14,6 +14,7 @@
 #include <cmocka.h>
 
 #include "tests/bench/bench.h"
+#include "tests/unit/build_folder.h"
 #include "tests/unit/gpu_vtest.h"
 
 #include <jansson.h>
@@ -134,7 +135,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = { cmocka_unit_test(all) };
 
-	if (!vtest_build(build))
+	if (!build_folder(build, sizeof(build)))
 		return 1;
 	snprintf(program, sizeof(program), "%s/tests/live/vkload", build);
 	hand_on();

@@ -423,4 +423,22 @@ static inline void world_check_empty(const struct world *w)
 	world_check_violations(w);
 }
 
+/* ---- what tests begin and end with ---------------------------------------------------------------- */
+
+static inline int world_setup(void **state)
+{
+	static struct world world;
+
+	world_create(&world);
+	*state = &world;
+	return world_start(&world, NULL) ? 0 : -1;
+}
+
+static inline int world_teardown(void **state)
+{
+	world_check_violations(*state);
+	world_destroy(*state);
+	return 0;
+}
+
 #endif

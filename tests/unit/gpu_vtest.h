@@ -507,19 +507,6 @@ static inline pid_t vtest_start(const char *build, const char *path, const char 
 	return pid;
 }
 
-/* The folder BUILD of this program, which is BUILD/tests/KIND/NAME. */
-static inline bool vtest_build(char build[PATH_MAX])
-{
-	ssize_t length = readlink("/proc/self/exe", build, PATH_MAX - 1);
-
-	if (length <= 0)
-		return false;
-	build[length] = '\0';
-	for (unsigned i = 0; i < 3; i++)
-		*strrchr(build, '/') = '\0';
-	return true;
-}
-
 /* Serve whoever comes until @pid has ended, at most @seconds. Returns its status, -1: still there. */
 static inline int vtest_run(pid_t pid, unsigned seconds)
 {

@@ -32,6 +32,7 @@
 #include <cmocka.h>
 
 #include "base/base.h"
+#include "tests/unit/build_folder.h"
 #include "tests/unit/http_client.h"
 
 #define SECONDS	      8
@@ -334,16 +335,12 @@ static unsigned long from_environment(const char *name, unsigned long otherwise)
 static int setup(void **state)
 {
 	struct fixture *f = calloc(1, sizeof(*f));
-	ssize_t n;
 
 	if (!f)
 		return -1;
 	*state = f;
-	n = readlink("/proc/self/exe", f->build, sizeof(f->build) - 1);
-	if (n < 0)
+	if (!build_folder(f->build, sizeof(f->build)))
 		return -1;
-	for (int i = 0; i < 3; i++)
-		*strrchr(f->build, '/') = '\0';
 	strcpy(f->folder, "/tmp/divvy-test-XXXXXX");
 	return mkdtemp(f->folder) ? 0 : -1;
 }

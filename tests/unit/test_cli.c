@@ -14,6 +14,7 @@
 
 #include "instances/cli/cli.h"
 #include "instances/cli/table.h"
+#include "tests/unit/build_folder.h"
 
 /* Runs `divvy LINE`, split at blanks; what it printed and what it complained, for free(). */
 static int divvy(const char *line, char **printed, char **complained)
@@ -263,12 +264,9 @@ static void colour_is_asked_for(void **state)
 static int shell(const char *words)
 {
 	char self[4096], command[5000];
-	ssize_t n = readlink("/proc/self/exe", self, sizeof(self) - 1);
+	int n;
 
-	assert_true(n > 0);
-	self[n] = '\0';
-	for (int i = 0; i < 3; i++)
-		*strrchr(self, '/') = '\0';
+	assert_true(build_folder(self, sizeof(self)));
 	snprintf(command, sizeof(command), "%s/divvy %s", self, words);
 	n = system(command);
 	return WIFEXITED(n) ? WEXITSTATUS(n) : -1;

@@ -23,6 +23,7 @@
 #include <cmocka.h>
 
 #include "base/base.h"
+#include "tests/unit/build_folder.h"
 
 #define WAIT_MS 30000
 
@@ -92,14 +93,10 @@ static int setup(void **state)
 {
 	struct fixture *f = calloc(1, sizeof(*f));
 	char path[5000], said[16384];
-	ssize_t n;
 
 	if (!f)
 		return -1;
-	n = readlink("/proc/self/exe", f->build, sizeof(f->build) - 1);
-	assert_true(n > 0);
-	for (int i = 0; i < 3; i++)
-		*strrchr(f->build, '/') = '\0';
+	assert_true(build_folder(f->build, sizeof(f->build)));
 	strcpy(f->folder, "/tmp/divvy-test-XXXXXX");
 	assert_non_null(mkdtemp(f->folder));
 	snprintf(path, sizeof(path), "%s/divvy", f->build);

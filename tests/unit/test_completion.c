@@ -11,6 +11,7 @@
 #include <cmocka.h>
 
 #include "base/base.h"
+#include "tests/unit/build_folder.h"
 
 static char build[4096]; /* where the programs are */
 static char script[] = "/tmp/divvy-test-XXXXXX";
@@ -150,13 +151,10 @@ static int group_setup(void **state)
 {
 	char command[5000];
 	int fd = mkstemp(script);
-	ssize_t n = readlink("/proc/self/exe", build, sizeof(build) - 1);
 
-	if (fd < 0 || n < 0)
+	if (fd < 0 || !build_folder(build, sizeof(build)))
 		return -1;
 	close(fd);
-	for (int i = 0; i < 3; i++)
-		*strrchr(build, '/') = '\0';
 	unsetenv("DIVVY_API");
 	snprintf(command, sizeof(command), "%s/divvy completion fish >%s", build, script);
 	return system(command);

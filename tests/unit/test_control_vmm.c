@@ -16,6 +16,7 @@
 #include <cmocka.h>
 
 #include "hypervisor-glue/sandbox.h"
+#include "tests/unit/build_folder.h"
 #include "tests/unit/http_client.h"
 
 #define API	"/api/v1/vm."
@@ -33,14 +34,10 @@ struct fixture {
 static int setup(void **state)
 {
 	struct fixture *f = calloc(1, sizeof(*f));
-	ssize_t n;
 
 	if (!f)
 		return -1;
-	n = readlink("/proc/self/exe", f->build, sizeof(f->build) - 1);
-	assert_true(n > 0);
-	for (int i = 0; i < 3; i++)
-		*strrchr(f->build, '/') = '\0';
+	assert_true(build_folder(f->build, sizeof(f->build)));
 	strcpy(f->folder, "/tmp/divvy-test-XXXXXX");
 	assert_non_null(mkdtemp(f->folder));
 	snprintf(f->control, sizeof(f->control), "%s/control", f->folder);

@@ -9,22 +9,6 @@
 
 #include "tests/unit/daemon_world.h"
 
-static int setup(void **state)
-{
-	static struct world world;
-
-	world_create(&world);
-	*state = &world;
-	return world_start(&world, NULL) ? 0 : -1;
-}
-
-static int teardown(void **state)
-{
-	world_check_violations(*state);
-	world_destroy(*state);
-	return 0;
-}
-
 static void an_instance_is_defined_started_stopped_and_deleted(void **state)
 {
 	struct world *w = *state;
@@ -536,7 +520,7 @@ static void a_second_daemon_is_refused(void **state)
 
 int main(int argc, char **argv)
 {
-#define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+#define T(name) cmocka_unit_test_setup_teardown(name, world_setup, world_teardown)
 	const struct CMUnitTest tests[] = {
 		T(an_instance_is_defined_started_stopped_and_deleted),
 		T(a_definition_is_idempotent_and_held_by_its_digest),

@@ -13,22 +13,6 @@
 #define OTHER  65533 /* no role */
 #define FLOOD  200
 
-static int setup(void **state)
-{
-	static struct world world;
-
-	world_create(&world);
-	*state = &world;
-	return world_start(&world, NULL) ? 0 : -1;
-}
-
-static int teardown(void **state)
-{
-	world_check_violations(*state);
-	world_destroy(*state);
-	return 0;
-}
-
 static void every_answer_is_as_the_document_says(void **state)
 {
 	struct world *w = *state;
@@ -249,7 +233,7 @@ static void a_request_that_waits_when_the_daemon_ends_is_answered(void **state)
 
 int main(int argc, char **argv)
 {
-#define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+#define T(name) cmocka_unit_test_setup_teardown(name, world_setup, world_teardown)
 	const struct CMUnitTest tests[] = {
 		T(every_answer_is_as_the_document_says),
 		T(a_user_has_his_own_and_nobody_else),

@@ -25,13 +25,6 @@ static int setup(void **state)
 	return chmod(world.folder, 0755);
 }
 
-static int teardown(void **state)
-{
-	world_check_violations(*state);
-	world_destroy(*state);
-	return 0;
-}
-
 /* @more of divvyd.yaml. */
 static void configure(struct world *w, const char *more)
 {
@@ -437,7 +430,7 @@ static void everybody_who_renders_is_let_in(void **state)
 
 int main(int argc, char **argv)
 {
-#define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+#define T(name) cmocka_unit_test_setup_teardown(name, setup, world_teardown)
 	const struct CMUnitTest tests[] = {
 		T(who_finds_no_user_left_does_not_run_as_root),
 		T(a_tap_is_nobody_elses),

@@ -10,6 +10,7 @@
 
 #include <cmocka.h>
 
+#include "tests/unit/build_folder.h"
 #include "tests/unit/daemon_world.h"
 
 #define LAVAPIPE "/usr/share/vulkan/icd.d/lvp_icd.json"
@@ -21,23 +22,12 @@ static const char types[] =
 	"- name: share\n  vcpus: 1\n  memory_mib: 64\n  gpus:\n"
 	"    - { mode: shared, policy: fixed_share, partition: 0.1, vram_mib: 64, selector: software }\n";
 
-/* BUILD/tests/unit/test_daemon_real -> BUILD */
-static void build_path(char path[PATH_MAX])
-{
-	ssize_t n = readlink("/proc/self/exe", path, PATH_MAX - 1);
-
-	assert_true(n > 0);
-	path[n] = '\0';
-	for (int i = 0; i < 3; i++)
-		*strrchr(path, '/') = '\0';
-}
-
 static void programs_link(const struct world *w)
 {
 	static const char *const programs[] = { "divvyd", "divvy", "divvy-vmm", "divvy-vgpu" };
 	char build[PATH_MAX], from[PATH_MAX + 128], to[128];
 
-	build_path(build);
+	assert_true(build_folder(build, sizeof(build)));
 	for (unsigned i = 0; i < ARRAY_SIZE(programs); i++) {
 		snprintf(from, sizeof(from), "%s/%s", build, programs[i]);
 		snprintf(to, sizeof(to), "%s/bin/%s", w->folder, programs[i]);

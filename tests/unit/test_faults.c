@@ -24,6 +24,7 @@
 #include "hypervisor-glue/platform.h"
 #include "hypervisor-glue/sandbox.h"
 #include "mdev/mdev.h"
+#include "tests/unit/build_folder.h"
 #include "tests/unit/fake_vfio_kernel.h"
 #include "tests/unit/resources.h"
 #include "tests/unit/vfio_user_server.h"
@@ -582,17 +583,13 @@ static void a_whole_machine_leaves_nothing(void **state)
 {
 	static const char name[] = "/guest-drivers/testguest/testguest.elf";
 	char command[64];
-	ssize_t n;
 
 	need_kvm();
 	config = calloc(1, sizeof(*config));
 	assert_non_null(config);
 	machine_config_init(config);
 	config->sandbox = false; /* the test goes on */
-	n = readlink("/proc/self/exe", config->kernel, sizeof(config->kernel) - sizeof(name));
-	assert_true(n > 0);
-	for (int i = 0; i < 3; i++)
-		*strrchr(config->kernel, '/') = '\0';
+	assert_true(build_folder(config->kernel, sizeof(config->kernel) - sizeof(name)));
 	strcat(config->kernel, name);
 	strcpy(config->cmdline, "hello");
 	config->memory = 8 * MIB;

@@ -24,6 +24,7 @@
 
 #include "base/base.h"
 #include "guest-drivers/testguest/picture.h"
+#include "tests/unit/build_folder.h"
 #include "tests/unit/http_client.h"
 
 #define WAIT_MS	     60000
@@ -97,17 +98,12 @@ static unsigned fds_of(pid_t pid)
 static int setup(void **state)
 {
 	struct fixture *f = calloc(1, sizeof(*f));
-	ssize_t n;
 
 	if (!f)
 		return -1;
 	*state = f;
-	/* BUILD/tests/unit/test_machine_gpu */
-	n = readlink("/proc/self/exe", f->build, sizeof(f->build) - 1);
-	if (n <= 0)
+	if (!build_folder(f->build, sizeof(f->build)))
 		return -1;
-	for (int i = 0; i < 3; i++)
-		*strrchr(f->build, '/') = '\0';
 	strcpy(f->folder, "/tmp/divvy-test-XXXXXX");
 	if (!mkdtemp(f->folder))
 		return -1;

@@ -10,6 +10,7 @@
 
 #include "hypervisor-glue/hypervisor-glue.h"
 #include "mdev/mdev.h"
+#include "tests/unit/build_folder.h"
 #include "tests/unit/confined.h"
 #include "tests/unit/vfio_user_server.h"
 
@@ -38,12 +39,8 @@ static unsigned open_fds(void)
 static void testguest_path(char *path, size_t size)
 {
 	static const char name[] = "/guest-drivers/testguest/testguest.elf";
-	ssize_t n = readlink("/proc/self/exe", path, size - sizeof(name));
 
-	assert_true(n > 0);
-	path[n] = '\0';
-	for (int i = 0; i < 3; i++)
-		*strrchr(path, '/') = '\0';
+	assert_true(build_folder(path, size - sizeof(name)));
 	strcat(path, name);
 }
 

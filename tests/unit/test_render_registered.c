@@ -4,6 +4,7 @@
  * registers, one that does not, one that did, one with a child; it maps a driver's library that is a file of the test's, or opens a device. And Mesa's
  * Venus as a guest's, with the real layer, and without it.
  */
+#include "tests/unit/build_folder.h"
 #include "tests/unit/gpu_vtest.h"
 
 #include <libgen.h>
@@ -506,15 +507,10 @@ int main(void)
 			a_guest_with_one_context_after_another_is_not_harmed, setup_with_layer,
 			teardown_guest),
 	};
-	ssize_t length = readlink("/proc/self/exe", build, sizeof(build) - 1);
 
 	if (getenv("TEST_WORK"))
 		return work(getenv("TEST_WORK"));
-	/* BUILD/tests/unit/THIS */
-	if (length <= 0)
+	if (!build_folder(build, sizeof(build)))
 		return 1;
-	build[length] = '\0';
-	for (unsigned i = 0; i < 3; i++)
-		*strrchr(build, '/') = '\0';
 	return cmocka_run_group_tests(tests, make_files, remove_files);
 }

@@ -22,6 +22,7 @@
 #include <cmocka.h>
 
 #include "hypervisor-glue/sandbox.h"
+#include "tests/unit/build_folder.h"
 #include "tests/unit/http_client.h"
 
 #define READY_MS 20000
@@ -52,15 +53,10 @@ static void make_disk(const char *path)
 static int setup(void **state)
 {
 	struct fixture *f = calloc(1, sizeof(*f));
-	ssize_t n;
 
 	if (!f)
 		return -1;
-	/* BUILD/tests/unit/test_sandbox_vmm */
-	n = readlink("/proc/self/exe", f->build, sizeof(f->build) - 1);
-	assert_true(n > 0);
-	for (int i = 0; i < 3; i++)
-		*strrchr(f->build, '/') = '\0';
+	assert_true(build_folder(f->build, sizeof(f->build)));
 	strcpy(f->folder, "/tmp/divvy-test-XXXXXX");
 	assert_non_null(mkdtemp(f->folder));
 	snprintf(f->serial, sizeof(f->serial), "%s/serial", f->folder);

@@ -23,6 +23,7 @@
 #include <cmocka.h>
 
 #include "base/sandbox.h"
+#include "tests/unit/build_folder.h"
 
 #define WORDS_MAX 32
 #define NOBODY	  54321
@@ -294,13 +295,8 @@ int main(void)
 		cmocka_unit_test(it_runs_closed_in),
 		cmocka_unit_test(in_its_jail_it_is_two_users),
 	};
-	ssize_t length = readlink("/proc/self/exe", build, sizeof(build) - 1);
 
-	/* BUILD/tests/unit/THIS */
-	if (length <= 0)
+	if (!build_folder(build, sizeof(build)))
 		return 1;
-	build[length] = '\0';
-	for (unsigned i = 0; i < 3; i++)
-		*strrchr(build, '/') = '\0';
 	return cmocka_run_group_tests(tests, make_folder, remove_folder);
 }

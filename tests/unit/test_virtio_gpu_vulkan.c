@@ -3,6 +3,7 @@
  * Vulkan programs through the whole vGPU: Mesa's Venus driver as the guest's (gpu_vtest.h), virglrenderer, a render
  * worker, lavapipe. What they compute and draw is judged by themselves (tests/live).
  */
+#include "tests/unit/build_folder.h"
 #include "tests/unit/gpu_vtest.h"
 
 #include <limits.h>
@@ -187,7 +188,7 @@ int main(void)
 		  setup_served, teardown_served, NULL },
 	};
 
-	if (!vtest_build(build))
+	if (!build_folder(build, sizeof(build)))
 		return 1;
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -27,6 +27,7 @@
 
 #include "hypervisor-glue/layout.h"
 #include "hypervisor-glue/vm_internal.h"
+#include "tests/unit/build_folder.h"
 
 #define XEN_ELFNOTE_PHYS32_ENTRY 18
 #define START_INFO_MAGIC	 0x336ec578u
@@ -140,19 +141,10 @@ static const struct dispatch_handler test_handler = { test_read, test_write };
 static inline void read_testguest(void **image, size_t *size)
 {
 	char path[4096];
-	ssize_t n = readlink("/proc/self/exe", path, sizeof(path) - 64);
 	struct stat st;
-	char *slash;
 	int fd;
 
-	assert_true(n > 0);
-	path[n] = 0;
-	/* BUILD/tests/unit/test_vm -> BUILD/guest-drivers/testguest/testguest.elf */
-	for (int i = 0; i < 3; i++) {
-		slash = strrchr(path, '/');
-		assert_non_null(slash);
-		*slash = 0;
-	}
+	assert_true(build_folder(path, sizeof(path) - 64));
 	strcat(path, "/guest-drivers/testguest/testguest.elf");
 	fd = open(path, O_RDONLY | O_CLOEXEC);
 	if (fd < 0)
