@@ -20,6 +20,7 @@
 
 #include "mdev/input/private.h"
 #include "mdev/mdev.h"
+#include "tests/fuzz/input.h"
 
 #define BASE	   UINT64_C(0x100000)
 #define SIZE	   UINT64_C(0x4000)
@@ -61,20 +62,6 @@ static void check_at(bool good, int line)
 		return;
 	fprintf(stderr, "fuzz_input.c:%d: it does not hold\n", line);
 	abort();
-}
-
-struct input {
-	const uint8_t *at;
-	size_t left;
-};
-
-static uint64_t take(struct input *in, unsigned bytes)
-{
-	uint64_t value = 0;
-
-	for (unsigned i = 0; i < bytes && in->left; i++, in->at++, in->left--)
-		value |= (uint64_t)*in->at << 8 * i;
-	return value;
 }
 
 /* ---- the guest ---------------------------------------------------------------------------------------- */

@@ -14,6 +14,7 @@
  */
 #include <stdlib.h>
 
+#include "tests/fuzz/input.h"
 #include "tests/unit/fake_vfio_device.h"
 
 #define MEMORY_SIZE    (64 * KIB)
@@ -28,20 +29,6 @@
 #define FLAG_MORE      0x80 /* a ROM, a clique, extended capabilities from the input */
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
-
-struct input {
-	const uint8_t *at;
-	size_t left;
-};
-
-static uint64_t take(struct input *in, unsigned bytes)
-{
-	uint64_t value = 0;
-
-	for (unsigned i = 0; i < bytes && in->left; i++, in->at++, in->left--)
-		value |= (uint64_t)*in->at << 8 * i;
-	return value;
-}
 
 static void must(bool holds)
 {

@@ -18,6 +18,7 @@
 #define assert_true(holds)     ((holds) ? (void)0 : abort())
 #define assert_int_equal(a, b) assert_true((a) == (b))
 
+#include "tests/fuzz/input.h"
 #include "tests/unit/fake_vfio_device.h"
 #include "tests/unit/fake_vm.h"
 
@@ -31,20 +32,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 static struct vm vm;
 static struct fake_device devices[DEVICES];
 static struct fake_device software;
-
-struct input {
-	const uint8_t *at;
-	size_t left;
-};
-
-static uint64_t take(struct input *in, unsigned bytes)
-{
-	uint64_t value = 0;
-
-	for (unsigned i = 0; i < bytes && in->left; i++, in->at++, in->left--)
-		value |= (uint64_t)*in->at << 8 * i;
-	return value;
-}
 
 static void make_devices(void)
 {

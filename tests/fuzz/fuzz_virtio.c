@@ -34,6 +34,7 @@
 
 #include "mdev/mdev.h"
 #include "mdev/virtio.h"
+#include "tests/fuzz/input.h"
 
 #define BASE	   UINT64_C(0x100000)
 #define SIZE	   UINT64_C(0x10000)
@@ -67,20 +68,6 @@ static void check(bool good)
 {
 	if (!good)
 		abort();
-}
-
-struct input {
-	const uint8_t *at;
-	size_t left;
-};
-
-static uint64_t take(struct input *in, unsigned bytes)
-{
-	uint64_t value = 0;
-
-	for (unsigned i = 0; i < bytes && in->left; i++, in->at++, in->left--)
-		value |= (uint64_t)*in->at << 8 * i;
-	return value;
 }
 
 /* ---- the machine around the devices --------------------------------------------------------- */

@@ -17,6 +17,7 @@
 #include <stdio.h>
 
 #include "mdev/gpu/gpu.h"
+#include "tests/fuzz/input.h"
 #include "tests/unit/fake_venus.h"
 
 #define BASE	   UINT64_C(0x100000)
@@ -46,20 +47,6 @@ static void check(bool good)
 {
 	if (!good)
 		abort();
-}
-
-struct input {
-	const uint8_t *at;
-	size_t left;
-};
-
-static uint64_t take(struct input *in, unsigned bytes)
-{
-	uint64_t value = 0;
-
-	for (unsigned i = 0; i < bytes && in->left; i++, in->at++, in->left--)
-		value |= (uint64_t)*in->at << 8 * i;
-	return value;
 }
 
 /* ---- the mapper ----------------------------------------------------------------------------- */
