@@ -264,13 +264,17 @@ unsigned findings_blockers(const struct findings *f);
  *
  * unix_listener_open() - at @path. A socket that nobody listens on any more is replaced; anything else that is
  * there is not. On failure nothing is open. Errors: "socket-in-use", "socket-path".
+ * unix_listener_accept() - who connected to the listening socket @fd, in an event loop: a descriptor that does not wait, or -1; who it is in
+ * *peer (SO_PEERCRED). Out of descriptors it sleeps 10 ms, since the socket stays readable, and says so in the name of @what.
  * unix_listener_close() - also of one that is not open, which is { .fd = -1, .folder_fd = -1 }.
  */
 struct unix_listener {
 	int fd, folder_fd;
 	char name[108]; /* in the folder; "": none */
 };
+struct ucred;
 int unix_listener_open(const char *path, struct unix_listener *listener, struct error *e);
+int unix_listener_accept(int fd, const char *what, struct ucred *peer);
 void unix_listener_close(struct unix_listener *listener);
 
 /* ---- control sockets ---------------------------------------------------------------------------- */

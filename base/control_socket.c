@@ -232,19 +232,11 @@ static int on_listening(sd_event_source *source, int fd, uint32_t events, void *
 {
 	struct control_socket *control = opaque;
 	struct ucred peer;
-	socklen_t size = sizeof(peer);
-	int one = accept4(fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+	int one = unix_listener_accept(fd, "control socket", &peer);
 
-	if (one < 0) {
-		/* Out of descriptors, it stays readable: later then, and no busy loop. */
-		if (errno == EMFILE || errno == ENFILE || errno == ENOMEM) {
-			log_limited(LOG_LEVEL_WARN, "control socket: %s", strerror(errno));
-			usleep(10000);
-		}
+	if (one < 0)
 		return 0;
-	}
-	if (getsockopt(one, SOL_SOCKET, SO_PEERCRED, &peer, &size) < 0 ||
-	    (peer.uid != 0 && peer.uid != control->owner)) {
+	if (peer.uid != 0 && peer.uid != control->owner) {
 		log_limited(LOG_LEVEL_WARN, "control socket: a connection of uid %u is refused",
 			    peer.uid);
 		close(one);

@@ -3,7 +3,7 @@
  * A listening UNIX socket with a name in the file system: made so that there is no moment at which others could
  * connect, and its name removed again by a process that may no longer look at paths.
  *
- * After the start this needs: unlinkat of the socket's name in a folder that is held open.
+ * After the start this needs: accept4, getsockopt (SO_PEERCRED), unlinkat of the socket's name in a folder that is held open.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -94,6 +94,21 @@ fail:
 	fd_close(&probe);
 	unix_listener_close(listener);
 	return err;
+}
+
+int unix_listener_accept(int fd, const char *what, struct ucred *peer)
+{
+	socklen_t size = sizeof(*peer);
+	int one = accept4(fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+
+	/* Out of descriptors, it stays readable: later then, and no busy loop. */
+	if (one < 0 && (errno == EMFILE || errno == ENFILE || errno == ENOMEM)) {
+		log_limited(LOG_LEVEL_WARN, "%s: %s", what, strerror(errno));
+		usleep(10000);
+	}
+	if (one >= 0 && getsockopt(one, SOL_SOCKET, SO_PEERCRED, peer, &size) < 0)
+		fd_close(&one);
+	return one;
 }
 
 void unix_listener_close(struct unix_listener *listener)

@@ -175,18 +175,12 @@ static bool peer_gone(const struct console_socket *console)
 static int on_listening(sd_event_source *source, int fd, uint32_t events, void *opaque)
 {
 	struct console_socket *console = opaque;
-	socklen_t size = sizeof(console->who);
+	struct ucred who;
 	char text[96];
-	int one = accept4(fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+	int one = unix_listener_accept(fd, "console socket", &who);
 
-	if (one < 0) {
-		/* Out of descriptors, it stays readable: later then, and no busy loop. */
-		if (errno == EMFILE || errno == ENFILE || errno == ENOMEM) {
-			log_limited(LOG_LEVEL_WARN, "console socket: %s", strerror(errno));
-			usleep(10000);
-		}
+	if (one < 0)
 		return 0;
-	}
 	if (console->peer >= 0 && peer_gone(console))
 		peer_leave(console);
 	if (console->peer >= 0) {
@@ -197,8 +191,7 @@ static int on_listening(sd_event_source *source, int fd, uint32_t events, void *
 		close(one);
 		return 0;
 	}
-	if (getsockopt(one, SOL_SOCKET, SO_PEERCRED, &console->who, &size) < 0)
-		console->who = (struct ucred){ .pid = 0 };
+	console->who = who;
 	console->peer = one;
 	console->deaf = false;
 	memset(console->note, 0, sizeof(console->note));

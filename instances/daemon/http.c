@@ -556,22 +556,11 @@ static int on_listening(sd_event_source *source, int fd, uint32_t events, void *
 	struct sockaddr_un nobody = { .sun_family = AF_UNIX };
 	struct http *http = opaque;
 	struct ucred who;
-	socklen_t size = sizeof(who);
 	struct peer *peer;
-	int one = accept4(fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+	int one = unix_listener_accept(fd, "API", &who);
 
-	if (one < 0) {
-		/* Out of descriptors, it stays readable: later then, and no busy loop. */
-		if (errno == EMFILE || errno == ENFILE || errno == ENOMEM) {
-			log_limited(LOG_LEVEL_WARN, "API: %s", strerror(errno));
-			usleep(10000);
-		}
+	if (one < 0)
 		return 0;
-	}
-	if (getsockopt(one, SOL_SOCKET, SO_PEERCRED, &who, &size) < 0) {
-		close(one);
-		return 0;
-	}
 	peer = peer_place(http, who.uid);
 	if (!peer) {
 		turn_away(one);
