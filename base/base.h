@@ -135,6 +135,9 @@ void parallel_run(const char *kind, unsigned count, void (*run)(void *opaque, un
 void text_append(char *text, size_t size, const char *fmt, ...)
 	__attribute__((format(printf, 3, 4)));
 
+/* text_size() - "4096", "512M", "4g" to bytes: K, M, G, T are powers of 1024. -EINVAL for anything else, -ERANGE beyond 64 bits. */
+int text_size(const char *text, uint64_t *bytes);
+
 /* text_printable() - what is not printable ASCII in @text, which is somebody else's, becomes '?'. Returns @text. */
 char *text_printable(char *text);
 

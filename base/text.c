@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-/* Texts of bounded length, built piece by piece, and what others wrote made fit to be shown. */
+/* Texts of bounded length, built piece by piece; sizes as people write them; and what others wrote made fit to be shown. */
+#include <errno.h>
 #include <stdarg.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/base.h"
@@ -14,6 +16,33 @@ void text_append(char *text, size_t size, const char *fmt, ...)
 	va_start(ap, fmt);
 	vsnprintf(text + len, size - len, fmt, ap);
 	va_end(ap);
+}
+
+int text_size(const char *text, uint64_t *bytes)
+{
+	static const char units[] = "kmgtKMGT";
+	const char *unit;
+	unsigned shift = 0;
+	uint64_t value;
+	char *end;
+
+	/* strtoull() takes blanks and a minus. */
+	if (text[0] < '0' || text[0] > '9')
+		return -EINVAL;
+	errno = 0;
+	value = strtoull(text, &end, 10);
+	if (errno)
+		return -ERANGE;
+	if (*end) {
+		unit = strchr(units, *end);
+		if (!unit || end[1])
+			return -EINVAL;
+		shift = 10 * (unsigned)((unit - units) % 4 + 1);
+	}
+	if (value > UINT64_MAX >> shift)
+		return -ERANGE;
+	*bytes = value << shift;
+	return 0;
 }
 
 char *text_printable(char *text)

@@ -120,19 +120,10 @@ int config_set_pin(struct machine_config *config, const struct setting *setting,
 
 bool config_parse_size(const char *text, uint64_t *size)
 {
-	static const char suffixes[] = "MGT";
-	const char *suffix;
 	uint64_t value;
-	char *end;
 
-	errno = 0;
-	value = strtoull(text, &end, 10);
-	suffix = *end ? strchr(suffixes, toupper((unsigned char)*end)) : NULL;
-	if (!isdigit((unsigned char)text[0]) || errno || !suffix || end[1] ||
-	    value > CONFIG_MEMORY_MAX / MIB)
-		return false;
-	value *= MIB << (10 * (suffix - suffixes));
-	if (value > CONFIG_MEMORY_MAX)
+	if (text_size(text, &value) || isdigit((unsigned char)text[strlen(text) - 1]) ||
+	    value % MIB || value > CONFIG_MEMORY_MAX)
 		return false;
 	*size = value;
 	return true;

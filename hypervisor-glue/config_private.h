@@ -21,7 +21,7 @@ int config_bad_value(const struct setting *setting, const char *expected, struct
 
 /*
  * config_parse_size() - "512M", "2G", "1T" to bytes. A number alone is refused, since people mean bytes
- * and megabytes alike. Returns false for anything else and beyond CONFIG_MEMORY_MAX.
+ * and megabytes alike. Returns false for anything else, parts of a mebibyte, and beyond CONFIG_MEMORY_MAX.
  */
 bool config_parse_size(const char *text, uint64_t *size);
 

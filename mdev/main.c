@@ -102,20 +102,6 @@ static bool heads_parse(const char *text, struct virtio_gpu_config *config)
 	}
 }
 
-static bool size_parse(const char *text, uint64_t *size)
-{
-	static const char units[] = "KMGT";
-	char *end;
-	const char *unit;
-	unsigned long long number = strtoull(text, &end, 10);
-
-	if (text[0] < '0' || text[0] > '9' || !number || number > 1 << 20)
-		return false;
-	unit = *end ? strchr(units, *end) : NULL;
-	*size = number << (unit ? 10 * (unit - units + 1) : 0);
-	return !*end || (unit && !end[1]);
-}
-
 /* Options of the jail. Returns whether @value is one. */
 static bool jail_parse(int option, const char *value, struct vgpu_jail *jail)
 {
@@ -186,7 +172,8 @@ static int parse(int argc, char **argv, struct options *options)
 				return usage("not WIDTHxHEIGHT, up to four times: ", optarg);
 			break;
 		case 'w':
-			if (!size_parse(optarg, &options->config.window_size))
+			if (text_size(optarg, &options->config.window_size) ||
+			    !options->config.window_size)
 				return usage("not a size: ", optarg);
 			break;
 		case 'n':

@@ -47,7 +47,7 @@ int cli_precheck(struct cli *cli)
 	struct pci_address address;
 	uint64_t size = 0;
 
-	if (memory && cli_size(memory, &size))
+	if (memory && text_size(memory, &size))
 		return cli_usage(cli, "not a size: %s", memory);
 	if (address_of(cli, &address))
 		return CLI_USAGE;

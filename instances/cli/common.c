@@ -7,31 +7,6 @@
 
 #include "instances/cli/cli.h"
 
-int cli_size(const char *text, uint64_t *size)
-{
-	static const char suffixes[] = "KMGT";
-	const char *suffix;
-	unsigned shift = 0;
-	char *end;
-
-	if (text[0] < '0' || text[0] > '9')
-		return -EINVAL;
-	errno = 0;
-	*size = strtoull(text, &end, 10);
-	if (errno)
-		return -EINVAL;
-	if (*end) {
-		suffix = strchr(suffixes, *end & ~0x20);
-		if (!suffix || !*suffix || end[1])
-			return -EINVAL;
-		shift = 10 * (unsigned)(suffix - suffixes + 1);
-	}
-	if (*size > UINT64_MAX >> shift)
-		return -EINVAL;
-	*size <<= shift;
-	return 0;
-}
-
 int cli_number(const char *text, uint64_t min, uint64_t max, uint64_t *value)
 {
 	char *end;

@@ -114,7 +114,7 @@ static int take(const struct cli *cli, struct launch_options *launch, struct err
 	if (!err && (said = cli_value(cli, "balance")))
 		err = credits(said, &launch->credit_ns, e);
 	if (!err && (said = cli_value(cli, "memory-quota")) &&
-	    (cli_size(said, &launch->memory_quota) || !launch->memory_quota))
+	    (text_size(said, &launch->memory_quota) || !launch->memory_quota))
 		err = error_set(e, EINVAL, "bad-value", NULL, "%s is no size of memory (2G, 512M)",
 				said);
 	if (err)

@@ -124,11 +124,43 @@ static void a_full_list_of_findings_still_shows_a_blocker(void **state)
 	assert_int_equal(findings_blockers(&f), 1);
 }
 
+static void a_size_is_a_number_and_a_power_of_1024(void **state)
+{
+	static const struct {
+		const char *text;
+		uint64_t bytes;
+	} good[] = {
+		{ "0", 0 },
+		{ "4096", 4096 },
+		{ "1K", KIB },
+		{ "512M", 512 * MIB },
+		{ "4g", 4 * GIB },
+		{ "16777215T", UINT64_C(16777215) << 40 },
+		{ "18446744073709551615", UINT64_MAX },
+	};
+	static const char *const bad[] = { "",	  "M",	  "-1",	  "+1", " 1", "4GB",
+					   "4 G", "0x10", "1.5G", "4P", "4GG" };
+	static const char *const beyond[] = { "16777216T", "18446744073709551616",
+					      "18014398509481984k" };
+	uint64_t bytes = 7;
+
+	for (size_t i = 0; i < ARRAY_SIZE(bad); i++)
+		assert_int_equal(text_size(bad[i], &bytes), -EINVAL);
+	for (size_t i = 0; i < ARRAY_SIZE(beyond); i++)
+		assert_int_equal(text_size(beyond[i], &bytes), -ERANGE);
+	assert_int_equal(bytes, 7);
+	for (size_t i = 0; i < ARRAY_SIZE(good); i++) {
+		assert_int_equal(text_size(good[i].text, &bytes), 0);
+		assert_true(bytes == good[i].bytes);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(a_pci_address_is_read_in_both_forms_and_written_in_one),
 		cmocka_unit_test(what_is_not_a_pci_address_is_refused),
+		cmocka_unit_test(a_size_is_a_number_and_a_power_of_1024),
 		cmocka_unit_test(cpu_lists_are_read_and_written_as_the_kernel_does),
 		cmocka_unit_test(an_error_keeps_code_text_and_next_command),
 		cmocka_unit_test(small_files_are_read_whole_or_refused),

@@ -287,22 +287,6 @@ static void bound_group_binds_again_with_nothing_to_do(void **state)
 	fake_sysfs_destroy(&fs);
 }
 
-static void sizes_are_powers_of_1024(void **state)
-{
-	uint64_t size;
-
-	assert_int_equal(cli_size("512M", &size), 0);
-	assert_int_equal(size, 512 * MIB);
-	assert_int_equal(cli_size("4g", &size), 0);
-	assert_int_equal(size, 4 * GIB);
-	assert_int_equal(cli_size("4096", &size), 0);
-	assert_int_equal(size, 4096);
-	assert_int_equal(cli_size("", &size), -EINVAL);
-	assert_int_equal(cli_size("-1", &size), -EINVAL);
-	assert_int_equal(cli_size("4GB", &size), -EINVAL);
-	assert_int_equal(cli_size("16777216T", &size), -EINVAL);
-}
-
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -315,7 +299,6 @@ int main(void)
 		cmocka_unit_test(command_line_that_says_nothing_is_usage),
 		cmocka_unit_test(error_of_bind_is_json_too),
 		cmocka_unit_test(bound_group_binds_again_with_nothing_to_do),
-		cmocka_unit_test(sizes_are_powers_of_1024),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
