@@ -26,6 +26,8 @@
 #define UID_FIRST 1879048192
 #define UID_COUNT 16384
 #define PER_USER  32
+#define KEPT_MIN  100
+#define KEPT_MAX  1000000
 
 /* ---- keys ---------------------------------------------------------------------------------------------- */
 
@@ -132,6 +134,20 @@ static const char *take_per_user(struct config *config, const json_t *value)
 		       : "instances_per_user must be 0 to 4096";
 }
 
+static const char *take_events_kept(struct config *config, const json_t *value)
+{
+	return number(value, KEPT_MAX, &config->events_kept) && config->events_kept >= KEPT_MIN
+		       ? NULL
+		       : "events_kept must be 100 to 1000000";
+}
+
+static const char *take_leases_kept(struct config *config, const json_t *value)
+{
+	return number(value, KEPT_MAX, &config->leases_kept) && config->leases_kept >= KEPT_MIN
+		       ? NULL
+		       : "leases_kept must be 100 to 1000000";
+}
+
 static const char *take_unisolated(struct config *config, const json_t *value)
 {
 	config->allow_unisolated = json_is_true(value);
@@ -155,6 +171,8 @@ static const struct {
 	{ "uid_first", take_uid_first },
 	{ "uid_count", take_uid_count },
 	{ "instances_per_user", take_per_user },
+	{ "events_kept", take_events_kept },
+	{ "leases_kept", take_leases_kept },
 	{ "allow_unisolated", take_unisolated },
 	{ "allow_no_reset", take_no_reset },
 };
@@ -202,7 +220,9 @@ int config_read(const char *path, bool must, struct config *config, struct error
 
 	*config = (struct config){ .uid_first = UID_FIRST,
 				   .uid_count = UID_COUNT,
-				   .instances_per_user = PER_USER };
+				   .instances_per_user = PER_USER,
+				   .events_kept = STORE_EVENTS_KEPT,
+				   .leases_kept = STORE_LEASES_KEPT };
 	size = text && findings ? file_read(AT_FDCWD, path, text, FILE_MAX) : -ENOMEM;
 	if (size < 0 && (must || size != -ENOENT))
 		err = error_set(e, (int)-size, "bad-config", NULL, "%s: %s", path,

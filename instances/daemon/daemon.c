@@ -344,6 +344,7 @@ int daemon_create(const struct daemon_options *options, struct sd_event *event, 
 	if (!err)
 		err = store_open(daemon->state, &daemon->store, e);
 	if (!err) {
+		store_keep(daemon->store, daemon->config.events_kept, daemon->config.leases_kept);
 		daemon->run_lock = store_lock(daemon->run, e);
 		err = MIN(daemon->run_lock, 0);
 	}

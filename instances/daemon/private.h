@@ -47,6 +47,7 @@ struct config {
 	enum placement_policy placement;
 	uint32_t uid_first, uid_count; /* of instances' processes; 0: none of their own */
 	uint32_t instances_per_user;
+	uint32_t events_kept, leases_kept;
 	bool allow_unisolated; /* whole GPUs although the platform does not separate them */
 	bool allow_no_reset;   /* and those that cannot be reset go to the next */
 };

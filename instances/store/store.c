@@ -287,6 +287,7 @@ int store_open(const char *folder, struct store **out, struct error *e)
 	if (!store)
 		return error_set(e, ENOMEM, "no-memory", NULL, "no memory for the store");
 	store->lock_fd = -1;
+	store_keep(store, STORE_EVENTS_KEPT, STORE_LEASES_KEPT);
 	if (strlen(folder) >= sizeof(store->folder)) {
 		free(store);
 		return error_set(e, ENAMETOOLONG, "store-failed", NULL, "a path too long");

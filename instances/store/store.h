@@ -12,10 +12,11 @@
 
 #include "base/base.h"
 
-#define STORE_VERSION	 1
-#define STORE_NAME_SIZE	 48
-#define STORE_GPU_SIZE	 104
-#define STORE_EVENTS_MAX 10000 /* kept */
+#define STORE_VERSION	  1
+#define STORE_NAME_SIZE	  48
+#define STORE_GPU_SIZE	  104
+#define STORE_EVENTS_KEPT 10000
+#define STORE_LEASES_KEPT 10000
 
 struct store;
 
@@ -31,6 +32,12 @@ void store_close(struct store *store); /* NULL is fine; what is not committed is
  * Returns -errno: "store-in-use".
  */
 int store_lock(const char *folder, struct error *e);
+
+/*
+ * store_keep() - how many events, and leases that have ended, are kept, instead of the numbers above. Older ones go as new ones come, a bounded
+ * number at a time: a store that was kept longer shrinks over some hundred changes, and no change waits for it.
+ */
+void store_keep(struct store *store, unsigned events, unsigned leases);
 
 /*
  * store_begin(), store_commit(), store_rollback() - several changes as one. They do not nest. After a failed call in between,
@@ -174,7 +181,8 @@ struct store_lease {
 };
 /* store_lease_begin() - one open lease a GPU, which the store holds ("gpu-taken"); the same instance again goes on with the open one. */
 int store_lease_begin(struct store *store, const struct store_lease *lease, struct error *e);
-/* store_lease_end() - ends the open lease of @lease->gpu, with what @lease says of its end. None open: 0. */
+/* store_lease_end() - ends the open lease of @lease->gpu, with what @lease says of its end. None open: 0. Old ones go that have
+ * ended; one that is open stays, however old. */
 int store_lease_end(struct store *store, const struct store_lease *lease, struct error *e);
 /* store_leases() - of @gpu, NULL: of all, newest first, 200 at most; @open: only those that run. */
 int store_leases(struct store *store, const char *gpu, bool open,
@@ -201,7 +209,7 @@ struct store_event {
 	uint32_t owner; /* of the instance */
 	char text[512];
 };
-/* store_event_add() - @event->id is filled. Old ones go, beyond STORE_EVENTS_MAX and a few. */
+/* store_event_add() - @event->id is filled. Old ones go, beyond what is kept and a hundred. */
 int store_event_add(struct store *store, struct store_event *event, struct error *e);
 /* store_event_last() - the id of the last one that was ever added; 0. */
 int64_t store_event_last(struct store *store);

@@ -10,6 +10,7 @@
 struct store {
 	sqlite3 *db;
 	int lock_fd;
+	unsigned events_kept, leases_kept;
 	char folder[3900];
 };
 

@@ -9,6 +9,7 @@
 #define JOURNAL_MAX  10000 /* ended changes that are kept */
 #define LEASES_SHOWN 200
 #define EVENTS_STEP  100
+#define PRUNED_MAX   500 /* rows at a time: some milliseconds */
 
 static int64_t now_ms(void)
 {
@@ -28,6 +29,12 @@ struct reader {
 	} each;
 	void *opaque;
 };
+
+void store_keep(struct store *store, unsigned events, unsigned leases)
+{
+	store->events_kept = events;
+	store->leases_kept = leases;
+}
 
 /* ---- journal ----------------------------------------------------------------------------------- */
 
@@ -130,12 +137,18 @@ int store_lease_begin(struct store *store, const struct store_lease *lease, stru
 
 int store_lease_end(struct store *store, const struct store_lease *lease, struct error *e)
 {
-	return store_do(
-		store, e, NULL, NULL,
-		"UPDATE leases SET ended_ms = max(?, 1), resets = ?, link_after = ?, verdict = ?"
-		" WHERE gpu = ? AND ended_ms = 0",
-		"iisss", lease->ended_ms, (int64_t)lease->resets, lease->link_after, lease->verdict,
-		lease->gpu);
+	int err = store_do(store, e, NULL, NULL,
+			   "UPDATE leases SET ended_ms = max(?, 1), resets = ?, link_after = ?,"
+			   " verdict = ? WHERE gpu = ? AND ended_ms = 0",
+			   "iisss", lease->ended_ms, (int64_t)lease->resets, lease->link_after,
+			   lease->verdict, lease->gpu);
+
+	return err ? err
+		   : store_do(store, e, NULL, NULL,
+			      "DELETE FROM leases WHERE id IN (SELECT id FROM leases"
+			      " WHERE id <= (SELECT max(id) FROM leases) - ? AND ended_ms != 0"
+			      " ORDER BY id LIMIT ?)",
+			      "ii", (int64_t)store->leases_kept, (int64_t)PRUNED_MAX);
 }
 
 static int lease_row(void *opaque, sqlite3_stmt *row)
@@ -223,8 +236,10 @@ int store_event_add(struct store *store, struct store_event *event, struct error
 	/* Each is a write to the disk: not one more for each. */
 	if (event->id % EVENTS_STEP)
 		return 0;
-	return store_do(store, e, NULL, NULL, "DELETE FROM events WHERE id <= ?", "i",
-			event->id - STORE_EVENTS_MAX);
+	return store_do(store, e, NULL, NULL,
+			"DELETE FROM events WHERE id IN"
+			" (SELECT id FROM events WHERE id <= ? ORDER BY id LIMIT ?)",
+			"ii", event->id - (int64_t)store->events_kept, (int64_t)PRUNED_MAX);
 }
 
 static int last_row(void *id, sqlite3_stmt *row)

@@ -444,14 +444,87 @@ static void events_are_kept_up_to_a_bound(void **state)
 	unsigned count = 0;
 
 	assert_int_equal(store_begin(store, NULL), 0);
-	for (unsigned i = 0; i < STORE_EVENTS_MAX + 50; i++)
+	for (unsigned i = 0; i < STORE_EVENTS_KEPT + 50; i++)
 		assert_int_equal(store_event_add(store, &event, NULL), 0);
 	assert_int_equal(store_commit(store, NULL), 0);
 	assert_int_equal(store_events(store, 0, 1000000, count_event, &count, NULL), 0);
-	assert_in_range(count, STORE_EVENTS_MAX, STORE_EVENTS_MAX + 100);
+	assert_in_range(count, STORE_EVENTS_KEPT, STORE_EVENTS_KEPT + 100);
 	count = 0;
 	assert_int_equal(store_events(store, event.id - 3, 1000000, count_event, &count, NULL), 0);
 	assert_int_equal(count, 3);
+	store_close(store);
+}
+
+#define MANY 100000u
+
+static void rows_make(struct store *store, const char *sql)
+{
+	assert_int_equal(store_do(store, NULL, NULL, NULL, sql, "i", (int64_t)MANY), 0);
+}
+
+static int one_count(void *count, sqlite3_stmt *row)
+{
+	*(unsigned *)count = (unsigned)sqlite3_column_int(row, 0);
+	return 0;
+}
+
+static unsigned rows(struct store *store, const char *sql)
+{
+	unsigned count = 0;
+
+	assert_int_equal(store_do(store, NULL, one_count, &count, sql, ""), 0);
+	return count;
+}
+
+/* A store of before, in which nothing was ever thrown away. */
+static void a_hundred_thousand_rows_shrink_step_by_step(void **state)
+{
+	static const char numbers[] =
+		"WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n LIMIT ?)";
+	struct store_event event = { .kind = "gpu", .code = "x" };
+	struct store_lease lease = { .gpu = "g1", .instance = "a", .uuid = "u", .begun_ms = 5 };
+	struct store *store = opened();
+	unsigned before, now, turns = 0;
+	char sql[600];
+
+	snprintf(sql, sizeof(sql),
+		 "%s INSERT INTO events (at_ms, kind, code, instance, gpu, owner, text)"
+		 " SELECT i, 'gpu', 'x', '', 'g0', 0, 'what happened' FROM n",
+		 numbers);
+	rows_make(store, sql);
+	/* The oldest of all is open. */
+	snprintf(
+		sql, sizeof(sql),
+		"%s INSERT INTO leases (gpu, instance, uuid, owner, begun_ms, ended_ms, resets, bound, link_before, link_after,"
+		" verdict) SELECT 'g0', 'i', 'u', 0, i, CASE i WHEN 1 THEN 0 ELSE i END, 0, 0, '', '', 'good' FROM n",
+		numbers);
+	rows_make(store, sql);
+	store_keep(store, 2000, 1000);
+
+	for (before = MANY; before > 2000 + 100; before = now, turns++) {
+		assert_int_equal(store_begin(store, NULL), 0);
+		for (unsigned i = 0; i < 100; i++)
+			assert_int_equal(store_event_add(store, &event, NULL), 0);
+		assert_int_equal(store_commit(store, NULL), 0);
+		now = rows(store, "SELECT count(*) FROM events");
+		assert_true(now < before && before - now <= 500);
+	}
+	assert_in_range(turns, (MANY - 2000) / 500, (MANY - 2000) / 400 + 1);
+	assert_int_equal(rows(store, "SELECT max(id) - min(id) + 1 - count(*) FROM events"), 0);
+
+	for (before = MANY; before > 1000 + 1; before = now) {
+		assert_int_equal(store_lease_begin(store, &lease, NULL), 0);
+		lease.ended_ms = 9;
+		assert_int_equal(store_lease_end(store, &lease, NULL), 0);
+		now = rows(store, "SELECT count(*) FROM leases");
+		assert_true(now < before && before - now <= 500);
+	}
+	assert_int_equal(now, 1000 + 1);
+	assert_int_equal(rows(store, "SELECT count(*) FROM leases WHERE id = 1 AND ended_ms = 0"),
+			 1);
+	assert_int_equal(rows(store, "SELECT count(*) FROM leases WHERE gpu = 'g1'"),
+			 MIN(now, (MANY - 1000) / 499 + 1));
+	assert_int_equal(store_check(store, NULL), 0);
 	store_close(store);
 }
 
@@ -471,6 +544,7 @@ int main(void)
 		T(a_backup_is_a_store),
 		T(a_full_disk_refuses_the_change_and_loses_nothing),
 		T(events_are_kept_up_to_a_bound),
+		T(a_hundred_thousand_rows_shrink_step_by_step),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
