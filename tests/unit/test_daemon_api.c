@@ -7,6 +7,7 @@
 
 #include <cmocka.h>
 
+#include "tests/unit/build_folder.h"
 #include "tests/unit/daemon_world.h"
 
 #define NOBODY 65534 /* a user, by the world's divvyd.yaml */
@@ -19,6 +20,18 @@ static void every_answer_is_as_the_document_says(void **state)
 	char command[512];
 
 	snprintf(command, sizeof(command), "python3 tests/node/api %s %s/images/a", w->api,
+		 w->folder);
+	assert_int_equal(system(command), 0);
+}
+
+static void what_divvy_says_without_a_daemon_is_as_the_document_says(void **state)
+{
+	struct world *w = *state;
+	char build[PATH_MAX], command[PATH_MAX + 512];
+
+	assert_true(build_folder(build, sizeof(build)));
+	snprintf(command, sizeof(command),
+		 "python3 tests/node/api --without-daemon %s/divvy %s %s/types", build, w->fs.root,
 		 w->folder);
 	assert_int_equal(system(command), 0);
 }
@@ -236,6 +249,7 @@ int main(int argc, char **argv)
 #define T(name) cmocka_unit_test_setup_teardown(name, world_setup, world_teardown)
 	const struct CMUnitTest tests[] = {
 		T(every_answer_is_as_the_document_says),
+		T(what_divvy_says_without_a_daemon_is_as_the_document_says),
 		T(a_user_has_his_own_and_nobody_else),
 		T(who_floods_and_stalls_keeps_nobody_else_out),
 		T(events_come_as_they_happen),
