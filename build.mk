@@ -76,7 +76,7 @@ $(BUILD)/generated/generated_openapi.h: instances/daemon/openapi.py instances/op
 	@mkdir -p $(@D)
 	$(call show,GEN)
 	$(Q)python3 $^ > $@.new && mv $@.new $@
-$(BUILD)/instances/daemon/api.o: $(BUILD)/generated/generated_openapi.h
+$(BUILD)/instances/daemon/api_node.o: $(BUILD)/generated/generated_openapi.h
 $(BUILD)/vgpu-sched/layer/chain.o: $(BUILD)/generated/chain_sizes.inc
 $(LAYER): $(call objs,$(wildcard vgpu-sched/layer/*.c)) $(BUILD)/vgpu-sched/libvgpu-sched.a $(BUILD)/base/libbase.a
 	$(call show,LINK)

@@ -8,11 +8,14 @@
  *   job.c               what may take long: a child with a time limit
  *   instance.c          instances as they are defined; their rows
  *   start.c, stop.c     their life, a step at a time
- *   device.c            whole GPUs: bound, leased, reset, looked at, set aside
+ *   device.c            whole GPUs: bound, leased, reset, looked at
+ *   gpu.c               what is remembered of a GPU, and done with one by an admin
  *   arbiter.c           the arbiter's process, and what it tells of vGPUs; credits
  *   reconcile.c         what is found at the start
  *   events.c            what happened
- *   http.c              connections;  api*.c  what may be asked by whom;  metrics.c
+ *   http.c              connections, requests;  http_events.c  streams
+ *   api.c               what may be asked, by whom;  api_body.c  in which words
+ *   api_instances.c, api_guest.c, api_node.c   the answers;  api_json.c  in which words;  metrics.c
  */
 #ifndef INSTANCES_DAEMON_PRIVATE_H
 #define INSTANCES_DAEMON_PRIVATE_H
@@ -196,7 +199,7 @@ void stop_continue(struct instance *instance, enum step step);
 void instance_process_ended(struct instance *instance, struct process *process);
 void instance_restart_later(struct instance *instance);
 
-/* device.c */
+/* gpu.c */
 struct gpu {
 	struct store_gpu row;
 	char *busy; /* what is done with it now; NULL: nothing */
@@ -204,13 +207,18 @@ struct gpu {
 struct gpu *gpu_find(struct daemon *daemon, const char *id, bool make);
 int gpu_save(struct daemon *daemon, const struct gpu *gpu, struct error *e);
 void gpu_quarantine(struct daemon *daemon, const char *id, const char *code, const char *text);
+struct http_request;
+/* gpu_do() - @verb: bind, unbind, drain, undrain, release. It is answered, at once or when it is done. */
+void gpu_do(struct daemon *daemon, struct http_request *request, const char *id, const char *verb);
+
+/* device.c */
+#define DEVICE_BIND_MS 30000
 void device_prepare(struct instance *instance); /* then STEP_DISKS, or instance_end() */
 void device_release(struct instance *instance); /* then STEP_DONE */
-struct http_request;
-void device_do(struct daemon *daemon, struct http_request *request, const char *id,
-	       const char *verb);
 /* device_ended() - the leases' end, as instance->results say. Within a transaction. */
 int device_ended(struct instance *instance, struct error *e);
+/* device_on_vfio() - whether a driver of VFIO has it. */
+bool device_on_vfio(const struct daemon *daemon, const struct pci_address *address);
 
 /* ---- arbiter ---------------------------------------------------------------------------------------- */
 
@@ -335,7 +343,7 @@ bool http_large(struct http_request *request);
 /* http_event() - to all who listen. */
 void http_event(struct http *http, const struct store_event *event);
 
-/* api.c: every request ends in an answer, or keeps the request for one. */
+/* api_handle() - every request ends in an answer, or keeps the request for one. */
 void api_handle(struct http_request *request);
 json_t *api_instance(struct instance *instance);
 /* @request: who asks; a user sees no others' instances. NULL: all is shown. */

@@ -1,0 +1,195 @@
+// SPDX-License-Identifier: Apache-2.0
+/* What is asked of an instance that runs: its log, another weight, what its screens show. */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "instances/daemon/api.h"
+#include "vgpu-sched/vgpu-sched.h"
+
+#define LOG_SHOWN (64 * KIB)
+#define SCREEN_MS 10000
+#define WEIGH_MS  15000
+
+void api_instance_log(struct http_request *request, const struct api_place *place)
+{
+	struct instance *instance = api_find_instance(request, place->name, false);
+	size_t size = 0;
+	char *text;
+
+	if (!instance)
+		return;
+	text = launch_log_tail(&request->daemon->places, place->name, LOG_SHOWN, &size);
+	for (size_t i = 0; text && i < size; i++)
+		if ((unsigned char)text[i] > '~' ||
+		    ((unsigned char)text[i] < ' ' && text[i] != '\n'))
+			text[i] = '?';
+	http_bytes(request, 200, "text/plain", text ? text : strdup(""), size);
+}
+
+/* ---- another weight ------------------------------------------------------------------------------------------ */
+
+struct weigh {
+	struct http_request *request;
+	const char *socket;
+	char instance[STORE_NAME_SIZE], uuid[37];
+	uint32_t weight;
+	unsigned count;
+	char names[LAUNCH_GPUS_MAX][48];
+};
+
+static int weigh_work(void *opaque, void *result, struct error *e)
+{
+	const struct weigh *weigh = opaque;
+	int err = 0;
+
+	for (unsigned i = 0; i < weigh->count && !err; i++)
+		err = arbiter_reweigh(weigh->socket, weigh->names[i], weigh->weight, e);
+	return err;
+}
+
+static void weigh_done(void *opaque, int err, const void *result, const struct error *why)
+{
+	struct weigh *weigh = opaque;
+	struct daemon *daemon = weigh->request->daemon;
+	struct instance *instance = instance_find(daemon, weigh->instance);
+	struct error e = { 0 };
+
+	/* Meanwhile the name may have become another's. */
+	if (!err && (!instance || strcmp(instance->row.uuid, weigh->uuid) != 0))
+		err = error_set(&e, ENOENT, "no-such-instance", NULL, "%s is gone",
+				weigh->instance);
+	else if (!err)
+		err = instance_weigh(instance, weigh->weight, &e);
+	else
+		e = *why;
+	if (err)
+		http_failed(weigh->request, &e);
+	else
+		api_show_instance(weigh->request, instance, 200);
+	free(weigh);
+}
+
+void api_instance_share(struct http_request *request, const struct api_place *place)
+{
+	struct instance *instance = api_find_instance(request, place->name, true);
+	struct weigh *weigh;
+	struct error e = { 0 };
+	struct job *job;
+	uint32_t weight;
+	json_t *json;
+	int err = 0;
+
+	if (!instance || !api_check_match(request, instance))
+		return;
+	json = api_body_read(request, API_SHARE);
+	if (!json)
+		return;
+	weight = (uint32_t)json_integer_value(json_object_get(json, "weight"));
+	json_decref(json);
+	weigh = calloc(1, sizeof(*weigh));
+	if (!weigh) {
+		http_failed(request, &(struct error){ .err = ENOMEM, .code = "no-memory" });
+		return;
+	}
+	*weigh = (struct weigh){ .request = request,
+				 .socket = request->daemon->arbiter_socket,
+				 .weight = weight };
+	memcpy(weigh->instance, instance->row.name, sizeof(weigh->instance));
+	memcpy(weigh->uuid, instance->row.uuid, sizeof(weigh->uuid));
+	for (unsigned i = 0; i < instance->part_count && instance->row.state == STORE_RUNNING;
+	     i++) {
+		const unsigned entry = instance->placement.parts[i].entry;
+
+		if (entry >= instance->type.gpu_count || instance->parts[i].dedicated)
+			continue;
+		if (instance->type.gpus[entry].policy == SCHED_WEIGHTED ||
+		    instance->type.gpus[entry].policy == SCHED_BURST)
+			launch_vgpu_name(instance->row.name, i, weigh->names[weigh->count++]);
+	}
+	/* Nothing of it runs: it is a matter of its definition alone. */
+	if (!weigh->count) {
+		weigh_done(weigh, 0, NULL, NULL);
+		return;
+	}
+	err = job_run(request->daemon, weigh_work, weigh, WEIGH_MS, weigh_done, weigh, &job, &e);
+	if (err) {
+		free(weigh);
+		http_failed(request, &e);
+		return;
+	}
+	job_tell(job);
+}
+
+/* ---- screenshots ------------------------------------------------------------------------------------------------ */
+
+static void on_screen(void *opaque, unsigned status, const char *body, size_t size)
+{
+	struct http_request *request = opaque;
+	char *copy;
+
+	if (status == 404) {
+		api_refuse(request, 404, "no-such-head", NULL, "there is no such head%s", "");
+		return;
+	}
+	/* It is the vGPU that says so: a picture is at least a PNG's beginning. */
+	if (status != 200 || size < 8 || memcmp(body, "\x89PNG\r\n\x1a\n", 8) != 0) {
+		api_refuse(request, 409, "no-screenshot", NULL, "its vGPU shows nothing now%s", "");
+		return;
+	}
+	copy = malloc(size);
+	if (copy)
+		memcpy(copy, body, size);
+	if (copy)
+		http_bytes(request, 200, "image/png", copy, size);
+	else
+		http_failed(request, &(struct error){ .err = ENOMEM, .code = "no-memory" });
+}
+
+/* Heads are counted over its vGPUs; only the first has those of the type, further ones have one each. */
+void api_instance_screen(struct http_request *request, const struct api_place *place)
+{
+	struct instance *instance = api_find_instance(request, place->name, false);
+	struct launch_instance *launch;
+	struct launch_request *asked;
+	char path[108], file[32], url[64], *end;
+	unsigned long head = strtoul(place->what, &end, 10);
+	int index = -1;
+
+	if (!instance)
+		return;
+	launch = *end || place->what[0] < '0' || place->what[0] > '9' ? NULL
+								      : calloc(1, sizeof(*launch));
+	if (launch) {
+		instance_describe(instance, launch);
+		for (unsigned i = 0; i < launch->gpu_count && index < 0; i++) {
+			const unsigned long heads =
+				launch->gpus[i].dedicated ? 0 : MAX(launch->gpus[i].head_count, 1u);
+
+			if (head < heads)
+				index = (int)i;
+			else
+				head -= heads;
+		}
+		free(launch);
+	}
+	if (index < 0 || instance->row.state != STORE_RUNNING) {
+		api_refuse(request, index < 0 && instance->row.state == STORE_RUNNING ? 404 : 409,
+			   "no-such-head", "divvy show instance NAME",
+			   "%.60s shows no such head now", instance->row.name);
+		return;
+	}
+	/* It is the vGPU that says how large, and the client how long: both may be somebody's who wants our memory. */
+	if (!http_large(request)) {
+		api_refuse(request, 429, "too-many-screenshots", NULL,
+			   "this user waits for four already%s", "");
+		return;
+	}
+	snprintf(file, sizeof(file), "gpu%d.ctl", index);
+	launch_path(&request->daemon->places, instance->row.name, file, path);
+	snprintf(url, sizeof(url), "/api/v1/vgpu.screenshot/%lu", head);
+	if (launch_ask(request->daemon->event, path, "GET", url, NULL, SCREEN_MS, on_screen,
+		       request, &asked))
+		api_refuse(request, 409, "no-screenshot", NULL, "its vGPU does not answer%s", "");
+}

@@ -1,0 +1,211 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * What an admin does with a GPU (bind, unbind, drain, undrain, release), and what is remembered of one between tenants: drained, set aside, how
+ * often it was reset.
+ */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "instances/daemon/private.h"
+#include "vfio/vfio.h"
+
+#define VERB_MS 90000
+
+/* ---- rows ------------------------------------------------------------------------------------------- */
+
+struct gpu *gpu_find(struct daemon *daemon, const char *id, bool make)
+{
+	struct gpu *gpu;
+
+	for (unsigned i = 0; i < daemon->gpu_count; i++)
+		if (!strcmp(daemon->gpus[i].row.id, id))
+			return &daemon->gpus[i];
+	if (!make || daemon->gpu_count == ARRAY_SIZE(daemon->gpus))
+		return NULL;
+	gpu = &daemon->gpus[daemon->gpu_count++];
+	*gpu = (struct gpu){ 0 };
+	snprintf(gpu->row.id, sizeof(gpu->row.id), "%s", id);
+	return gpu;
+}
+
+int gpu_save(struct daemon *daemon, const struct gpu *gpu, struct error *e)
+{
+	int err = store_gpu_put(daemon->store, &gpu->row, e);
+
+	if (!err)
+		placement_gpu_close(daemon->ledger, gpu->row.id,
+				    gpu->row.quarantine_code[0] ? PLACEMENT_QUARANTINED
+				    : gpu->row.drained		? PLACEMENT_DRAINED
+								: PLACEMENT_OPEN);
+	return err;
+}
+
+void gpu_quarantine(struct daemon *daemon, const char *id, const char *code, const char *text)
+{
+	struct gpu *gpu = gpu_find(daemon, id, true);
+	struct error e = { 0 };
+
+	if (!gpu)
+		return;
+	snprintf(gpu->row.quarantine_code, sizeof(gpu->row.quarantine_code), "%s", code);
+	snprintf(gpu->row.quarantine_text, sizeof(gpu->row.quarantine_text), "%s", text);
+	gpu->row.since_ms = daemon_now_ms();
+	if (gpu_save(daemon, gpu, &e))
+		log_error("%s: %s", id, e.text);
+	event_gpu(daemon, id, "quarantined", "%s: %s", code, text);
+}
+
+/* ---- verbs --------------------------------------------------------------------------------------------- */
+
+struct verb {
+	struct http_request *request;
+	struct daemon *daemon;
+	bool bind;
+	unsigned function_count;
+	struct pci_address functions[NODE_FUNCTIONS_MAX];
+	char id[STORE_GPU_SIZE];
+	int64_t change;
+};
+
+static int verb_work(void *opaque, void *result, struct error *e)
+{
+	struct verb *verb = opaque;
+	const char *root = verb->daemon->options.root;
+	int err = 0;
+
+	for (unsigned f = 0; f < verb->function_count && !err; f++) {
+		if (verb->bind)
+			err = vfio_bind(root, verb->daemon->bind, &verb->functions[f],
+					DEVICE_BIND_MS, e);
+		else if (device_on_vfio(verb->daemon, &verb->functions[f]))
+			err = vfio_unbind(root, verb->daemon->bind, &verb->functions[f],
+					  DEVICE_BIND_MS, e);
+	}
+	return err;
+}
+
+static void verb_done(void *opaque, int err, const void *result, const struct error *why)
+{
+	struct verb *verb = opaque;
+	struct daemon *daemon = verb->daemon;
+	struct gpu *gpu = gpu_find(daemon, verb->id, true);
+	const struct node_gpu *found;
+	struct error e = { 0 };
+
+	store_change_end(daemon->store, verb->change, err ? "undone" : "done", NULL);
+	if (gpu) {
+		free(gpu->busy);
+		gpu->busy = NULL;
+	}
+	if (!daemon->ending && daemon_look(daemon, &e))
+		log_warn("%s", e.text);
+	if (!err)
+		event_gpu(daemon, verb->id, verb->bind ? "bound" : "unbound", "%s", "");
+	found = node_gpu_find(daemon->node, verb->id);
+	if (err)
+		http_failed(verb->request, why);
+	else if (found)
+		http_json(verb->request, 200, api_gpu(daemon, NULL, found));
+	else
+		http_failed(verb->request, &(struct error){ .err = ENOENT,
+							    .code = "no-such-gpu",
+							    .text = "it is gone" });
+	free(verb);
+}
+
+static void verb_begin(struct daemon *daemon, struct http_request *request,
+		       const struct node_gpu *found, struct gpu *gpu, bool bind)
+{
+	struct verb *verb = calloc(1, sizeof(*verb));
+	struct error e = { 0 };
+	struct job *job;
+	int err;
+
+	if (!verb || !found->has_address) {
+		error_set(&e, EINVAL, "no-pci-function", "divvy list gpus",
+			  "%s is no PCI function: it cannot be bound", found->id);
+		free(verb);
+		http_failed(request, &e);
+		return;
+	}
+	*verb = (struct verb){ .request = request, .daemon = daemon, .bind = bind };
+	snprintf(verb->id, sizeof(verb->id), "%s", found->id);
+	for (unsigned i = 0; i < found->function_count; i++)
+		verb->functions[verb->function_count++] = found->functions[i].address;
+	err = store_change_begin(daemon->store, bind ? "bind" : "unbind", "", found->id,
+				 &verb->change, &e);
+	if (!err)
+		err = job_run(daemon, verb_work, verb, VERB_MS, verb_done, verb, &job, &e);
+	if (err) {
+		free(verb);
+		http_failed(request, &e);
+		return;
+	}
+	job_tell(job);
+	gpu->busy = strdup(bind ? "it is being bound" : "it is being unbound");
+}
+
+static int may_do(struct daemon *daemon, const struct node_gpu *found, const struct gpu *gpu,
+		  const char *verb, struct error *e)
+{
+	struct placement_gpu_usage usage = { 0 };
+
+	if (gpu->busy)
+		return error_set(e, EBUSY, "gpu-busy", "wait for its event", "%s: %s", found->id,
+				 gpu->busy);
+	placement_gpu_usage(daemon->ledger, found->id, &usage);
+	if ((!strcmp(verb, "bind") || !strcmp(verb, "unbind")) && (usage.whole || usage.users))
+		return error_set(e, EBUSY, "gpu-in-use", "divvy list instances", "%s: %s",
+				 found->id, usage.whole ? "an instance has it" : "vGPUs run on it");
+	return 0;
+}
+
+void gpu_do(struct daemon *daemon, struct http_request *request, const char *id, const char *verb)
+{
+	const struct node_gpu *found = node_gpu_find(daemon->node, id);
+	struct gpu *gpu = found ? gpu_find(daemon, found->id, true) : NULL;
+	struct store_gpu old;
+	struct error e = { 0 };
+	int err;
+
+	if (!gpu) {
+		if (found)
+			error_set(&e, ENOSPC, "too-many-gpus", NULL, "too many GPUs");
+		else
+			error_set(&e, ENOENT, "no-such-gpu", "divvy list gpus",
+				  "there is no GPU %.80s", id);
+		http_failed(request, &e);
+		return;
+	}
+	if (may_do(daemon, found, gpu, verb, &e)) {
+		http_failed(request, &e);
+		return;
+	}
+	if (!strcmp(verb, "bind") || !strcmp(verb, "unbind")) {
+		verb_begin(daemon, request, found, gpu, verb[0] == 'b');
+		return;
+	}
+	old = gpu->row;
+	if (!strcmp(verb, "release")) {
+		gpu->row.quarantine_code[0] = gpu->row.quarantine_text[0] = '\0';
+		gpu->row.since_ms = 0;
+	} else {
+		gpu->row.drained = !strcmp(verb, "drain");
+	}
+	err = gpu_save(daemon, gpu, &e);
+	if (err) {
+		gpu->row = old;
+		http_failed(request, &e);
+		return;
+	}
+	if (old.drained != gpu->row.drained ||
+	    strcmp(old.quarantine_code, gpu->row.quarantine_code))
+		event_gpu(daemon, found->id,
+			  !strcmp(verb, "release") ? "released"
+			  : gpu->row.drained	   ? "drained"
+						   : "undrained",
+			  "%s", "");
+	http_json(request, 200, api_gpu(daemon, NULL, found));
+}
