@@ -97,7 +97,7 @@ void log_write(enum log_level level, const char *fmt, ...) __attribute__((format
 			log_drop(level);                                                    \
 	} while (0)
 
-/* log_drop() - count a line that log_limited() kept back; log_dropped() - how many so far. */
+/* log_drop() - count a line that log_limited() kept back, or that stderr had no room for; log_dropped() - how many so far. */
 void log_drop(enum log_level level);
 unsigned long log_dropped(void);
 

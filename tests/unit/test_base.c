@@ -124,6 +124,32 @@ static void a_full_list_of_findings_still_shows_a_blocker(void **state)
 	assert_int_equal(findings_blockers(&f), 1);
 }
 
+static void a_log_that_nobody_reads_stops_nobody(void **state)
+{
+	const int kept = dup(STDERR_FILENO);
+	const unsigned long before = log_dropped();
+	unsigned long dropped;
+	int ends[2];
+	char line[64];
+
+	assert_true(kept >= 0);
+	assert_int_equal(pipe(ends), 0);
+	assert_true(dup2(ends[1], STDERR_FILENO) >= 0);
+	/* A pipe has 64 KiB; SIGALRM ends a test that waits. */
+	alarm(60);
+	for (unsigned i = 0; i < 10000; i++)
+		log_error("line %u", i);
+	alarm(0);
+	dropped = log_dropped() - before;
+	assert_true(dup2(kept, STDERR_FILENO) >= 0);
+	assert_in_range(dropped, 1000, 9999);
+	assert_true(read(ends[0], line, sizeof(line)) > 0);
+	assert_non_null(strstr(line, "error: line 0\n"));
+	close(ends[0]);
+	close(ends[1]);
+	close(kept);
+}
+
 static void a_size_is_a_number_and_a_power_of_1024(void **state)
 {
 	static const struct {
@@ -160,6 +186,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(a_pci_address_is_read_in_both_forms_and_written_in_one),
 		cmocka_unit_test(what_is_not_a_pci_address_is_refused),
+		cmocka_unit_test(a_log_that_nobody_reads_stops_nobody),
 		cmocka_unit_test(a_size_is_a_number_and_a_power_of_1024),
 		cmocka_unit_test(cpu_lists_are_read_and_written_as_the_kernel_does),
 		cmocka_unit_test(an_error_keeps_code_text_and_next_command),
