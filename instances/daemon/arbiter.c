@@ -241,6 +241,57 @@ static int credit_put(struct instance *instance, unsigned index, struct error *e
 	return store_credit_put(instance->daemon->store, &row, e);
 }
 
+static int grant(struct instance *instance, unsigned index, bool *denied, struct error *e)
+{
+	struct credit *credit = &instance->credits[index];
+	const struct type_gpu *type = &instance->type.gpus[instance->placement.parts[index].entry];
+	bool given;
+	int err = store_launch(instance->daemon->store, instance->row.owner, daemon_now_ms(),
+			       instance->daemon->config.initial_credits_per_day, &given, e);
+
+	if (err)
+		return err;
+	*denied |= !given;
+	credit->balance_ns = given ? (int64_t)type->credit_initial_ns : 0;
+	return credit_put(instance, index, e);
+}
+
+static bool may_be_granted(const struct instance *instance, unsigned index)
+{
+	return is_burst(instance, index) && !instance->credits[index].known &&
+	       instance->type.gpus[instance->placement.parts[index].entry].credit_initial_ns;
+}
+
+int credits_grant(struct instance *instance, struct error *e)
+{
+	struct store *store = instance->daemon->store;
+	bool any = false, denied = false;
+	int err = 0;
+
+	for (unsigned i = 0; i < instance->part_count && !err; i++) {
+		if (!may_be_granted(instance, i))
+			continue;
+		err = any ? 0 : store_begin(store, e);
+		any = true;
+		if (!err)
+			err = grant(instance, i, &denied, e);
+	}
+	if (any && !err)
+		err = store_commit(store, e);
+	if (err) {
+		store_rollback(store);
+		return err;
+	}
+	for (unsigned i = 0; i < instance->part_count; i++)
+		instance->credits[i].known |= may_be_granted(instance, i);
+	if (denied)
+		event_instance(
+			instance, "step",
+			"it begins without initial credits: its owner has had them %u times in 24 hours",
+			instance->daemon->config.initial_credits_per_day);
+	return 0;
+}
+
 void credits_begin(struct instance *instance)
 {
 	for (unsigned i = 0; i < instance->part_count; i++) {

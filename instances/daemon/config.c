@@ -11,13 +11,13 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include "instances/daemon/private.h"
 #include "instances/types/private.h"
 
-#define FILE_MAX   (64 * KIB)
-#define GROUPS_MAX 256
+#define FILE_MAX (64 * KIB)
 
 /*
  * Behind what systemd gives containers (524288 to 1879048191), and so behind what useradd gives people for theirs (subuid(5)): who could map such
@@ -26,6 +26,7 @@
 #define UID_FIRST 1879048192
 #define UID_COUNT 16384
 #define PER_USER  32
+#define LAUNCHES  4
 #define KEPT_MIN  100
 #define KEPT_MAX  1000000
 
@@ -148,6 +149,13 @@ static const char *take_leases_kept(struct config *config, const json_t *value)
 		       : "leases_kept must be 100 to 1000000";
 }
 
+static const char *take_initial_credits(struct config *config, const json_t *value)
+{
+	return number(value, INSTANCES_MAX, &config->initial_credits_per_day)
+		       ? NULL
+		       : "initial_credits_per_day must be 0 to 4096";
+}
+
 static const char *take_unisolated(struct config *config, const json_t *value)
 {
 	config->allow_unisolated = json_is_true(value);
@@ -173,6 +181,7 @@ static const struct {
 	{ "instances_per_user", take_per_user },
 	{ "events_kept", take_events_kept },
 	{ "leases_kept", take_leases_kept },
+	{ "initial_credits_per_day", take_initial_credits },
 	{ "allow_unisolated", take_unisolated },
 	{ "allow_no_reset", take_no_reset },
 };
@@ -222,7 +231,8 @@ int config_read(const char *path, bool must, struct config *config, struct error
 				   .uid_count = UID_COUNT,
 				   .instances_per_user = PER_USER,
 				   .events_kept = STORE_EVENTS_KEPT,
-				   .leases_kept = STORE_LEASES_KEPT };
+				   .leases_kept = STORE_LEASES_KEPT,
+				   .initial_credits_per_day = LAUNCHES };
 	size = text && findings ? file_read(AT_FDCWD, path, text, FILE_MAX) : -ENOMEM;
 	if (size < 0 && (must || size != -ENOENT))
 		err = error_set(e, (int)-size, "bad-config", NULL, "%s: %s", path,
@@ -249,35 +259,45 @@ void config_free(struct config *config)
 
 /* ---- roles ------------------------------------------------------------------------------------------------ */
 
-static bool in_group(uint32_t uid, uint32_t gid)
+/*
+ * The peer's groups as the kernel had them when it connected (SO_PEERGROUPS, Linux 4.13): nobody is asked who might not answer. *count: how many.
+ * malloc()ed; NULL: none, or they cannot be had, which gives nobody a role.
+ */
+static gid_t *peer_groups(int fd, unsigned *count)
 {
-	const struct passwd *user = getpwuid(uid);
-	gid_t groups[GROUPS_MAX];
-	int count = GROUPS_MAX;
+	socklen_t size = 0;
+	gid_t *groups = NULL;
 
-	if (!user)
-		return false;
-	if (getgrouplist(user->pw_name, user->pw_gid, groups, &count) < 0)
-		return user->pw_gid == gid;
-	for (int i = 0; i < count; i++)
-		if (groups[i] == gid)
-			return true;
-	return false;
+	*count = 0;
+	/* Too small, it says how much is wanted. */
+	if (getsockopt(fd, SOL_SOCKET, SO_PEERGROUPS, groups, &size) < 0 && errno == ERANGE)
+		groups = malloc(size);
+	if (groups && getsockopt(fd, SOL_SOCKET, SO_PEERGROUPS, groups, &size) == 0)
+		*count = size / sizeof(*groups);
+	return groups;
 }
 
 /* What is said of the user himself counts; else the most that any of his groups gives. */
-enum daemon_role config_role(const struct config *config, uint32_t uid)
+enum daemon_role config_role(const struct config *config, int fd, const struct ucred *peer)
 {
 	enum daemon_role role = DAEMON_NOBODY;
+	unsigned count;
+	gid_t *groups;
 
-	if (uid == 0 || uid == geteuid())
+	if (peer->uid == 0 || peer->uid == geteuid())
 		return DAEMON_ADMIN;
 	for (unsigned i = 0; i < config->rule_count; i++)
-		if (!config->rules[i].group && config->rules[i].id == uid)
+		if (!config->rules[i].group && config->rules[i].id == peer->uid)
 			return config->rules[i].role;
-	for (unsigned i = 0; i < config->rule_count; i++)
-		if (config->rules[i].group && config->rules[i].role > role &&
-		    in_group(uid, config->rules[i].id))
-			role = config->rules[i].role;
+	groups = peer_groups(fd, &count);
+	for (unsigned i = 0; i < config->rule_count; i++) {
+		bool in = config->rules[i].id == peer->gid;
+
+		for (unsigned g = 0; g < count && !in; g++)
+			in = config->rules[i].id == groups[g];
+		if (in && config->rules[i].group)
+			role = MAX(role, config->rules[i].role);
+	}
+	free(groups);
 	return role;
 }

@@ -207,7 +207,7 @@ static void request_fill(struct http_request *request, struct MHD_Connection *co
 	request->path = path;
 	request->connection = connection;
 	request->uid = peer ? peer->uid : UINT32_MAX;
-	request->role = peer ? config_role(&request->daemon->config, peer->uid) : DAEMON_NOBODY;
+	request->role = peer ? peer->role : DAEMON_NOBODY;
 	request->if_match = header(connection, MHD_HTTP_HEADER_IF_MATCH);
 	request->if_none_match = header(connection, MHD_HTTP_HEADER_IF_NONE_MATCH);
 	request->since = MHD_lookup_connection_value(connection, MHD_GET_ARGUMENT_KIND, "since");
@@ -297,10 +297,9 @@ static void on_connection(void *opaque, struct MHD_Connection *connection, void 
 			*context = &http->peers[i];
 }
 
-static struct peer *peer_place(struct http *http, uint32_t uid)
+static struct peer *peer_place(struct http *http, uint32_t uid, enum daemon_role role)
 {
-	const bool ours = uid == 0 || uid == geteuid(),
-		   stranger = config_role(&http->daemon->config, uid) == DAEMON_NOBODY;
+	const bool ours = uid == 0 || uid == geteuid(), stranger = role == DAEMON_NOBODY;
 	struct peer *free_one = NULL;
 	unsigned his = 0, all = 0;
 
@@ -311,13 +310,13 @@ static struct peer *peer_place(struct http *http, uint32_t uid)
 		}
 		all++;
 		/* One person may be many users (subuid(5)). */
-		his += stranger ? http->peers[i].stranger : http->peers[i].uid == uid;
+		his += stranger ? http->peers[i].role == DAEMON_NOBODY : http->peers[i].uid == uid;
 	}
 	/* Some places are never others'. */
 	if (!ours && (his >= CONNECTIONS_USER || all >= CONNECTIONS_MAX - CONNECTIONS_USER))
 		return NULL;
 	if (free_one)
-		*free_one = (struct peer){ .fd = -1, .stranger = stranger };
+		*free_one = (struct peer){ .fd = -1, .uid = uid, .role = role };
 	return free_one;
 }
 
@@ -343,13 +342,12 @@ static int on_listening(sd_event_source *source, int fd, uint32_t events, void *
 
 	if (one < 0)
 		return 0;
-	peer = peer_place(http, who.uid);
+	peer = peer_place(http, who.uid, config_role(&http->daemon->config, one, &who));
 	if (!peer) {
 		turn_away(one);
 		return 0;
 	}
 	peer->fd = one;
-	peer->uid = who.uid;
 	if (MHD_add_connection(http->mhd, one, (struct sockaddr *)&nobody,
 			       sizeof(nobody.sun_family)) != MHD_YES)
 		peer->fd = -1;

@@ -13,8 +13,8 @@ struct stream;
 struct peer {
 	int fd; /* -1: free */
 	uint32_t uid;
-	bool large;    /* a large answer is made or sent */
-	bool stranger; /* no role: all such together have one user's places */
+	enum daemon_role role; /* nobody: all such together have one user's places */
+	bool large;	       /* a large answer is made or sent */
 };
 
 struct http {

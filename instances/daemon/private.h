@@ -51,6 +51,7 @@ struct config {
 	uint32_t uid_first, uid_count; /* of instances' processes; 0: none of their own */
 	uint32_t instances_per_user;
 	uint32_t events_kept, leases_kept;
+	uint32_t initial_credits_per_day; /* so often a user gets a type's */
 	bool allow_unisolated; /* whole GPUs although the platform does not separate them */
 	bool allow_no_reset;   /* and those that cannot be reset go to the next */
 };
@@ -58,8 +59,9 @@ struct config {
 /* config_read() - defaults, and what @path says. @must: it must be there. "bad-config" with file and line. */
 int config_read(const char *path, bool must, struct config *config, struct error *e);
 void config_free(struct config *config);
-/* config_role() - of a user; groups are looked up. */
-enum daemon_role config_role(const struct config *config, uint32_t uid);
+/* config_role() - of who is at the other end of the connected socket @fd, by his user and the groups that he had when he connected. */
+struct ucred;
+enum daemon_role config_role(const struct config *config, int fd, const struct ucred *peer);
 
 /* ---- jobs ---------------------------------------------------------------------------------------- */
 
@@ -232,6 +234,11 @@ struct vgpu_seen { /* what the arbiter told */
 int arbiter_ensure(struct daemon *daemon, struct error *e);
 void arbiter_ended(struct daemon *daemon);
 int arbiter_begin(struct daemon *daemon, struct error *e); /* the timers */
+/*
+ * credits_grant() - what its burst vGPUs begin with that never ran: the type's initial credits, or none where its owner had such too often.
+ * It is placed, and its row is there. Committed when it returns 0.
+ */
+int credits_grant(struct instance *instance, struct error *e);
 /* The instance's vGPU has come or gone: what it owns is kept. */
 void credits_begin(struct instance *instance);
 void credits_end(struct instance *instance);

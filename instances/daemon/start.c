@@ -231,6 +231,11 @@ int instance_start(struct instance *instance, struct error *e)
 	err = place(instance, e);
 	if (err)
 		return err;
+	err = credits_grant(instance, e);
+	if (err) {
+		place_drop(instance);
+		return err;
+	}
 	instance->row.state = STORE_STARTING;
 	instance->row.desired = true;
 	err = place_commit(instance, e);

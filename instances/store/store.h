@@ -12,7 +12,7 @@
 
 #include "base/base.h"
 
-#define STORE_VERSION	  1
+#define STORE_VERSION	  2
 #define STORE_NAME_SIZE	  48
 #define STORE_GPU_SIZE	  104
 #define STORE_EVENTS_KEPT 10000
@@ -200,6 +200,13 @@ struct store_credit {
 int store_credit_put(struct store *store, const struct store_credit *credit, struct error *e);
 int store_credits(struct store *store, int (*each)(void *opaque, const struct store_credit *credit),
 		  void *opaque, struct error *e);
+
+/*
+ * store_launch() - whether @owner may have a type's initial credits once more, *given: @limit times within 24 hours before @now_ms (UTC). If so
+ * it is counted. What was counted at a time that is yet to come, since the clock was set back, counts as of now.
+ */
+int store_launch(struct store *store, uint32_t owner, int64_t now_ms, unsigned limit, bool *given,
+		 struct error *e);
 
 /* ---- events -------------------------------------------------------------------------------------------- */
 

@@ -9,6 +9,7 @@
 #define JOURNAL_MAX  10000 /* ended changes that are kept */
 #define LEASES_SHOWN 200
 #define EVENTS_STEP  100
+#define DAY_MS	     (INT64_C(24) * 60 * 60 * 1000)
 #define PRUNED_MAX   500 /* rows at a time: some milliseconds */
 
 static int64_t now_ms(void)
@@ -218,6 +219,34 @@ int store_credits(struct store *store, int (*each)(void *opaque, const struct st
 		"");
 }
 
+static int one_number(void *number, sqlite3_stmt *row)
+{
+	*(int64_t *)number = sqlite3_column_int64(row, 0);
+	return 0;
+}
+
+int store_launch(struct store *store, uint32_t owner, int64_t now, unsigned limit, bool *given,
+		 struct error *e)
+{
+	int64_t before = 0;
+	int err = store_do(store, e, NULL, NULL, "DELETE FROM launches WHERE at_ms <= ?", "i",
+			   now - DAY_MS);
+
+	*given = false;
+	if (!err)
+		err = store_do(store, e, NULL, NULL,
+			       "UPDATE launches SET at_ms = ?1 WHERE at_ms > ?1", "i", now);
+	if (!err)
+		err = store_do(store, e, one_number, &before,
+			       "SELECT count(*) FROM launches WHERE owner = ?", "i",
+			       (int64_t)owner);
+	if (err || before >= limit)
+		return err;
+	*given = true;
+	return store_do(store, e, NULL, NULL, "INSERT INTO launches (owner, at_ms) VALUES (?,?)",
+			"ii", (int64_t)owner, now);
+}
+
 /* ---- events --------------------------------------------------------------------------------------- */
 
 int store_event_add(struct store *store, struct store_event *event, struct error *e)
@@ -242,17 +271,11 @@ int store_event_add(struct store *store, struct store_event *event, struct error
 			"ii", event->id - (int64_t)store->events_kept, (int64_t)PRUNED_MAX);
 }
 
-static int last_row(void *id, sqlite3_stmt *row)
-{
-	*(int64_t *)id = sqlite3_column_int64(row, 0);
-	return 0;
-}
-
 int64_t store_event_last(struct store *store)
 {
 	int64_t id = 0;
 
-	store_do(store, NULL, last_row, &id,
+	store_do(store, NULL, one_number, &id,
 		 "SELECT seq FROM sqlite_sequence WHERE name = 'events'", "");
 	return id;
 }

@@ -56,6 +56,9 @@ static const char *const steps[STORE_VERSION] = {
 	"CREATE TABLE events ("
 	" id INTEGER PRIMARY KEY AUTOINCREMENT, at_ms INTEGER NOT NULL, kind TEXT NOT NULL, code TEXT NOT NULL,"
 	" instance TEXT NOT NULL, gpu TEXT NOT NULL, owner INTEGER NOT NULL, text TEXT NOT NULL) STRICT;",
+
+	/* 2 */
+	"CREATE TABLE launches (owner INTEGER NOT NULL, at_ms INTEGER NOT NULL) STRICT;",
 };
 
 int store_schema(struct store *store, int version, struct error *e)

@@ -456,6 +456,54 @@ static void credits_outlive_a_stop(void **state)
 	}
 }
 
+/* Deleted and made again four times, he has had his share of initial credits; further ones earn theirs. */
+static void initial_credits_are_not_had_without_end(void **state)
+{
+	struct world *w = *state;
+	json_t *body = NULL;
+
+	for (unsigned round = 0; round < 6; round++) {
+		char name[8], resource[32];
+		double balance = -1;
+
+		snprintf(name, sizeof(name), "i%u", round);
+		world_define(w, name, "burst", "");
+		/* A daemon that was away has forgotten nothing. */
+		if (round == 3) {
+			world_kill(w);
+			assert_true(world_start(w, NULL));
+		}
+		world_do(w, name, "start", NULL, 202);
+		world_await(w, name, "running");
+		/* The arbiter's last answer may be of the one before. */
+		for (unsigned i = 0; i < 500 && balance < 0; i++) {
+			json_t *vgpu;
+			size_t v;
+
+			assert_int_equal(world_ask(w, "GET", "vgpus", NULL, &body), 200);
+			json_array_foreach(json_object_get(body, "vgpus"), v, vgpu)
+			{
+				const char *of =
+					json_string_value(json_object_get(vgpu, "instance"));
+
+				if (of && !strcmp(of, name))
+					balance = json_number_value(json_object_get(
+						json_object_get(vgpu, "credits"), "balance"));
+			}
+			json_decref(body);
+			usleep(20000);
+		}
+		if (round < 4)
+			assert_true(balance >= 2);
+		else
+			assert_true(balance >= 0 && balance < 1);
+		world_do(w, name, "stop", "{\"force\":true}", 202);
+		world_await(w, name, "stopped");
+		snprintf(resource, sizeof(resource), "instances/%s", name);
+		world_expect(w, "DELETE", resource, NULL, 204u);
+	}
+}
+
 static void a_weight_changes_while_it_runs(void **state)
 {
 	struct world *w = *state;
@@ -536,6 +584,7 @@ int main(int argc, char **argv)
 		T(a_transient_instance_is_gone_when_it_ends),
 		T(an_arbiter_that_ends_takes_its_vgpus_and_nobody_else),
 		T(credits_outlive_a_stop),
+		T(initial_credits_are_not_had_without_end),
 		T(a_weight_changes_while_it_runs),
 		T(a_picture_comes_from_its_vgpu),
 		T(a_second_daemon_is_refused),

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 /* The API: every answer held against its document (tests/node/api); roles; clients that stall, flood and read nothing; events. */
+#include <grp.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -36,21 +37,56 @@ static void what_divvy_says_without_a_daemon_is_as_the_document_says(void **stat
 	assert_int_equal(system(command), 0);
 }
 
-/* In a child that is @uid; its status is what @ask returns. */
-static int as(uint32_t uid, int (*ask)(const struct world *w), const struct world *w)
+/* In a child that is @uid, with these groups; its status is what @ask returns. */
+static int with_groups(uint32_t uid, uint32_t gid, unsigned count, const gid_t *groups,
+		       int (*ask)(const struct world *w), const struct world *w)
 {
 	int status;
 	pid_t child = fork();
 
 	assert_true(child >= 0);
 	if (!child) {
-		if (setgid(uid) < 0 || setuid(uid) < 0)
+		if (setgroups(count, groups) < 0 || setgid(gid) < 0 || setuid(uid) < 0)
 			_exit(99);
 		_exit(ask(w));
 	}
 	assert_int_equal(waitpid(child, &status, 0), child);
 	assert_true(WIFEXITED(status));
 	return WEXITSTATUS(status);
+}
+
+static int as(uint32_t uid, int (*ask)(const struct world *w), const struct world *w)
+{
+	return with_groups(uid, uid, 0, NULL, ask, w);
+}
+
+#define GROUP 54321 /* no name leads to it: nobody could look up who is in it */
+
+static int ask_node(const struct world *w)
+{
+	return world_ask(w, "GET", "node", NULL, NULL) == 200 ? 0 : 1;
+}
+
+static void a_role_is_had_by_the_groups_of_who_connects(void **state)
+{
+	struct world *w = *state;
+	gid_t groups[600];
+	char text[300];
+
+	/* More than anybody would have room for, and the last one counts. */
+	for (unsigned i = 0; i < ARRAY_SIZE(groups); i++)
+		groups[i] = GROUP + 1 + i - (unsigned)ARRAY_SIZE(groups);
+	world_stop(w);
+	snprintf(text, sizeof(text), "roles: { \"@%u\": viewer, \"%u\": nobody }\n", GROUP, NOBODY);
+	world_write(w, "divvyd.yaml", text);
+	assert_int_equal(chmod(w->folder, 0755), 0);
+	assert_true(world_start(w, NULL));
+	assert_int_equal(with_groups(OTHER, OTHER, 0, NULL, ask_node, w), 1);
+	assert_int_equal(with_groups(OTHER, OTHER, 599, groups, ask_node, w), 1);
+	assert_int_equal(with_groups(OTHER, OTHER, 600, groups, ask_node, w), 0);
+	assert_int_equal(with_groups(OTHER, GROUP, 0, NULL, ask_node, w), 0);
+	/* What is said of the user himself goes before. */
+	assert_int_equal(with_groups(NOBODY, GROUP, 600, groups, ask_node, w), 1);
 }
 
 static int ask_as_user(const struct world *w)
@@ -248,6 +284,7 @@ int main(int argc, char **argv)
 {
 #define T(name) cmocka_unit_test_setup_teardown(name, world_setup, world_teardown)
 	const struct CMUnitTest tests[] = {
+		T(a_role_is_had_by_the_groups_of_who_connects),
 		T(every_answer_is_as_the_document_says),
 		T(what_divvy_says_without_a_daemon_is_as_the_document_says),
 		T(a_user_has_his_own_and_nobody_else),

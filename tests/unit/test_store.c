@@ -476,6 +476,62 @@ static unsigned rows(struct store *store, const char *sql)
 	return count;
 }
 
+static bool launch(struct store *store, uint32_t owner, int64_t now_ms, unsigned limit)
+{
+	bool given;
+
+	assert_int_equal(store_launch(store, owner, now_ms, limit, &given, NULL), 0);
+	return given;
+}
+
+static void initial_credits_are_had_so_often_a_day_whatever_the_clock_does(void **state)
+{
+	const int64_t hour = INT64_C(3600) * 1000, t = 1000 * hour;
+	struct store *store = opened();
+
+	assert_false(launch(store, 1, t, 0));
+	for (unsigned i = 0; i < 3; i++)
+		assert_true(launch(store, 1, t + i * hour, 3));
+	assert_false(launch(store, 1, t + 3 * hour, 3));
+	assert_true(launch(store, 2, t + 3 * hour, 3)); /* somebody else */
+	/* It is a window, not a day of the calendar; and the store was closed meanwhile. */
+	store_close(store);
+	store = opened();
+	assert_false(launch(store, 1, t + 24 * hour - 1, 3));
+	assert_true(launch(store, 1, t + 24 * hour, 3));
+	assert_false(launch(store, 1, t + 24 * hour, 3));
+	assert_true(launch(store, 1, t + 25 * hour, 3));
+	assert_false(launch(store, 1, t + 25 * hour, 3));
+	/* Years back: neither more of them at once, nor none for years. */
+	assert_false(launch(store, 1, t - 50000 * hour, 3));
+	assert_false(launch(store, 1, t - 50000 * hour + 24 * hour - 1, 3));
+	for (unsigned i = 0; i < 3; i++)
+		assert_true(launch(store, 1, t - 50000 * hour + 24 * hour, 3));
+	assert_false(launch(store, 1, t - 50000 * hour + 24 * hour, 3));
+	/* And ahead. */
+	for (unsigned i = 0; i < 3; i++)
+		assert_true(launch(store, 1, t + 50000 * hour, 3));
+	assert_false(launch(store, 1, t + 50000 * hour, 3));
+	assert_int_equal(rows(store, "SELECT count(*) FROM launches"), 3);
+	store_close(store);
+}
+
+static void a_store_of_an_older_version_becomes_one_of_this(void **state)
+{
+	struct store *store = opened();
+
+	put(store, "a", STORE_RUNNING);
+	assert_int_equal(sqlite3_exec(store->db, "DROP TABLE launches; PRAGMA user_version = 1",
+				      NULL, NULL, NULL),
+			 0);
+	store_close(store);
+	store = opened();
+	assert_int_equal(rows(store, "PRAGMA user_version"), STORE_VERSION);
+	assert_int_equal(instances(store), 1);
+	assert_true(launch(store, 1, 1, 1));
+	store_close(store);
+}
+
 /* A store of before, in which nothing was ever thrown away. */
 static void a_hundred_thousand_rows_shrink_step_by_step(void **state)
 {
@@ -544,6 +600,8 @@ int main(void)
 		T(a_backup_is_a_store),
 		T(a_full_disk_refuses_the_change_and_loses_nothing),
 		T(events_are_kept_up_to_a_bound),
+		T(initial_credits_are_had_so_often_a_day_whatever_the_clock_does),
+		T(a_store_of_an_older_version_becomes_one_of_this),
 		T(a_hundred_thousand_rows_shrink_step_by_step),
 	};
 
