@@ -6,6 +6,9 @@
 #include <jansson.h>
 #include <stdbool.h>
 
+/* For json_dumps(), where people and programs read it: 0.2 and not 0.20000000000000001. A double has 15 digits that survive. */
+#define JSON_READABLE JSON_REAL_PRECISION(15)
+
 /* Begins with { .object = json_object() }. json_object_set_new() of NULL fails; so does the whole, then. */
 struct building {
 	json_t *object;

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "instances/building.h"
 #include "instances/cli/cli.h"
 
 int cli_number(const char *text, uint64_t min, uint64_t max, uint64_t *value)
@@ -41,7 +42,7 @@ void cli_json_print(const struct cli *cli, json_t *json)
 {
 	if (!json)
 		return;
-	json_dumpf(json, cli->out, JSON_INDENT(2));
+	json_dumpf(json, cli->out, JSON_INDENT(2) | JSON_READABLE);
 	fputc('\n', cli->out);
 	json_decref(json);
 }

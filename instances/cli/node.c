@@ -5,6 +5,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "instances/building.h"
 #include "instances/cli/api.h"
 #include "instances/cli/node.h"
 #include "instances/cli/table.h"
@@ -106,7 +107,7 @@ static int on_event(void *opaque, json_t *event)
 	}
 	f->last = MAX(f->last, json_integer_value(json_object_get(event, "id")));
 	if (f->cli->json) {
-		json_dumpf(event, f->cli->out, JSON_COMPACT);
+		json_dumpf(event, f->cli->out, JSON_COMPACT | JSON_READABLE);
 		fputc('\n', f->cli->out);
 	} else {
 		snprintf(line, sizeof(line), "%6lld  %-20s %-9s %-24s %-12s %s",

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "instances/building.h"
 #include "instances/daemon/private.h"
 
 char *event_line(const struct store_event *event)
@@ -14,7 +15,7 @@ char *event_line(const struct store_event *event)
 		api_time(event->at_ms), "kind", event->kind, "instance",
 		event->instance[0] ? event->instance : NULL, "gpu",
 		event->gpu[0] ? event->gpu : NULL, "code", event->code, "text", event->text);
-	char *text = json ? json_dumps(json, JSON_COMPACT) : NULL, *line = NULL;
+	char *text = json ? json_dumps(json, JSON_COMPACT | JSON_READABLE) : NULL, *line = NULL;
 
 	if (text && asprintf(&line, "%s\n", text) < 0)
 		line = NULL;

@@ -16,6 +16,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include "instances/building.h"
 #include "instances/daemon/http.h"
 
 #define CONNECTIONS_USER  24 /* of one user; root and the daemon's own have the rest, too */
@@ -100,7 +101,7 @@ void http_bytes(struct http_request *request, unsigned status, const char *type,
 
 void http_json(struct http_request *request, unsigned status, json_t *json)
 {
-	char *text = json ? json_dumps(json, JSON_COMPACT) : NULL;
+	char *text = json ? json_dumps(json, JSON_COMPACT | JSON_READABLE) : NULL;
 
 	json_decref(json);
 	if (!json && status != 204) {
