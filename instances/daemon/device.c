@@ -88,11 +88,11 @@ struct work {
 	} parts[LAUNCH_GPUS_MAX];
 };
 
-/* Found by a precheck, and no reason not to bind: binding is what is about to be done. */
+/* Found by a precheck, and no reason not to bind: binding is what is about to be done, to the whole group. The VMM looks once more. */
 static bool settled_by_binding(const char *code)
 {
-	static const char *const codes[] = { "not-bound-to-vfio", "node-missing",
-					     "permission-denied" };
+	static const char *const codes[] = { "not-bound-to-vfio", "group-not-viable",
+					     "node-missing", "permission-denied" };
 
 	for (size_t i = 0; i < ARRAY_SIZE(codes); i++)
 		if (!strcmp(code, codes[i]))

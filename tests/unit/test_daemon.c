@@ -136,6 +136,81 @@ static void a_whole_gpu_is_leased_reset_and_given_to_the_next(void **state)
 	world_check_empty(w);
 }
 
+/*
+ * What the kernel does with what the daemon writes, of WORLD_GPU_A: vfio-pci takes it, and later its own driver again. Each "unbind" is a pipe,
+ * so that the daemon goes on when it has been done.
+ */
+static void unbind_wait(const struct world *w, const char *driver, bool begin)
+{
+	char path[PATH_MAX], leaf[128], text[64];
+	int fd;
+
+	snprintf(leaf, sizeof(leaf), "sys/bus/pci/drivers/%s/unbind", driver);
+	fake_path(&w->fs, path, leaf);
+	if (begin) {
+		unlink(path);
+		assert_int_equal(mkfifo(path, 0600), 0);
+		return;
+	}
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	assert_true(fd >= 0);
+	assert_true(read(fd, text, sizeof(text)) > 0);
+	close(fd);
+	unlink(path);
+}
+
+static void override_await(const struct world *w, const char *wanted)
+{
+	char text[64] = "?";
+
+	for (unsigned i = 0; i < WORLD_WAIT_MS && strcmp(text, wanted) != 0; i++) {
+		usleep(1000);
+		fake_sysfs_read(&w->fs, "sys/bus/pci/devices/" WORLD_GPU_A "/driver_override", text,
+				sizeof(text));
+	}
+	assert_string_equal(text, wanted);
+}
+
+static void driver_is(const struct world *w, const char *wanted)
+{
+	char path[PATH_MAX], target[PATH_MAX];
+	ssize_t n;
+
+	fake_path(&w->fs, path, "sys/bus/pci/devices/" WORLD_GPU_A "/driver");
+	n = readlink(path, target, sizeof(target) - 1);
+	assert_true(n > 0);
+	target[n] = '\0';
+	assert_string_equal(strrchr(target, '/') + 1, wanted);
+}
+
+static void a_gpu_that_its_driver_has_is_bound_for_an_instance_and_given_back(void **state)
+{
+	struct world *w = *state;
+	char path[PATH_MAX];
+
+	fake_sysfs_set_driver(&w->fs, WORLD_GPU_A, "nouveau");
+	unbind_wait(w, "nouveau", true);
+	world_define(w, "a", "pair", "");
+	world_do(w, "a", "start", NULL, 202);
+	override_await(w, "vfio-pci");
+	fake_sysfs_set_driver(&w->fs, WORLD_GPU_A, "vfio-pci");
+	unbind_wait(w, "nouveau", false);
+	world_await(w, "a", "running");
+
+	unbind_wait(w, "vfio-pci", true);
+	world_do(w, "a", "stop", NULL, 202);
+	override_await(w, "");
+	fake_sysfs_set_driver(&w->fs, WORLD_GPU_A, "nouveau");
+	unbind_wait(w, "vfio-pci", false);
+	world_await(w, "a", "stopped");
+	driver_is(w, "nouveau");
+	fake_path(&w->fs, path, "sys/bus/pci/drivers/vfio-pci/" WORLD_GPU_B);
+	assert_int_equal(access(path, F_OK), 0);
+	world_expect(w, "GET", "gpus/" WORLD_GPU_A, NULL, 200u);
+	world_stop(w);
+	world_check_empty(w);
+}
+
 /* A lost link, silence, no way to reset: each sets the GPU aside until somebody releases it. */
 static void a_gpu_that_comes_back_wrong_is_set_aside(void **state)
 {
@@ -574,6 +649,7 @@ int main(int argc, char **argv)
 		T(a_definition_is_idempotent_and_held_by_its_digest),
 		T(what_does_not_fit_is_refused_and_said),
 		T(a_whole_gpu_is_leased_reset_and_given_to_the_next),
+		T(a_gpu_that_its_driver_has_is_bound_for_an_instance_and_given_back),
 		T(a_gpu_that_comes_back_wrong_is_set_aside),
 		T(a_drained_gpu_gets_nobody_new),
 		T(what_runs_outlives_the_daemon_and_is_taken_back),
