@@ -32,7 +32,11 @@ FLAVOURS = {  # of the host: the IOMMU, and the line of its kernel (tests/rig/ke
     "amd": (*AMD, "6.12"),
     "linux6.1": (*INTEL, "6.1"),
     "linux7": (*INTEL, "7"),
+    "node": (*INTEL, "6.12"),
 }
+# Room for seven instances and those that come and go; and a second display card, to be given away whole beside the first.
+SHAPES = {"node": (4, "6G", ["secondary-vga,romfile="])}  # processors, memory, devices behind the usual ones
+SHAPE = (2, "4608M", [])
 
 
 def say(text):
@@ -61,8 +65,8 @@ def make_rom(path):
         f.write(rom)
 
 
-def devices(folder):
-    """The PCI devices, each behind a root port of its own: the n-th is at 0000:0n:00.0."""
+def devices(folder, more):
+    """The PCI devices, each behind a root port of its own: the n-th is at 0000:0n:00.0. more: after the usual ones."""
     ports = [
         ["e1000e,netdev=n0,mac=52:54:00:11:22:33,romfile="],
         ["nvme,serial=rig0,drive=d0"],
@@ -78,6 +82,7 @@ def devices(folder):
         # Neither can be reset alone; and without power management the kernel does not wait for a link that QEMU loses.
         ["edu,dma_mask=0x3fffffffff,addr=0.0,multifunction=on", "edu,dma_mask=0x3fffffffff,addr=0.1"],
     ]
+    ports += [[device] for device in more]
     make_rom(f"{folder}/edu.rom")
     args = ["-netdev", "user,id=n0,restrict=off", "-netdev", "user,id=n1,restrict=off",
             "-object", f"memory-backend-file,id=big,size=4G,share=on,mem-path={folder}/big.mem"]
@@ -110,10 +115,11 @@ class Host:
         # Socket paths are limited to 108 bytes, so they do not lie under the checkout.
         self.sockets = tempfile.mkdtemp(prefix="rig-")
         iommu, words, line = FLAVOURS[self.flavour]
+        cpus, memory, more = SHAPES.get(self.flavour, SHAPE)
         append = f"console=ttyS0 quiet panic=-1 {words} rig.top={TOP} rig.cache={CACHE}"
         share = "local,security_model=none,multidevs=remap"
         args = ["qemu-system-x86_64", "-nodefaults", "-nographic", "-no-reboot", "-M", "q35",
-                "-accel", "tcg,thread=multi,tb-size=512", "-smp", "2", "-cpu", "max,+svm", "-m", "4608M",
+                "-accel", "tcg,thread=multi,tb-size=512", "-smp", str(cpus), "-cpu", "max,+svm", "-m", memory,
                 "-serial", f"file:{self.folder}/console",
                 "-serial", f"unix:{self.sockets}/agent,server=on,wait=off",
                 "-qmp", f"unix:{self.sockets}/qmp,server=on,wait=off",
@@ -122,7 +128,7 @@ class Host:
                                 ("cache", CACHE, ",readonly=on"), ("work", WORK, "")):
             args += ["-fsdev", f"{share},id={tag},path={path}{mode}",
                      "-device", f"virtio-9p-pci,fsdev={tag},mount_tag={tag},disable-legacy=on"]
-        args += iommu + devices(self.folder)
+        args += iommu + devices(self.folder, more)
         if not detached:
             args = ["setpriv", "--pdeathsig", "KILL"] + args
         started = time.monotonic()
