@@ -95,7 +95,7 @@ static int path_bring(const struct sandbox_path *path, struct error *e)
 	return 0;
 }
 
-int sandbox_root_change(const struct sandbox_path *paths, unsigned count, int proc, struct error *e)
+static int root_change(const struct sandbox_path *paths, unsigned count, int proc, struct error *e)
 {
 	int err = 0;
 
@@ -120,6 +120,16 @@ int sandbox_root_change(const struct sandbox_path *paths, unsigned count, int pr
 	    0)
 		return failed(e, "a read-only root");
 	return 0;
+}
+
+int sandbox_root_change(const struct sandbox_path *paths, unsigned count, int proc, struct error *e)
+{
+	/* The new root's folders are for a user to come, whatever files of ours are to be kept from others. */
+	const mode_t mask = umask(022);
+	int err = root_change(paths, count, proc, e);
+
+	umask(mask);
+	return err;
 }
 
 int sandbox_user_change(const struct sandbox_user *user, struct error *e)

@@ -441,6 +441,7 @@ static json_t *vgpu_json(struct daemon *daemon, const struct http_request *reque
 json_t *api_vgpus(struct daemon *daemon, const struct http_request *request)
 {
 	json_t *list = json_array(), *one, *all = json_object_get(daemon->status, "vgpus");
+	json_t *measured = json_object_get(daemon->status, "now_ns");
 	size_t i;
 
 	json_array_foreach(all, i, one)
@@ -450,5 +451,7 @@ json_t *api_vgpus(struct daemon *daemon, const struct http_request *request)
 		if (shown)
 			json_array_append_new(list, shown);
 	}
-	return json_pack("{s:o, s:o}", "at", api_time(daemon_now_ms()), "vgpus", list);
+	/* Whoever makes rates of the numbers needs the time that they are of, which is not that of the answer. */
+	return json_pack("{s:o, s:O, s:o}", "at", api_time(daemon_now_ms()), "measured_ns",
+			 measured ? measured : json_null(), "vgpus", list);
 }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
- * What divvy top shows, as numbers (top.h). The daemon and the arbiter tell totals; how much of the last second somebody had is the
- * difference of two. A vGPU is the same by its name on its GPU.
+ * What divvy top shows, as numbers (top.h). The daemon and the arbiter tell totals, and when they are of; how much of the last second somebody
+ * had is the difference of two. A vGPU is the same by its name on its GPU.
  */
 #include <errno.h>
 #include <math.h>
@@ -78,9 +78,14 @@ static void vgpu_rates(const struct top_model *before, struct top_vgpu *vgpu, ui
 
 	strip_clear(&vgpu->strip);
 	vgpu->got = vgpu->wait = -1;
-	if (!was || !before->at_ns || at_ns <= before->at_ns)
+	if (!was || !before->at_ns || at_ns < before->at_ns)
 		return;
 	vgpu->strip = was->strip;
+	if (at_ns == before->at_ns) {
+		vgpu->got = was->got;
+		vgpu->wait = was->wait;
+		return;
+	}
 	/* One that began anew under the same name starts again. */
 	if (vgpu->used_s < was->used_s)
 		return;
@@ -142,9 +147,13 @@ static void look_take(struct top_model *model, struct look *look, size_t room, u
 		const struct top_gpu *was = gpu_find(model->gpus, model->gpu_count, gpu->id);
 
 		strip_clear(&gpu->strip);
-		if (!was || !model->at_ns || at_ns <= model->at_ns)
+		if (!was || !model->at_ns || at_ns < model->at_ns)
 			continue;
 		gpu->strip = was->strip;
+		if (at_ns == model->at_ns) {
+			gpu->busy = was->busy;
+			continue;
+		}
 		gpu->busy = MAX(gpu->busy, 0);
 		strip_push(&gpu->strip, gpu->busy, seconds_between(model->at_ns, at_ns));
 	}
@@ -156,6 +165,14 @@ static void look_take(struct top_model *model, struct look *look, size_t room, u
 	model->vgpu_count = look->vgpu_count;
 	model->at_ns = at_ns;
 	top_sort(model);
+}
+
+/* When the totals are of; not when they were asked for: the daemon has them of a second ago. */
+static uint64_t measured(const json_t *json, const char *key, uint64_t asked_ns)
+{
+	const json_int_t ns = json_integer_value(json_object_get(json, key));
+
+	return ns > 0 ? (uint64_t)ns : asked_ns;
 }
 
 int top_feed_api(struct top_model *model, const json_t *gpus, const json_t *vgpus, uint64_t at_ns)
@@ -207,7 +224,7 @@ int top_feed_api(struct top_model *model, const json_t *gpus, const json_t *vgpu
 		vgpu->vram_limit_mib = amount(number(item, "vram_limit_bytes") / (double)MIB);
 		look.vgpu_count++;
 	}
-	look_take(model, &look, room, at_ns);
+	look_take(model, &look, room, measured(vgpus, "measured_ns", at_ns));
 	return 0;
 }
 
@@ -260,7 +277,7 @@ int top_feed_arbiter(struct top_model *model, const json_t *status, uint64_t at_
 		if (gpu)
 			gpu->sold += vgpu->sold;
 	}
-	look_take(model, &look, room, at_ns);
+	look_take(model, &look, room, measured(status, "now_ns", at_ns));
 	return 0;
 }
 

@@ -22,6 +22,9 @@
 #define ESCAPE_MS  25
 #define PATIENCE_S 5 /* keys wait for it */
 
+#define ANEW_EVERY_US 100000u
+#define ANEW_TRIES    20
+
 struct screen {
 	struct cli *cli;
 	const char *arbiter; /* its socket; NULL: the default one */
@@ -253,6 +256,19 @@ static int watch(struct screen *s, uint64_t every_ns)
 	return CLI_OK;
 }
 
+/* Another look than the one that is there: the daemon looks once a second, and not when it is asked. */
+static int ask_anew(struct screen *s, struct error *e)
+{
+	const uint64_t before = s->model.at_ns;
+	int err = ask(s, e);
+
+	for (unsigned i = 0; i < ANEW_TRIES && !err && s->model.at_ns == before; i++) {
+		usleep(ANEW_EVERY_US);
+		err = ask(s, e);
+	}
+	return err;
+}
+
 /* Two looks, since rates need them; then every row, whatever the terminal's height. */
 static int once(struct screen *s, uint64_t every_ns)
 {
@@ -262,7 +278,7 @@ static int once(struct screen *s, uint64_t every_ns)
 	struct error e = { 0 };
 
 	usleep((useconds_t)(every_ns / 1000));
-	if (!lines || ask(s, &e)) {
+	if (!lines || ask_anew(s, &e)) {
 		free(lines);
 		return cli_fail(s->cli, &e);
 	}

@@ -63,7 +63,7 @@ enum top_mode {
 struct top_model {
 	char source[128]; /* who tells: "divvyd at /run/divvy/api" */
 	char note[256];	  /* what went wrong, or was done, last */
-	uint64_t at_ns;	  /* CLOCK_MONOTONIC of what is shown; 0: nothing yet */
+	uint64_t at_ns;	  /* CLOCK_MONOTONIC of when what is shown was measured; 0: nothing yet */
 	unsigned gpu_count, vgpu_count;
 	struct top_gpu *gpus;
 	struct top_vgpu *vgpus; /* by GPU, then as sorted */
@@ -76,7 +76,8 @@ struct top_model {
 
 /*
  * top_feed_api() - the daemon's /gpus and /vgpus. top_feed_arbiter() - what arbiter_status() says. Rates are of the time since the model's last
- * @at_ns; what is not there any more goes. Whatever is missing or of another kind is taken for nothing.
+ * look; what is not there any more goes. Whatever is missing or of another kind is taken for nothing. When the look is of is said by it, in
+ * CLOCK_MONOTONIC of the node; where it is not, by @at_ns. The same look again leaves the rates as they are.
  * Return 0 or -ENOMEM.
  */
 int top_feed_api(struct top_model *model, const json_t *gpus, const json_t *vgpus, uint64_t at_ns);

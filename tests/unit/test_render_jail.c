@@ -770,5 +770,7 @@ int main(int argc, char **argv)
 		victim_address = strtoull(getenv("TEST_ADDRESS"), NULL, 10);
 		return attack();
 	}
+	/* As divvyd starts a vGPU: what it makes is nobody else's, and the render side is somebody else. */
+	umask(077);
 	return cmocka_run_group_tests(tests, copy_self, remove_self);
 }

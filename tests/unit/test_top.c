@@ -111,6 +111,35 @@ static void one_that_begins_anew_under_its_name_is_another(void **state)
 	top_free(&model);
 }
 
+/* The daemon looks once a second by a clock of its own: between two answers to us there may be none of its looks, or two. */
+static void shares_are_of_when_they_were_measured(void **state)
+{
+	/* when we asked; what it knew then, and of when */
+	static const struct {
+		double asked, measured, got;
+	} looks[] = { { 1.0, 0.9, -1 }, { 2.0, 1.9, 0.5 }, { 3.0, 1.9, 0.5 }, { 4.0, 3.9, 0.5 } };
+	json_t *gpus = parsed("{\"gpus\": [{\"id\": \"g\", \"share_sold\": 0}]}");
+	struct top_model model = { 0 };
+
+	for (unsigned i = 0; i < ARRAY_SIZE(looks); i++) {
+		json_t *vgpus = json_pack(
+			"{s:I, s:[o]}", "measured_ns", (json_int_t)(looks[i].measured * SECOND),
+			"vgpus", vgpu("web/0", "g", "weighted", 0, looks[i].measured / 2, 0));
+
+		assert_int_equal(top_feed_api(&model, gpus, vgpus,
+					      (uint64_t)(looks[i].asked * SECOND)),
+				 0);
+		assert_true(fabs(find(&model, "web/0")->got - looks[i].got) < 1e-9);
+		assert_true(fabs(model.gpus[0].busy - looks[i].got) < 1e-9);
+		json_decref(vgpus);
+	}
+	/* Three of them were seen, each once. */
+	assert_true(fabs(find(&model, "web/0")->strip.got[TOP_STRIP - 3] - 0.5) < 1e-6);
+	assert_true(find(&model, "web/0")->strip.got[TOP_STRIP - 4] < 0);
+	json_decref(gpus);
+	top_free(&model);
+}
+
 /* All lines of a picture, looks and all, beside what is in the file. */
 static void golden(const struct top_model *model, unsigned width, unsigned height, bool utf8,
 		   const char *name)
@@ -238,6 +267,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(shares_are_of_the_time_between_two_looks),
+		cmocka_unit_test(shares_are_of_when_they_were_measured),
 		cmocka_unit_test(one_that_begins_anew_under_its_name_is_another),
 		cmocka_unit_test(pictures_are_as_they_were),
 		cmocka_unit_test(what_is_selected_is_on_the_screen),
