@@ -126,9 +126,8 @@ static void shares_are_of_when_they_were_measured(void **state)
 			"{s:I, s:[o]}", "measured_ns", (json_int_t)(looks[i].measured * SECOND),
 			"vgpus", vgpu("web/0", "g", "weighted", 0, looks[i].measured / 2, 0));
 
-		assert_int_equal(top_feed_api(&model, gpus, vgpus,
-					      (uint64_t)(looks[i].asked * SECOND)),
-				 0);
+		assert_int_equal(
+			top_feed_api(&model, gpus, vgpus, (uint64_t)(looks[i].asked * SECOND)), 0);
 		assert_true(fabs(find(&model, "web/0")->got - looks[i].got) < 1e-9);
 		assert_true(fabs(model.gpus[0].busy - looks[i].got) < 1e-9);
 		json_decref(vgpus);
