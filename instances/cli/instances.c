@@ -153,6 +153,15 @@ static void say(const struct cli *cli, json_t *instance)
 	fprintf(cli->out, ", %s\n", text(instance, "type"));
 }
 
+/* One of divvy run's is forgotten as it ends, which is what was asked for. */
+static void say_gone(const struct cli *cli, const char *name)
+{
+	if (cli->json)
+		cli_json_print(cli, json_pack("{s:s, s:b}", "name", name, "deleted", 1));
+	else
+		fprintf(cli->out, "%s: stopped, and gone: it was transient\n", name);
+}
+
 /* POST what was said to one instance, and wait for where it goes. */
 static int change(struct cli *cli, const char *name, const char *what, json_t *body, bool running)
 {
@@ -161,14 +170,22 @@ static int change(struct cli *cli, const char *name, const char *what, json_t *b
 	struct error e = { 0 };
 	char path[API_PATH_SIZE];
 	json_t *instance = NULL;
-	int status = CLI_OK;
+	int status = CLI_OK, err;
+	bool transient;
 
 	request.path = api_path(path, "/instances/", name, what);
 	if (api_call(cli, &request, &answer, &e))
 		return cli_fail(cli, &e);
 	instance = json_incref(answer.json);
 	api_answer_free(&answer);
-	if (!cli_value(cli, "no-wait") && instances_await(cli, name, running, &instance, &e))
+	transient = json_is_true(json_object_get(instance, "transient"));
+	if (cli_value(cli, "no-wait"))
+		err = 0;
+	else
+		err = instances_await(cli, name, running, &instance, &e);
+	if (err == -ENOENT && transient && !running)
+		say_gone(cli, name);
+	else if (err)
 		status = cli_fail(cli, &e);
 	else
 		say(cli, instance);

@@ -113,7 +113,7 @@ static int on_event(void *opaque, json_t *event)
 		snprintf(line, sizeof(line), "%6lld  %-20s %-9s %-24s %-12s %s",
 			 (long long)json_integer_value(json_object_get(event, "id")),
 			 text(event, "at"), text(event, "kind"),
-			 text(event, "instance")[0] ? text(event, "instance") : text(event, "gpu"),
+			 text(event, "gpu")[0] ? text(event, "gpu") : text(event, "instance"),
 			 text(event, "code"), text(event, "text"));
 		fprintf(f->cli->out, "%s\n",
 			table_text_copy(shown, sizeof(shown), line, table_width(f->cli->out)));

@@ -256,6 +256,55 @@ static void who_was_too_slow_comes_back_where_he_was(void **state)
 	free(text);
 }
 
+#define TRANSIENT(state) \
+	"{\"name\": \"a\", \"type\": \"t\", \"state\": \"" state "\", \"transient\": true}"
+#define GONE                                      \
+	HEAD("404 Not Found", "application/json") \
+	"{\"error\": {\"code\": \"no-such-instance\", \"text\": \"t\", \"next\": \"\"}}"
+
+static int stop_says(struct fixture *f, const char *json, char **text)
+{
+	char *argv[] = { (char[]){ "divvy" },
+			 (char[]){ "stop" },
+			 (char[]){ "a" },
+			 (char[]){ "--api" },
+			 f->path,
+			 NULL };
+	size_t size;
+	FILE *out = open_memstream(text, &size);
+	int status;
+
+	assert_non_null(out);
+	server_start(f, 3,
+		     (char *const[]){ (char *)(uintptr_t)json,
+				      (char[]){ JSON_OK TRANSIENT("stopping") },
+				      (char[]){ GONE } });
+	status = cli_main(5, argv, out);
+	fclose(out);
+	server_end(f);
+	return status;
+}
+
+static void stopping_one_that_is_forgotten_then_is_no_error(void **state)
+{
+	struct fixture *f = *state;
+	char *text;
+
+	assert_int_equal(stop_says(f, JSON_OK TRANSIENT("stopping"), &text), CLI_OK);
+	assert_string_equal(text, "a: stopped, and gone: it was transient\n");
+	free(text);
+	/* Somebody else has deleted it. */
+	assert_int_equal(
+		stop_says(
+			f,
+			JSON_OK
+			"{\"name\": \"a\", \"type\": \"t\", \"state\": \"stopping\", \"transient\": false}",
+			&text),
+		CLI_FAILED);
+	assert_string_equal(text, "");
+	free(text);
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
 int main(void)
@@ -266,6 +315,7 @@ int main(void)
 		TEST(names_are_encoded_and_bodies_are_sent),
 		TEST(a_stream_is_lines),
 		TEST(who_was_too_slow_comes_back_where_he_was),
+		TEST(stopping_one_that_is_forgotten_then_is_no_error),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
