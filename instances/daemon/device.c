@@ -288,6 +288,15 @@ static int leases_begin(struct instance *instance, const struct work *work, stru
 	return err;
 }
 
+/* Other drivers have them now, or none; where there is no udev nobody else tells. */
+static void look_again(struct daemon *daemon)
+{
+	struct error e = { 0 };
+
+	if (!daemon->ending && daemon_look(daemon, &e))
+		log_warn("the machine: %s", e.text);
+}
+
 static void prepared(void *opaque, int err, const void *result, const struct error *e)
 {
 	struct instance *instance = opaque;
@@ -300,6 +309,7 @@ static void prepared(void *opaque, int err, const void *result, const struct err
 	for (unsigned i = 0; i < instance->part_count; i++)
 		if (instance->parts[i].dedicated)
 			event_lease(instance, instance->parts[i].gpu, "leased");
+	look_again(instance->daemon);
 	start_continue(instance, STEP_DISKS);
 }
 
@@ -382,6 +392,7 @@ static void released(void *opaque, int err, const void *result, const struct err
 			gpu_quarantine(instance->daemon, instance->parts[i].gpu, one->code,
 				       one->text);
 	}
+	look_again(instance->daemon);
 	stop_continue(instance, STEP_DONE);
 }
 

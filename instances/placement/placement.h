@@ -124,7 +124,7 @@ unsigned placement_fits_count(struct placement_ledger *ledger, const struct inst
 struct placement_gpu_usage {
 	bool whole; /* handed out as one */
 	unsigned users, heads;
-	uint32_t time_ppm; /* guaranteed */
+	uint32_t time_ppm; /* guaranteed; a whole one's is all of it, as is its memory */
 	uint64_t vram_mib, vram_total_mib;
 	enum placement_closed closed;
 };

@@ -147,7 +147,9 @@ static void look_take(struct top_model *model, struct look *look, size_t room, u
 		const struct top_gpu *was = gpu_find(model->gpus, model->gpu_count, gpu->id);
 
 		strip_clear(&gpu->strip);
-		if (!was || !model->at_ns || at_ns < model->at_ns)
+		/* What one that is handed out whole does, nobody here sees. */
+		if (!was || !model->at_ns || at_ns < model->at_ns ||
+		    !strcmp(gpu->state, "dedicated"))
 			continue;
 		gpu->strip = was->strip;
 		if (at_ns == model->at_ns) {

@@ -183,6 +183,17 @@ static void driver_is(const struct world *w, const char *wanted)
 	assert_string_equal(strrchr(target, '/') + 1, wanted);
 }
 
+/* By the API; no udev tells it. */
+static void gpu_is_said_to_be(const struct world *w, const char *driver, double sold)
+{
+	json_t *body = NULL;
+
+	assert_int_equal(world_ask(w, "GET", "gpus/" WORLD_GPU_A, NULL, &body), 200);
+	assert_string_equal(json_string_value(json_object_get(body, "driver")), driver);
+	assert_true(json_number_value(json_object_get(body, "share_sold")) == sold);
+	json_decref(body);
+}
+
 static void a_gpu_that_its_driver_has_is_bound_for_an_instance_and_given_back(void **state)
 {
 	struct world *w = *state;
@@ -196,6 +207,7 @@ static void a_gpu_that_its_driver_has_is_bound_for_an_instance_and_given_back(vo
 	fake_sysfs_set_driver(&w->fs, WORLD_GPU_A, "vfio-pci");
 	unbind_wait(w, "nouveau", false);
 	world_await(w, "a", "running");
+	gpu_is_said_to_be(w, "vfio-pci", 1);
 
 	unbind_wait(w, "vfio-pci", true);
 	world_do(w, "a", "stop", NULL, 202);
@@ -204,6 +216,7 @@ static void a_gpu_that_its_driver_has_is_bound_for_an_instance_and_given_back(vo
 	unbind_wait(w, "vfio-pci", false);
 	world_await(w, "a", "stopped");
 	driver_is(w, "nouveau");
+	gpu_is_said_to_be(w, "nouveau", 0);
 	fake_path(&w->fs, path, "sys/bus/pci/drivers/vfio-pci/" WORLD_GPU_B);
 	assert_int_equal(access(path, F_OK), 0);
 	world_expect(w, "GET", "gpus/" WORLD_GPU_A, NULL, 200u);

@@ -181,6 +181,7 @@ static void whole_and_shared_exclude_each_other(void **state)
 {
 	const struct instance_type half = shared_type(500000, SCHED_FIXED_SHARE),
 				   whole = whole_type(1);
+	struct placement_gpu_usage usage;
 	struct placement shared, taken;
 
 	open_books(1, 1, PLACEMENT_PACK);
@@ -193,7 +194,12 @@ static void whole_and_shared_exclude_each_other(void **state)
 	taken = placement;
 	assert_string_equal(goes_to(&half), "-");
 	assert_true(found_code("gpu-taken"));
+	assert_int_equal(placement_gpu_usage(ledger, node->gpus[0].id, &usage), 0);
+	assert_true(usage.whole && usage.time_ppm == SCHED_PPM);
+	assert_int_equal(usage.vram_mib, usage.vram_total_mib);
 	placement_release(ledger, &taken);
+	assert_int_equal(placement_gpu_usage(ledger, node->gpus[0].id, &usage), 0);
+	assert_true(!usage.whole && !usage.time_ppm && !usage.vram_mib);
 	assert_string_equal(goes_to(&half), "1");
 	close_books();
 }

@@ -118,7 +118,9 @@ static void shares_are_of_when_they_were_measured(void **state)
 	static const struct {
 		double asked, measured, got;
 	} looks[] = { { 1.0, 0.9, -1 }, { 2.0, 1.9, 0.5 }, { 3.0, 1.9, 0.5 }, { 4.0, 3.9, 0.5 } };
-	json_t *gpus = parsed("{\"gpus\": [{\"id\": \"g\", \"share_sold\": 0}]}");
+	json_t *gpus =
+		parsed("{\"gpus\": [{\"id\": \"g\", \"share_sold\": 0},"
+		       " {\"id\": \"whole\", \"share_sold\": 1, \"state\": \"dedicated\"}]}");
 	struct top_model model = { 0 };
 
 	for (unsigned i = 0; i < ARRAY_SIZE(looks); i++) {
@@ -130,6 +132,8 @@ static void shares_are_of_when_they_were_measured(void **state)
 			top_feed_api(&model, gpus, vgpus, (uint64_t)(looks[i].asked * SECOND)), 0);
 		assert_true(fabs(find(&model, "web/0")->got - looks[i].got) < 1e-9);
 		assert_true(fabs(model.gpus[0].busy - looks[i].got) < 1e-9);
+		/* Of one that is handed out whole nobody here sees what it does. */
+		assert_true(model.gpus[1].busy < 0);
 		json_decref(vgpus);
 	}
 	/* Three of them were seen, each once. */
