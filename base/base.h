@@ -280,6 +280,14 @@ int unix_listener_open(const char *path, struct unix_listener *listener, struct 
 int unix_listener_accept(int fd, const char *what, struct ucred *peer);
 void unix_listener_close(struct unix_listener *listener);
 
+/*
+ * tcp_listener_open() - listen at @where, a numeric ADDRESS:PORT or [ADDRESS]:PORT; port 0: any. *fd does not wait, and is the caller's.
+ * Returns 0 or -errno: -EINVAL where it is no such text.
+ * tcp_listener_port() - the port it has; 0: none.
+ */
+int tcp_listener_open(const char *where, int *fd);
+uint16_t tcp_listener_port(int fd);
+
 /* ---- control sockets ---------------------------------------------------------------------------- */
 
 /*

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
- * The command line's end of the API: libcurl speaks HTTP over the daemon's socket; here is what is asked, how much of an answer is
+ * The command line's end of the API: libcurl speaks HTTP over the daemon's socket, or over TLS; here is what is asked, how much of an answer is
  * taken, and what an error of it is called.
  */
 #include <curl/curl.h>
@@ -23,6 +23,7 @@ struct intake {
 	int (*line)(void *opaque, json_t *json); /* NULL: all of it */
 	void *opaque;
 	CURL *curl;
+	char why[CURL_ERROR_SIZE];
 };
 
 char *api_socket(const struct cli *cli, char path[API_PATH_SIZE])
@@ -54,6 +55,85 @@ bool api_there(const struct cli *cli)
 		there = !connect(fd, (const struct sockaddr *)&address, sizeof(address));
 	fd_close(&fd);
 	return there;
+}
+
+/* ---- over a network --------------------------------------------------------------------------------- */
+
+bool api_remote(const struct cli *cli)
+{
+	char path[API_PATH_SIZE];
+
+	return !strncmp(api_socket(cli, path), "https://", 8);
+}
+
+/* --NAME FILE, or the environment's. */
+static const char *credential(const struct cli *cli, const char *name, const char *variable)
+{
+	const char *said = cli_value(cli, name) ? cli_value(cli, name) : getenv(variable);
+
+	return said && said[0] ? said : NULL;
+}
+
+static int set_tls(const struct cli *cli, CURL *curl, struct error *e)
+{
+	const struct {
+		const char *name, *variable;
+		CURLoption option;
+	} files[] = { { "cert", "DIVVY_CERT", CURLOPT_SSLCERT },
+		      { "key", "DIVVY_KEY", CURLOPT_SSLKEY },
+		      { "cacert", "DIVVY_CACERT", CURLOPT_CAINFO } };
+
+	for (size_t i = 0; i < ARRAY_SIZE(files); i++) {
+		const char *path = credential(cli, files[i].name, files[i].variable);
+
+		/* Without a CA of its own it is the system's that vouch for the node. */
+		if (!path && files[i].option == CURLOPT_CAINFO)
+			continue;
+		if (!path)
+			return error_set(
+				e, EINVAL, "no-certificate", "divvy help list",
+				"over a network the daemon wants a certificate: --%s FILE or $%s",
+				files[i].name, files[i].variable);
+		if (access(path, R_OK) < 0)
+			return error_set(e, errno, "no-certificate", NULL, "--%s %s: %s",
+					 files[i].name, path, strerror(errno));
+		curl_easy_setopt(curl, files[i].option, path);
+	}
+	curl_easy_setopt(curl, CURLOPT_SSLVERSION, (long)CURL_SSLVERSION_TLSv1_2);
+	curl_easy_setopt(curl, CURLOPT_HTTP_VERSION, (long)CURL_HTTP_VERSION_1_1);
+	return 0;
+}
+
+int api_curl(const struct cli *cli, const char *resource, void **out, struct error *e)
+{
+	char url[2 * API_PATH_SIZE], path[API_PATH_SIZE];
+	const bool remote = api_remote(cli);
+	CURL *curl = NULL;
+	int err = 0;
+
+	*out = NULL;
+	api_socket(cli, path);
+	while (remote && path[strlen(path) - 1] == '/')
+		path[strlen(path) - 1] = '\0';
+	if (!curl_global_init(CURL_GLOBAL_SSL))
+		curl = curl_easy_init();
+	if (!curl)
+		return error_set(e, ENOMEM, "no-memory", NULL, "no memory to ask the daemon");
+	snprintf(url, sizeof(url), "%s/api/v1%s", remote ? path : "http://divvy", resource);
+	curl_easy_setopt(curl, CURLOPT_URL, url);
+	if (remote)
+		err = set_tls(cli, curl, e);
+	else
+		curl_easy_setopt(curl, CURLOPT_UNIX_SOCKET_PATH, path);
+	curl_easy_setopt(curl, CURLOPT_PROTOCOLS_STR, remote ? "https" : "http");
+	curl_easy_setopt(curl, CURLOPT_PROXY, "");
+	curl_easy_setopt(curl, CURLOPT_NOSIGNAL, 1L);
+	curl_easy_setopt(curl, CURLOPT_CONNECTTIMEOUT, 10L);
+	if (err)
+		curl_easy_cleanup(curl);
+	else
+		*out = curl;
+	return err;
 }
 
 char *api_path(char path[API_PATH_SIZE], const char *folder, const char *name, const char *rest)
@@ -168,70 +248,77 @@ static int refused(struct cli *cli, const struct api_answer *answer, struct erro
 	return -err;
 }
 
-static int unreached(const struct cli *cli, CURL *curl, CURLcode code, const struct intake *in,
-		     struct error *e)
+int api_unreached(const struct cli *cli, void *curl, int code, const char *why, struct error *e)
 {
+	const bool remote = api_remote(cli);
 	char path[API_PATH_SIZE];
 	long number = 0;
 
 	api_socket(cli, path);
-	if (code == CURLE_COULDNT_CONNECT) {
+	if (code == CURLE_COULDNT_CONNECT || code == CURLE_COULDNT_RESOLVE_HOST) {
 		curl_easy_getinfo(curl, CURLINFO_OS_ERRNO, &number);
 		if (number == EACCES)
 			return error_set(e, EACCES, "not-permitted",
 					 "an admin adds you in /etc/divvy/divvyd.yaml",
 					 "%s may not be opened by this user", path);
 		return error_set(e, ECONNREFUSED, "no-daemon",
-				 "systemctl start divvyd; or run divvyd yourself",
+				 remote ? "listen: in the node's /etc/divvy/divvyd.yaml"
+					: "systemctl start divvyd; or run divvyd yourself",
 				 "divvyd is not running at %s", path);
 	}
 	if (code == CURLE_OPERATION_TIMEDOUT)
 		return error_set(e, ETIMEDOUT, "api-timeout", "divvy events --since 0",
 				 "divvyd at %s did not answer in time", path);
+	if (code == CURLE_PEER_FAILED_VERIFICATION)
+		return error_set(e, EACCES, "bad-server-certificate",
+				 "--cacert FILE: whom the node's certificate is of", "%s: %s", path,
+				 why);
+	/* It ends the connection, with TLS 1.3 when we think that it is made. */
+	if (remote && (code == CURLE_SSL_CONNECT_ERROR || code == CURLE_RECV_ERROR ||
+		       code == CURLE_SEND_ERROR || code == CURLE_GOT_NOTHING))
+		return error_set(e, EACCES, "certificate-refused",
+				 "journalctl -u divvyd, on the node",
+				 "%s let go of us in the handshake: %s", path, why);
+	return error_set(e, EPROTO, "api-answer", remote ? NULL : "systemctl status divvyd",
+			 "divvyd at %s: %s%s%s", path, curl_easy_strerror(code), why[0] ? ": " : "",
+			 why);
+}
+
+static int unreached(const struct cli *cli, CURL *curl, CURLcode code, const struct intake *in,
+		     struct error *e)
+{
+	char path[API_PATH_SIZE];
+
+	api_socket(cli, path);
 	if (in->no_json)
 		return error_set(e, EPROTO, "api-answer", NULL,
 				 "divvyd at %s sent a line that is no JSON", path);
 	if (in->too_much)
 		return error_set(e, E2BIG, "api-answer", NULL, "divvyd's answer is too large");
-	return error_set(e, EPROTO, "api-answer", "systemctl status divvyd", "divvyd at %s: %s",
-			 path, curl_easy_strerror(code));
+	return api_unreached(cli, curl, (int)code, in->why, e);
 }
 
 /* ---- asking -------------------------------------------------------------------------------------- */
 
-static CURL *prepare(const struct cli *cli, const char *resource, struct intake *in)
+static CURL *prepare(const struct cli *cli, const char *resource, struct intake *in,
+		     struct error *e)
 {
-	char url[API_PATH_SIZE + 64], path[API_PATH_SIZE];
 	CURL *curl;
 
-	if (curl_global_init(CURL_GLOBAL_NOTHING))
+	if (api_curl(cli, resource, &curl, e))
 		return NULL;
-	curl = curl_easy_init();
-	if (!curl)
-		return NULL;
-	snprintf(url, sizeof(url), "http://divvy/api/v1%s", resource);
 	in->curl = curl;
-	curl_easy_setopt(curl, CURLOPT_URL, url);
-	curl_easy_setopt(curl, CURLOPT_UNIX_SOCKET_PATH, api_socket(cli, path));
-	curl_easy_setopt(curl, CURLOPT_PROTOCOLS_STR, "http");
-	curl_easy_setopt(curl, CURLOPT_PROXY, "");
-	curl_easy_setopt(curl, CURLOPT_NOSIGNAL, 1L);
-	curl_easy_setopt(curl, CURLOPT_CONNECTTIMEOUT, 10L);
 	curl_easy_setopt(curl, CURLOPT_WRITEFUNCTION, on_bytes);
 	curl_easy_setopt(curl, CURLOPT_WRITEDATA, in);
+	curl_easy_setopt(curl, CURLOPT_ERRORBUFFER, in->why);
 	return curl;
-}
-
-static int no_memory(struct error *e)
-{
-	return error_set(e, ENOMEM, "no-memory", NULL, "no memory to ask the daemon");
 }
 
 int api_call(struct cli *cli, const struct api_request *request, struct api_answer *answer,
 	     struct error *e)
 {
 	struct intake in = { .max = API_BODY_MAX };
-	CURL *curl = prepare(cli, request->path, &in);
+	CURL *curl = prepare(cli, request->path, &in, e);
 	char *body = request->body ? json_dumps(request->body, JSON_COMPACT) : NULL;
 	struct curl_slist *headers = curl_slist_append(NULL, "Content-Type: application/json");
 	long status = 0;
@@ -243,7 +330,9 @@ int api_call(struct cli *cli, const struct api_request *request, struct api_answ
 	if (request->header)
 		headers = curl_slist_append(headers, request->header);
 	if (!curl || !headers || (request->body && !body)) {
-		err = no_memory(e);
+		err = !curl ? -e->err
+			    : error_set(e, ENOMEM, "no-memory", NULL,
+					"no memory to ask the daemon");
 		goto out;
 	}
 	curl_easy_setopt(curl, CURLOPT_HTTPHEADER, headers);
@@ -309,14 +398,14 @@ int api_stream(struct cli *cli, const char *path, int (*line)(void *opaque, json
 	       void *opaque, struct error *e)
 {
 	struct intake in = { .max = API_LINE_MAX, .line = line, .opaque = opaque };
-	CURL *curl = prepare(cli, path, &in);
+	CURL *curl = prepare(cli, path, &in, e);
 	struct api_answer answer = { 0 };
 	long status = 0;
 	CURLcode code;
 	int err = 0;
 
 	if (!curl)
-		return no_memory(e);
+		return -e->err;
 	code = curl_easy_perform(curl);
 	curl_easy_getinfo(curl, CURLINFO_RESPONSE_CODE, &status);
 	if (status >= 300) {

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Asking the daemon (instances/openapi.yaml), over its UNIX socket. Private to instances/ and its tests. */
+/* Asking the daemon (instances/openapi.yaml), over its UNIX socket or a network. Private to instances/ and its tests. */
 #ifndef INSTANCES_CLI_API_H
 #define INSTANCES_CLI_API_H
 
@@ -12,6 +12,8 @@
 
 /* api_socket() - where the daemon is: --api, $DIVVY_API, /run/divvy/api, a user's own ($XDG_RUNTIME_DIR/divvy/api). Returns @path. */
 char *api_socket(const struct cli *cli, char path[API_PATH_SIZE]);
+/* api_remote() - whether that is https://HOST:PORT. */
+bool api_remote(const struct cli *cli);
 /* api_there() - whether a daemon answers there (connects, no more). */
 bool api_there(const struct cli *cli);
 
@@ -50,5 +52,12 @@ json_t *api_get(struct cli *cli, const char *path, struct error *e);
  */
 int api_stream(struct cli *cli, const char *path, int (*line)(void *opaque, json_t *json),
 	       void *opaque, struct error *e);
+
+/*
+ * For who speaks with it otherwise. api_curl() - a handle (CURL *) that leads to the daemon's @resource, the caller's.
+ * api_unreached() - an error for what libcurl says: @code a CURLcode, @why its words, or "". Returns -errno.
+ */
+int api_curl(const struct cli *cli, const char *resource, void **curl, struct error *e);
+int api_unreached(const struct cli *cli, void *curl, int code, const char *why, struct error *e);
 
 #endif

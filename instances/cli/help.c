@@ -188,7 +188,8 @@ int cli_manual(struct cli *cli)
 	}
 	fputs("# EXIT STATUS\n\n*0*\n\tyes\n\n*1*\n\tno: an error was printed, as *divvy: error[*_code_*]:* _text_ *(next:* _command_*)*, "
 	      "or a check found what stands in the way\n\n*2*\n\tthe command line says nothing\n\n"
-	      "# ENVIRONMENT\n\n*DIVVY\\_API*\n\tthe daemon's socket, where --api is not said\n\n"
+	      "# ENVIRONMENT\n\n*DIVVY\\_API*\n\tthe daemon's socket, or https://_HOST_:_PORT_, where --api is not said\n\n"
+	      "*DIVVY\\_CERT*, *DIVVY\\_KEY*, *DIVVY\\_CACERT*\n\tfiles in PEM, where --cert, --key, --cacert are not said\n\n"
 	      "*NO\\_COLOR*\n\tno colour, on a terminal too\n\n*COLUMNS*\n\twidth of tables on a terminal, instead of its own\n\n"
 	      "# FILES\n\n_/run/divvy/api_\n\tthe daemon's socket\n\n_/etc/divvy/types.d/\\*.yaml_\n\tinstance types, divvy-types(5)\n\n"
 	      "# SEE ALSO\n\ndivvyd(8), divvy-vmm(1), divvy-vgpu(1), divvy-types(5)\n",

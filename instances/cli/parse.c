@@ -13,14 +13,19 @@
 
 static const struct cli_option common[] = {
 	{ "json", NULL, "print JSON", NULL },
-	{ "api", "PATH", "the daemon's socket (/run/divvy/api)", CLI_FILE },
+	{ "api", "PATH", "the daemon's socket (/run/divvy/api), or https://HOST:PORT", CLI_FILE },
+	{ "cert", "FILE", "who you are there: a certificate ($DIVVY_CERT)", CLI_FILE },
+	{ "key", "FILE", "its private key ($DIVVY_KEY)", CLI_FILE },
+	{ "cacert", "FILE", "who vouches for the node ($DIVVY_CACERT; the system's CAs)",
+	  CLI_FILE },
 	{ "root", "DIR", "read /sys, /proc and /etc beneath this folder (tests)", CLI_FOLDER },
 	{ "help", NULL, "what this is, with examples", NULL },
 };
 
 static bool has_common(const struct cli_verb *verb, unsigned index)
 {
-	static const unsigned flags[] = { CLI_JSON, CLI_API, CLI_ROOT, ~0u };
+	static const unsigned flags[] = { CLI_JSON, CLI_API,  CLI_API, CLI_API,
+					  CLI_API,  CLI_ROOT, ~0u };
 
 	return verb->flags & flags[index] || flags[index] == ~0u;
 }

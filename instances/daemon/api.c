@@ -152,6 +152,11 @@ void api_handle(struct http_request *request)
 	struct api_place place;
 	const char *path = request->path;
 
+	if (request->unknown) {
+		api_refuse(request, 403, "unknown-certificate", "certificates: in divvyd.yaml",
+			   "this certificate's name is nobody's here%s", "");
+		return;
+	}
 	if (request->role == DAEMON_NOBODY) {
 		api_refuse(request, 401, "no-role", "roles: in divvyd.yaml",
 			   "this user has no role here%s", "");

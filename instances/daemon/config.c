@@ -17,7 +17,8 @@
 #include "instances/daemon/private.h"
 #include "instances/types/private.h"
 
-#define FILE_MAX (64 * KIB)
+#define FILE_MAX   (64 * KIB)
+#define GROUPS_MAX 256
 
 /*
  * Behind what systemd gives containers (524288 to 1879048191), and so behind what useradd gives people for theirs (subuid(5)): who could map such
@@ -32,35 +33,54 @@
 
 /* ---- keys ---------------------------------------------------------------------------------------------- */
 
-static bool role_add(struct config *config, const char *who, const char *role)
+/* A name or a number. */
+static bool user_find(const char *who, uint32_t *uid)
 {
-	static const char *const names[] = { "nobody", "viewer", "user", "admin" };
-	const bool group = who[0] == '@';
-	unsigned index = 0;
 	char *end;
-	unsigned long id = strtoul(who + group, &end, 10);
+	unsigned long id = strtoul(who, &end, 10);
 
-	while (index < ARRAY_SIZE(names) && strcmp(names[index], role) != 0)
-		index++;
-	if (index == ARRAY_SIZE(names) || config->rule_count == CONFIG_RULES_MAX || !who[group])
-		return false;
-	if (*end && group) {
-		const struct group *found = getgrnam(who + 1);
-
-		if (!found)
-			return false;
-		id = found->gr_gid;
-	} else if (*end) {
+	if (*end || !*who) {
 		const struct passwd *found = getpwnam(who);
 
 		if (!found)
 			return false;
 		id = found->pw_uid;
 	}
-	if (id >= UINT32_MAX)
+	*uid = (uint32_t)id;
+	return id < UINT32_MAX;
+}
+
+static bool group_find(const char *name, uint32_t *gid)
+{
+	char *end;
+	unsigned long id = strtoul(name, &end, 10);
+
+	if (*end || !*name) {
+		const struct group *found = getgrnam(name);
+
+		if (!found)
+			return false;
+		id = found->gr_gid;
+	}
+	*gid = (uint32_t)id;
+	return id < UINT32_MAX;
+}
+
+static bool role_add(struct config *config, const char *who, const char *role)
+{
+	static const char *const names[] = { "nobody", "viewer", "user", "admin" };
+	const bool group = who[0] == '@';
+	unsigned index = 0;
+	uint32_t id = 0;
+
+	while (index < ARRAY_SIZE(names) && strcmp(names[index], role) != 0)
+		index++;
+	if (index == ARRAY_SIZE(names) || config->rule_count == CONFIG_RULES_MAX || !who[group])
+		return false;
+	if (group ? !group_find(who + 1, &id) : !user_find(who, &id))
 		return false;
 	config->rules[config->rule_count].group = group;
-	config->rules[config->rule_count].id = (uint32_t)id;
+	config->rules[config->rule_count].id = id;
 	config->rules[config->rule_count++].role = (enum daemon_role)index;
 	return true;
 }
@@ -168,12 +188,80 @@ static const char *take_no_reset(struct config *config, const json_t *value)
 	return json_is_boolean(value) ? NULL : "allow_no_reset must be true or false";
 }
 
+static const char *take_listen(struct config *config, const json_t *value)
+{
+	if (json_is_string(value))
+		config->listen = strdup(json_string_value(value));
+	return config->listen ? NULL : "listen must be ADDRESS:PORT";
+}
+
+static const char *take_tls(struct config *config, const json_t *value)
+{
+	const struct {
+		const char *name;
+		char **path;
+	} files[] = { { "certificate", &config->tls.certificate },
+		      { "key", &config->tls.key },
+		      { "client_ca", &config->tls.client_ca },
+		      { "client_crl", &config->tls.client_crl } };
+	const char *name;
+	json_t *path;
+
+	if (!json_is_object(value))
+		return "tls must be certificate, key, client_ca and, if need be, client_crl";
+	json_object_foreach((json_t *)(uintptr_t)value, name, path)
+	{
+		size_t i = 0;
+
+		while (i < ARRAY_SIZE(files) && strcmp(files[i].name, name) != 0)
+			i++;
+		if (i == ARRAY_SIZE(files) || !json_is_string(path) ||
+		    json_string_value(path)[0] != '/')
+			return "tls: certificate, key, client_ca or client_crl, each an absolute path";
+		*files[i].path = strdup(json_string_value(path));
+	}
+	return config->tls.certificate && config->tls.key && config->tls.client_ca
+		       ? NULL
+		       : "tls: certificate, key and client_ca are wanted";
+}
+
+static const char *take_certificates(struct config *config, const json_t *value)
+{
+	const char *name;
+	json_t *user;
+
+	if (!json_is_object(value) || json_object_size(value) > CONFIG_CERTIFICATES_MAX)
+		return "certificates must be COMMON NAME: USER, 256 at most";
+	json_object_foreach((json_t *)(uintptr_t)value, name, user)
+	{
+		char number[16] = "";
+		const char *who = json_string_value(user);
+		unsigned at = config->certificate_count;
+
+		if (json_is_integer(user) && json_integer_value(user) >= 0) {
+			snprintf(number, sizeof(number), "%u",
+				 (unsigned)MIN(json_integer_value(user), UINT32_MAX));
+			who = number;
+		}
+		config->certificates[at].name = strdup(name);
+		if (!config->certificates[at].name)
+			return "certificates: no memory";
+		config->certificate_count++;
+		if (!name[0] || !who || !user_find(who, &config->certificates[at].uid))
+			return "certificates: there is no such user";
+	}
+	return NULL;
+}
+
 static const struct {
 	const char *name;
 	const char *(*take)(struct config *config,
 			    const json_t *value); /* NULL, or what is wrong */
 } keys[] = {
 	{ "roles", take_roles },
+	{ "listen", take_listen },
+	{ "tls", take_tls },
+	{ "certificates", take_certificates },
 	{ "images", take_images },
 	{ "placement", take_placement },
 	{ "uid_first", take_uid_first },
@@ -219,6 +307,8 @@ static int take(struct config *config, const char *path, const struct type_yaml 
 	return 0;
 }
 
+static void certificates_roles(struct config *config);
+
 int config_read(const char *path, bool must, struct config *config, struct error *e)
 {
 	struct findings *findings = calloc(1, sizeof(*findings));
@@ -242,10 +332,17 @@ int config_read(const char *path, bool must, struct config *config, struct error
 				findings->count ? findings->items[0].fact : path);
 	else if (size > 0 && yaml.json && !json_is_null(yaml.json))
 		err = take(config, path, &yaml, e);
+	/* Over a network nobody is known without. */
+	if (!err && config->listen && !config->tls.client_ca)
+		err = error_set(e, EINVAL, "bad-config", "docs/divvyd.md",
+				"%s: listen: and no tls: there is no TCP without certificates",
+				path);
 	type_yaml_free(&yaml);
 	free(findings);
 	free(text);
-	if (err)
+	if (!err)
+		certificates_roles(config);
+	else
 		config_free(config);
 	return err;
 }
@@ -254,7 +351,14 @@ void config_free(struct config *config)
 {
 	for (unsigned i = 0; i < config->image_count; i++)
 		free(config->images[i]);
-	config->image_count = 0;
+	for (unsigned i = 0; i < config->certificate_count; i++)
+		free(config->certificates[i].name);
+	free(config->listen);
+	free(config->tls.certificate);
+	free(config->tls.key);
+	free(config->tls.client_ca);
+	free(config->tls.client_crl);
+	*config = (struct config){ 0 };
 }
 
 /* ---- roles ------------------------------------------------------------------------------------------------ */
@@ -278,26 +382,55 @@ static gid_t *peer_groups(int fd, unsigned *count)
 }
 
 /* What is said of the user himself counts; else the most that any of his groups gives. */
-enum daemon_role config_role(const struct config *config, int fd, const struct ucred *peer)
+static enum daemon_role role_of(const struct config *config, uint32_t uid, const gid_t *groups,
+				unsigned count)
 {
 	enum daemon_role role = DAEMON_NOBODY;
-	unsigned count;
-	gid_t *groups;
 
-	if (peer->uid == 0 || peer->uid == geteuid())
+	if (uid == 0 || uid == geteuid())
 		return DAEMON_ADMIN;
 	for (unsigned i = 0; i < config->rule_count; i++)
-		if (!config->rules[i].group && config->rules[i].id == peer->uid)
+		if (!config->rules[i].group && config->rules[i].id == uid)
 			return config->rules[i].role;
-	groups = peer_groups(fd, &count);
-	for (unsigned i = 0; i < config->rule_count; i++) {
-		bool in = config->rules[i].id == peer->gid;
-
-		for (unsigned g = 0; g < count && !in; g++)
-			in = config->rules[i].id == groups[g];
-		if (in && config->rules[i].group)
-			role = MAX(role, config->rules[i].role);
-	}
-	free(groups);
+	for (unsigned i = 0; i < config->rule_count; i++)
+		for (unsigned g = 0; g < count && config->rules[i].group; g++)
+			if (config->rules[i].id == groups[g])
+				role = MAX(role, config->rules[i].role);
 	return role;
+}
+
+enum daemon_role config_role(const struct config *config, int fd, const struct ucred *peer)
+{
+	unsigned count;
+	gid_t *groups = peer_groups(fd, &count);
+	enum daemon_role role = role_of(config, peer->uid, groups, count),
+			 other = role_of(config, peer->uid, &peer->gid, 1);
+
+	free(groups);
+	return MAX(role, other);
+}
+
+/* No process is at the other end whose groups could be seen: those of the directory, once, at the start. */
+static void certificates_roles(struct config *config)
+{
+	for (unsigned i = 0; i < config->certificate_count; i++) {
+		struct config_certificate *one = &config->certificates[i];
+		const struct passwd *user = getpwuid(one->uid);
+		gid_t groups[GROUPS_MAX];
+		int count = GROUPS_MAX;
+
+		if (!user)
+			count = 0;
+		else if (getgrouplist(user->pw_name, user->pw_gid, groups, &count) < 0)
+			count = GROUPS_MAX; /* those that there was room for */
+		one->role = role_of(config, one->uid, groups, (unsigned)count);
+	}
+}
+
+const struct config_certificate *config_certificate(const struct config *config, const char *name)
+{
+	for (unsigned i = 0; i < config->certificate_count; i++)
+		if (!strcmp(config->certificates[i].name, name))
+			return &config->certificates[i];
+	return NULL;
 }

@@ -1,28 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
-/*
- * Connections to the daemon's socket: who it is, how many he has, how much he may say and how long he may be silent; requests that are answered
- * later. HTTP is libmicrohttpd's, in the daemon's loop and thread.
- *
- * Everybody may connect, since it is the role of the peer's user that decides. So one user's connections are counted, and one who has too many
- * is told so and let go, whoever else waits.
- */
+/* Requests and their answers, at once or later. HTTP is libmicrohttpd's, in the daemon's loop and thread. */
 #include <errno.h>
-#include <microhttpd.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/socket.h>
 #include <sys/stat.h>
-#include <sys/un.h>
 #include <unistd.h>
 
-#include "instances/building.h"
 #include "instances/daemon/http.h"
 
-#define CONNECTIONS_USER  24 /* of one user; root and the daemon's own have the rest, too */
 #define CONNECTION_MEMORY (32 * KIB)
-#define IDLE_S		  10u
-#define LARGE_USER	  4 /* answers of one user that may have 64 MiB */
 
 /* ---- answers ------------------------------------------------------------------------------------------ */
 
@@ -36,7 +23,7 @@ static int timer_set(struct http *http)
 	return sd_event_source_set_enabled(http->timer, SD_EVENT_ONESHOT);
 }
 
-static int speak(struct http *http)
+int http_speak(struct http *http)
 {
 	MHD_run(http->mhd);
 	return timer_set(http);
@@ -44,7 +31,7 @@ static int speak(struct http *http)
 
 static int on_soon(sd_event_source *source, uint64_t usec, void *opaque)
 {
-	return speak(opaque);
+	return http_speak(opaque);
 }
 
 void http_speak_soon(struct http *http)
@@ -83,6 +70,8 @@ static void respond(struct http_request *request, unsigned status, const char *t
 			MHD_add_response_header(response, MHD_HTTP_HEADER_CONTENT_TYPE, type);
 		if (request->tag)
 			MHD_add_response_header(response, MHD_HTTP_HEADER_ETAG, request->tag);
+		if (request->last)
+			MHD_add_response_header(response, MHD_HTTP_HEADER_CONNECTION, "close");
 	}
 	request->response = response;
 	if (request->suspended) {
@@ -101,7 +90,7 @@ void http_bytes(struct http_request *request, unsigned status, const char *type,
 
 void http_json(struct http_request *request, unsigned status, json_t *json)
 {
-	char *text = json ? json_dumps(json, JSON_COMPACT | JSON_READABLE) : NULL;
+	char *text = json ? json_dumps(json, JSON_COMPACT) : NULL;
 
 	json_decref(json);
 	if (!json && status != 204) {
@@ -134,9 +123,10 @@ static const struct {
 	int err;
 	unsigned status;
 } statuses[] = {
-	{ EINVAL, 400 }, { ENAMETOOLONG, 400 }, { EACCES, 403 }, { EPERM, 403 },   { ENOENT, 404 },
-	{ ENODEV, 404 }, { EBUSY, 409 },	{ EEXIST, 409 }, { ENOTSUP, 409 }, { ESTALE, 412 },
-	{ E2BIG, 413 },	 { ETIMEDOUT, 504 },	{ EROFS, 503 },	 { EUCLEAN, 503 }, { EAGAIN, 503 },
+	{ EINVAL, 400 },    { ENAMETOOLONG, 400 }, { EACCES, 403 },  { EPERM, 403 },
+	{ ENOENT, 404 },    { ENODEV, 404 },	   { EBUSY, 409 },   { EEXIST, 409 },
+	{ ENOTSUP, 409 },   { ESTALE, 412 },	   { E2BIG, 413 },   { EUSERS, 429 },
+	{ ETIMEDOUT, 504 }, { EROFS, 503 },	   { EUCLEAN, 503 }, { EAGAIN, 503 },
 };
 
 void http_failed(struct http_request *request, const struct error *e)
@@ -171,29 +161,6 @@ static enum MHD_Result answer_queue(struct http_request *request, struct MHD_Con
 	return result;
 }
 
-static struct peer *peer_of(struct MHD_Connection *connection)
-{
-	const union MHD_ConnectionInfo *info =
-		MHD_get_connection_info(connection, MHD_CONNECTION_INFO_SOCKET_CONTEXT);
-
-	return info ? info->socket_context : NULL;
-}
-
-bool http_large(struct http_request *request)
-{
-	struct http *http = request->daemon->http;
-	struct peer *own = peer_of(request->connection);
-	unsigned his = 0;
-
-	for (unsigned i = 0; i < CONNECTIONS_MAX; i++)
-		his += http->peers[i].fd >= 0 && http->peers[i].uid == request->uid &&
-		       http->peers[i].large;
-	if (!own || his >= LARGE_USER)
-		return false;
-	own->large = true;
-	return true;
-}
-
 static const char *header(struct MHD_Connection *connection, const char *name)
 {
 	return MHD_lookup_connection_value(connection, MHD_HEADER_KIND, name);
@@ -209,10 +176,32 @@ static void request_fill(struct http_request *request, struct MHD_Connection *co
 	request->connection = connection;
 	request->uid = peer ? peer->uid : UINT32_MAX;
 	request->role = peer ? peer->role : DAEMON_NOBODY;
+	request->unknown = peer && peer->unknown;
 	request->if_match = header(connection, MHD_HTTP_HEADER_IF_MATCH);
 	request->if_none_match = header(connection, MHD_HTTP_HEADER_IF_NONE_MATCH);
 	request->since = MHD_lookup_connection_value(connection, MHD_GET_ARGUMENT_KIND, "since");
 	request->follow = MHD_lookup_connection_value(connection, MHD_GET_ARGUMENT_KIND, "follow");
+}
+
+/* What is refused whatever it asks for. */
+static bool refused(struct http_request *request, const struct peer *peer)
+{
+	struct error e = { 0 };
+
+	if (request->too_large) {
+		error_set(&e, E2BIG, "too-large", NULL, "a request has %u KiB at most",
+			  (unsigned)(HTTP_BODY_MAX / KIB));
+	} else if (peer && peer->over) {
+		error_set(&e, EUSERS, "too-many-connections", NULL,
+			  "this user has too many connections");
+		request->last = true;
+	} else if (header(request->connection, MHD_HTTP_HEADER_ORIGIN)) {
+		/* A browser says so when a page asks; one that has a certificate would show it for any page (RFC 6454, 7.3). */
+		error_set(&e, EPERM, "not-from-pages", NULL, "web pages may not ask");
+	}
+	if (e.err)
+		http_failed(request, &e);
+	return e.err != 0;
 }
 
 static enum MHD_Result on_request(void *opaque, struct MHD_Connection *connection, const char *url,
@@ -222,7 +211,7 @@ static enum MHD_Result on_request(void *opaque, struct MHD_Connection *connectio
 	struct http *http = opaque;
 	struct body *body = *context;
 	struct http_request *request = body ? &body->request : NULL;
-	struct error e = { 0 };
+	const struct peer *peer = peer_of(connection);
 
 	if (!body) { /* the headers are there */
 		body = calloc(1, sizeof(*body));
@@ -244,13 +233,8 @@ static enum MHD_Result on_request(void *opaque, struct MHD_Connection *connectio
 		return answer_queue(request, connection);
 	request->body = body->text;
 	request_fill(request, connection, method, url);
-	if (request->too_large) {
-		error_set(&e, E2BIG, "too-large", NULL, "a request has %u KiB at most",
-			  (unsigned)(HTTP_BODY_MAX / KIB));
-		http_failed(request, &e);
-	} else {
+	if (!refused(request, peer))
 		api_handle(request);
-	}
 	if (request->answered)
 		return answer_queue(request, connection);
 	/* The answer comes later. What the request points to is libmicrohttpd's, and stays. */
@@ -278,89 +262,12 @@ static void on_completed(void *opaque, struct MHD_Connection *connection, void *
 	*context = NULL;
 }
 
-/* ---- connections ------------------------------------------------------------------------------------------ */
-
-static void on_connection(void *opaque, struct MHD_Connection *connection, void **context,
-			  enum MHD_ConnectionNotificationCode code)
-{
-	struct http *http = opaque;
-	const union MHD_ConnectionInfo *info =
-		MHD_get_connection_info(connection, MHD_CONNECTION_INFO_CONNECTION_FD);
-	struct peer *peer = *context;
-
-	if (code == MHD_CONNECTION_NOTIFY_CLOSED) {
-		if (peer)
-			peer->fd = -1;
-		return;
-	}
-	for (unsigned i = 0; i < CONNECTIONS_MAX && info; i++)
-		if (http->peers[i].fd == info->connect_fd)
-			*context = &http->peers[i];
-}
-
-static struct peer *peer_place(struct http *http, uint32_t uid, enum daemon_role role)
-{
-	const bool ours = uid == 0 || uid == geteuid(), stranger = role == DAEMON_NOBODY;
-	struct peer *free_one = NULL;
-	unsigned his = 0, all = 0;
-
-	for (unsigned i = 0; i < CONNECTIONS_MAX; i++) {
-		if (http->peers[i].fd < 0) {
-			free_one = &http->peers[i];
-			continue;
-		}
-		all++;
-		/* One person may be many users (subuid(5)). */
-		his += stranger ? http->peers[i].role == DAEMON_NOBODY : http->peers[i].uid == uid;
-	}
-	/* Some places are never others'. */
-	if (!ours && (his >= CONNECTIONS_USER || all >= CONNECTIONS_MAX - CONNECTIONS_USER))
-		return NULL;
-	if (free_one)
-		*free_one = (struct peer){ .fd = -1, .uid = uid, .role = role };
-	return free_one;
-}
-
-static void turn_away(int fd)
-{
-	static const char text[] =
-		"HTTP/1.1 429 Too Many Requests\r\nContent-Type: application/json\r\n"
-		"Content-Length: 95\r\nConnection: close\r\n\r\n"
-		"{\"error\":{\"code\":\"too-many-connections\",\"text\":\"this user has too many connections\",\"next\":\"\"}}\n";
-
-	if (send(fd, text, sizeof(text) - 1, MSG_DONTWAIT | MSG_NOSIGNAL) < 0)
-		log_debug("turned away: %s", strerror(errno));
-	close(fd);
-}
-
-static int on_listening(sd_event_source *source, int fd, uint32_t events, void *opaque)
-{
-	struct sockaddr_un nobody = { .sun_family = AF_UNIX };
-	struct http *http = opaque;
-	struct ucred who;
-	struct peer *peer;
-	int one = unix_listener_accept(fd, "API", &who);
-
-	if (one < 0)
-		return 0;
-	peer = peer_place(http, who.uid, config_role(&http->daemon->config, one, &who));
-	if (!peer) {
-		turn_away(one);
-		return 0;
-	}
-	peer->fd = one;
-	if (MHD_add_connection(http->mhd, one, (struct sockaddr *)&nobody,
-			       sizeof(nobody.sun_family)) != MHD_YES)
-		peer->fd = -1;
-	return speak(http);
-}
+/* ---- life --------------------------------------------------------------------------------------------------- */
 
 static int on_speaking(sd_event_source *source, int fd, uint32_t events, void *opaque)
 {
-	return speak(opaque);
+	return http_speak(opaque);
 }
-
-/* ---- life --------------------------------------------------------------------------------------------------- */
 
 static int attach(struct http *http, struct error *e)
 {
@@ -378,7 +285,7 @@ static int attach(struct http *http, struct error *e)
 		err = http_events_begin(http);
 	if (err >= 0)
 		err = sd_event_add_io(event, &http->listening, http->listener.fd, EPOLLIN,
-				      on_listening, http);
+				      peers_on_listening, http);
 	/* Processes that end are heard of before those who ask. */
 	if (err >= 0)
 		err = sd_event_source_set_priority(http->speaking, SD_EVENT_PRIORITY_NORMAL + 10);
@@ -396,14 +303,13 @@ int http_create(struct daemon *daemon, const char *path, struct http **out, stru
 		return error_set(e, ENOMEM, "no-memory", NULL, "no memory for the API");
 	http->daemon = daemon;
 	http->listener = (struct unix_listener){ .fd = -1, .folder_fd = -1 };
-	for (unsigned i = 0; i < CONNECTIONS_MAX; i++)
-		http->peers[i].fd = -1;
+	http->remote_fd = -1;
 	http->mhd = MHD_start_daemon(
 		MHD_USE_EPOLL | MHD_USE_NO_LISTEN_SOCKET | MHD_ALLOW_SUSPEND_RESUME, 0, NULL, NULL,
 		on_request, http, MHD_OPTION_CONNECTION_LIMIT, (unsigned)CONNECTIONS_MAX,
-		MHD_OPTION_CONNECTION_TIMEOUT, IDLE_S, MHD_OPTION_CONNECTION_MEMORY_LIMIT,
+		MHD_OPTION_CONNECTION_TIMEOUT, HTTP_IDLE_S, MHD_OPTION_CONNECTION_MEMORY_LIMIT,
 		(size_t)CONNECTION_MEMORY, MHD_OPTION_NOTIFY_COMPLETED, on_completed, http,
-		MHD_OPTION_NOTIFY_CONNECTION, on_connection, http, MHD_OPTION_END);
+		MHD_OPTION_NOTIFY_CONNECTION, peers_on_connection, http, MHD_OPTION_END);
 	err = http->mhd ? 0 : error_set(e, EIO, "api-socket", NULL, "libmicrohttpd does not start");
 	if (!err)
 		err = unix_listener_open(path, &http->listener, e);
@@ -412,6 +318,8 @@ int http_create(struct daemon *daemon, const char *path, struct http **out, stru
 		err = error_set(e, errno, "api-socket", NULL, "%s: %s", path, strerror(errno));
 	if (!err)
 		err = attach(http, e);
+	if (!err && daemon->config.listen)
+		err = remote_begin(http, e);
 	if (err) {
 		http_destroy(http);
 		return err;
@@ -437,6 +345,8 @@ void http_destroy(struct http *http)
 		MHD_run(http->mhd);
 		MHD_stop_daemon(http->mhd);
 	}
+	/* With what libmicrohttpd has said last. */
+	remote_end(http);
 	unix_listener_close(&http->listener);
 	free(http);
 }

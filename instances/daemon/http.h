@@ -3,18 +3,29 @@
 #ifndef INSTANCES_DAEMON_HTTP_H
 #define INSTANCES_DAEMON_HTTP_H
 
+#include <gnutls/gnutls.h>
+#include <microhttpd.h>
+
 #include "instances/daemon/private.h"
 
 #define CONNECTIONS_MAX 128
+#define HTTP_IDLE_S	10u
 
-struct MHD_Daemon;
 struct stream;
+struct http_tls;
+struct remote;
 
+/* Who is at the other end of a connection, and what is counted of it. */
 struct peer {
-	int fd; /* -1: free */
+	bool used;
+	int fd; /* libmicrohttpd's; -1: it has let go of it */
 	uint32_t uid;
 	enum daemon_role role; /* nobody: all such together have one user's places */
 	bool large;	       /* a large answer is made or sent */
+	/* Over TLS: */
+	struct remote *remote; /* what is before it; NULL: nothing (any more) */
+	bool unknown;	       /* his certificate is good, and its name nobody's here: no role */
+	bool over;	       /* he has too many: that is all he is told */
 };
 
 struct http {
@@ -25,10 +36,55 @@ struct http {
 	struct peer peers[CONNECTIONS_MAX];
 	struct stream *streams;
 	struct http_request *waiting; /* whose answer comes later */
+	/* TCP; without it -1 and NULL. */
+	int remote_fd;
+	sd_event_source *remote_listening;
+	struct http_tls *tls;
+	struct remote *remotes;
 };
 
+/* http_speak() - libmicrohttpd looks at what has come. */
+int http_speak(struct http *http);
 /* http_speak_soon() - something was resumed: libmicrohttpd looks at it in the loop's next turn, not from within our caller. */
 void http_speak_soon(struct http *http);
+
+/* ---- http_peers.c ---------------------------------------------------------------------------- */
+
+/* peer_of() - NULL: of none of ours. */
+struct peer *peer_of(struct MHD_Connection *connection);
+/*
+ * peer_add() - somebody's connection, @fd, goes to libmicrohttpd, which closes it. @remote: what is before it; NULL: nothing.
+ * @must: although he has too many, if there is any place at all: he is told so
+ * Returns his place; NULL: there is none, and @fd is the caller's.
+ */
+struct peer *peer_add(struct http *http, int fd, uint32_t uid, enum daemon_role role,
+		      struct remote *remote, bool must);
+/* peer_remote_ended() - what was before him is gone. */
+void peer_remote_ended(struct peer *peer);
+/* For sd-event: somebody connects at the UNIX socket. */
+int peers_on_listening(sd_event_source *source, int fd, uint32_t events, void *http);
+/* For libmicrohttpd: a connection begins or ends. */
+void peers_on_connection(void *http, struct MHD_Connection *connection, void **context,
+			 enum MHD_ConnectionNotificationCode code);
+
+/* ---- http_remote.c ------------------------------------------------------------------------------- */
+
+/* remote_begin() - TCP, as divvyd.yaml says. remote_end(): all are let go; also without it. */
+int remote_begin(struct http *http, struct error *e);
+void remote_end(struct http *http);
+
+/* ---- http_tls.c ---------------------------------------------------------------------------------- */
+
+/* http_tls_create() - read what divvyd.yaml names. "bad-tls" with the file. http_tls_destroy(): NULL is fine. */
+int http_tls_create(const struct config *config, struct http_tls **out, struct error *e);
+void http_tls_destroy(struct http_tls *tls);
+/* http_tls_open() - a server's session on @fd, in whose handshake a certificate is wanted and judged. NULL: no memory. */
+gnutls_session_t http_tls_open(struct http_tls *tls, int fd);
+/* http_tls_name() - the certificate's common name, of a handshake that is done. False: it has none, or more than one. */
+bool http_tls_name(gnutls_session_t session, char *name, size_t size);
+
+/* ---- http_events.c ------------------------------------------------------------------------------- */
+
 /* http_events_begin() - the heartbeat. Returns 0 or -errno. */
 int http_events_begin(struct http *http);
 /* http_events_end() - streams end with what was not read yet. */

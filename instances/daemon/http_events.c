@@ -3,7 +3,6 @@
  * Streams of events: what is in the store since an event, then what happens, to each client what he may hear. What he has not read yet is bounded.
  */
 #include <errno.h>
-#include <microhttpd.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>

@@ -13,7 +13,8 @@
  *   arbiter.c           the arbiter's process, and what it tells of vGPUs; credits
  *   reconcile.c         what is found at the start
  *   events.c            what happened
- *   http.c              connections, requests;  http_events.c  streams
+ *   http.c              requests;  http_peers.c  who is connected;  http_events.c  streams
+ *   http_remote.c       TCP;  http_tls.c  certificates;  tunnel.c  bytes both ways
  *   api.c               what may be asked, by whom;  api_body.c  in which words
  *   api_instances.c, api_guest.c, api_node.c   the answers;  api_json.c  in which words;  metrics.c
  */
@@ -35,8 +36,9 @@
 
 /* ---- configuration ------------------------------------------------------------------------------ */
 
-#define CONFIG_RULES_MAX  64
-#define CONFIG_IMAGES_MAX 16
+#define CONFIG_RULES_MAX	64
+#define CONFIG_IMAGES_MAX	16
+#define CONFIG_CERTIFICATES_MAX 256
 
 struct config {
 	struct {
@@ -44,8 +46,17 @@ struct config {
 		uint32_t id;
 		enum daemon_role role;
 	} rules[CONFIG_RULES_MAX];
-	unsigned rule_count, image_count;
+	unsigned rule_count, image_count, certificate_count;
 	char *images[CONFIG_IMAGES_MAX]; /* folders that users may take images from */
+	char *listen;			 /* ADDRESS:PORT; NULL: no TCP */
+	struct {
+		char *certificate, *key, *client_ca, *client_crl; /* paths; NULL: none */
+	} tls;
+	struct config_certificate {
+		char *name;   /* the subject's common name, of who connects over TLS */
+		uint32_t uid; /* that he is here */
+		enum daemon_role role;
+	} certificates[CONFIG_CERTIFICATES_MAX];
 	bool has_placement;
 	enum placement_policy placement;
 	uint32_t uid_first, uid_count; /* of instances' processes; 0: none of their own */
@@ -62,6 +73,8 @@ void config_free(struct config *config);
 /* config_role() - of who is at the other end of the connected socket @fd, by his user and the groups that he had when he connected. */
 struct ucred;
 enum daemon_role config_role(const struct config *config, int fd, const struct ucred *peer);
+/* config_certificate() - whom the common name of a certificate stands for; NULL: nobody. */
+const struct config_certificate *config_certificate(const struct config *config, const char *name);
 
 /* ---- jobs ---------------------------------------------------------------------------------------- */
 
@@ -326,9 +339,10 @@ struct http_request {
 	size_t size;
 	uint32_t uid;
 	enum daemon_role role;
+	bool unknown; /* his certificate's name is nobody's here */
 	/* http.c's: */
 	void *connection;
-	bool answered, suspended, too_large;
+	bool answered, suspended, too_large, last;
 	struct http_request *next;
 	void *response;
 	unsigned status;

@@ -7,8 +7,6 @@
  */
 #include <errno.h>
 #include <fcntl.h>
-#include <netdb.h>
-#include <netinet/in.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -28,33 +26,9 @@ static int unix_open(struct vnc_screen *screen, const char *path, struct error *
 	return err;
 }
 
-/* "ADDRESS:PORT" or "[ADDRESS]:PORT", cut in place. */
-static bool address_cut(char *text, char **address, char **port)
-{
-	*address = text;
-	*port = strrchr(text, ':');
-	if (!*port)
-		return false;
-	*(*port)++ = 0;
-	if (**address != '[')
-		return !strchr(*address, ':');
-	++*address;
-	if ((*address)[0] == 0 || (*address)[strlen(*address) - 1] != ']')
-		return false;
-	(*address)[strlen(*address) - 1] = 0;
-	return true;
-}
-
 static int tcp_open(struct vnc_screen *screen, const char *where, struct error *e)
 {
-	const struct addrinfo hints = { .ai_socktype = SOCK_STREAM,
-					.ai_flags = AI_PASSIVE | AI_NUMERICHOST | AI_NUMERICSERV };
 	const struct vnc_server *server = screen->server;
-	struct sockaddr_storage bound = { 0 };
-	socklen_t size = sizeof(bound);
-	struct addrinfo *found = NULL;
-	char text[64], *address, *port;
-	const int one = 1;
 	int err;
 
 	if (!server->has_password)
@@ -69,27 +43,14 @@ static int tcp_open(struct vnc_screen *screen, const char *where, struct error *
 		return error_set(e, EINVAL, "vnc-password", "--vnc-tls FOLDER",
 				 "tcp:%s: without TLS a password has at most %u bytes", where,
 				 VNC_DES_LENGTH);
-	snprintf(text, sizeof(text), "%s", where);
-	if (strlen(where) >= sizeof(text) || !address_cut(text, &address, &port) || !*address ||
-	    getaddrinfo(address, port, &hints, &found))
+	err = tcp_listener_open(where, &screen->listener.fd);
+	if (err == -EINVAL)
 		return error_set(e, EINVAL, "vnc-place", "tcp:127.0.0.1:5900, tcp:[::1]:5900",
 				 "tcp:%s: not a numeric ADDRESS:PORT", where);
-	screen->listener.fd =
-		socket(found->ai_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-	err = screen->listener.fd < 0 ? -errno : 0;
-	if (!err &&
-	    (setsockopt(screen->listener.fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one)) < 0 ||
-	     bind(screen->listener.fd, found->ai_addr, found->ai_addrlen) < 0 ||
-	     listen(screen->listener.fd, BACKLOG) < 0 ||
-	     getsockname(screen->listener.fd, (struct sockaddr *)&bound, &size) < 0))
-		err = -errno;
-	freeaddrinfo(found);
 	if (err)
 		return error_set(e, -err, err == -EADDRINUSE ? "vnc-in-use" : "vnc-place", NULL,
 				 "tcp:%s: %s", where, strerror(-err));
-	screen->port =
-		ntohs(bound.ss_family == AF_INET6 ? ((const struct sockaddr_in6 *)&bound)->sin6_port
-						  : ((const struct sockaddr_in *)&bound)->sin_port);
+	screen->port = tcp_listener_port(screen->listener.fd);
 	screen->tcp = true;
 	return 0;
 }

@@ -9,17 +9,26 @@
 #include <stdio.h>
 #include <string.h>
 
-/* Descriptors of this process, and a constant: for comparison only. */
-static inline unsigned count_fds(void)
+/* Descriptors of a process (0: this one), and a constant: for comparison only. */
+static inline unsigned count_fds_of(int pid)
 {
 	unsigned count = 0;
-	DIR *dir = opendir("/proc/self/fd");
+	char path[64] = "/proc/self/fd";
+	DIR *dir;
 
+	if (pid)
+		snprintf(path, sizeof(path), "/proc/%d/fd", pid);
+	dir = opendir(path);
 	assert_non_null(dir);
 	while (readdir(dir))
 		count++;
 	closedir(dir);
 	return count;
+}
+
+static inline unsigned count_fds(void)
+{
+	return count_fds_of(0);
 }
 
 /* Mappings of guest RAM in this process. */
