@@ -21,12 +21,14 @@
 #include "instances/cli/embedded.h"
 #include "instances/cli/here.h"
 #include "instances/cli/instances.h"
+#include "instances/cli/progress.h"
 #include "instances/launch/launch.h"
 #include "instances/placement/placement.h"
 
 #define LOOK_MS	     20
 #define READY_MS     60000 /* a vGPU's render server, a VM's memory */
 #define STOP_MS	     10000
+#define SHOW_NS	     (NSEC_PER_SEC / 5)
 #define SWEEP_ROUNDS 200
 
 struct embedded {
@@ -36,6 +38,9 @@ struct embedded {
 	char image[PATH_MAX], programs[PATH_MAX], folder[64], run[80], arbiter[80], state[PATH_MAX];
 	struct instance_type type;
 	struct launch_process vmm;
+	struct launch_progress clone;
+	struct progress_line line;
+	uint64_t shown_ns;
 	int guardian_fd; /* its end is ours: -1 not there */
 	pid_t guardian;
 };
@@ -354,6 +359,38 @@ static void last_words(const struct embedded *m, const char *role, char *text, s
 	snprintf(text, size, "%s", line ? line + 1 : said);
 }
 
+/* As divvy start shows it. */
+static void progress(const struct embedded *m, const char *step)
+{
+	progress_show(m->cli, m->instance.name, "starting", step);
+}
+
+static void on_cloned(void *opaque)
+{
+	struct embedded *m = opaque;
+	const uint64_t now = monotonic_ns();
+	char text[128];
+
+	if (now - m->shown_ns < SHOW_NS)
+		return;
+	m->shown_ns = now;
+	progress(m, progress_text(&m->line, "disks", "bytes", m->clone.done_bytes,
+				  m->clone.total_bytes, now, text));
+}
+
+/* A whole GPU's guest has its memory before it runs. */
+static void memory_show(struct embedded *m)
+{
+	const uint64_t now = monotonic_ns();
+	char text[128];
+
+	if (m->vmm.pidfd < 0 || !type_is_dedicated(&m->type) || now - m->shown_ns < SHOW_NS)
+		return;
+	m->shown_ns = now;
+	progress(m, progress_text(&m->line, "memory", "bytes", launch_memory_bytes(&m->vmm),
+				  m->instance.memory_bytes, now, text));
+}
+
 /* Until the file is there; the process that makes it must live. */
 static int await_file(struct embedded *m, const struct launch_process *process, const char *role,
 		      const char *path, struct error *e)
@@ -365,6 +402,7 @@ static int await_file(struct embedded *m, const struct launch_process *process, 
 
 		if (!access(path, F_OK))
 			return 0;
+		memory_show(m);
 		if (poll(&p, 1, LOOK_MS) != 0) {
 			last_words(m, role, said, sizeof(said));
 			return error_set(e, EIO, "process-ended", NULL,
@@ -374,12 +412,6 @@ static int await_file(struct embedded *m, const struct launch_process *process, 
 	}
 	return error_set(e, ETIMEDOUT, "process-hangs", NULL, "%s: %s is not there after %u s",
 			 role, path, READY_MS / 1000);
-}
-
-static void progress(const struct embedded *m, const char *step)
-{
-	if (isatty(STDERR_FILENO))
-		fprintf(stderr, "\r\033[K%s: %s", m->instance.name, step);
 }
 
 static int arbiter_start(struct embedded *m, struct error *e)
@@ -430,9 +462,10 @@ static int start(struct embedded *m, char console[108], struct error *e)
 	if (err)
 		return error_set(e, -err, "run-folder", NULL, "%s: %s", m->run, strerror(-err));
 	progress(m, "disks");
+	m->clone = (struct launch_progress){ .step = on_cloned, .opaque = m };
 	err = launch_folders(&m->places, &m->instance, e);
 	if (!err)
-		err = launch_disks(&m->places, &m->instance, e);
+		err = launch_disks(&m->places, &m->instance, &m->clone, e);
 	if (!err)
 		err = arbiter_start(m, e);
 	if (!err)
@@ -444,8 +477,7 @@ static int start(struct embedded *m, char console[108], struct error *e)
 	}
 	if (!err)
 		err = await_file(m, &m->vmm, "vmm", console, e);
-	if (isatty(STDERR_FILENO))
-		fputs("\r\033[K", stderr);
+	progress_end(m->cli);
 	return err;
 }
 

@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "instances/cli/instances.h"
+#include "instances/cli/progress.h"
 
 #define LOOK_EVERY_MS 200
 #define WAIT_S	      3600
@@ -86,24 +87,28 @@ int instances_definition(const struct cli *cli, json_t **out)
 
 /* ---- waiting --------------------------------------------------------------------------------------- */
 
-/* On a terminal: one line that changes, on stderr. */
-static void progress(const char *name, const char *state, const char *step)
+static void progress(const struct cli *cli, const char *name, const json_t *instance,
+		     struct progress_line *line)
 {
-	if (isatty(STDERR_FILENO))
-		fprintf(stderr, "\r\033[K%s: %s%s%s%s", name, state, step[0] ? " (" : "", step,
-			step[0] ? ")" : "");
-}
+	const json_t *json = json_object_get(instance, "progress");
+	char buffer[128];
 
-static void progress_end(void)
-{
-	if (isatty(STDERR_FILENO))
-		fputs("\r\033[K", stderr);
+	progress_show(
+		cli, name, text(instance, "state"),
+		json_is_object(json)
+			? progress_text(
+				  line, text(json, "what"), text(json, "unit"),
+				  (uint64_t)json_integer_value(json_object_get(json, "done")),
+				  (uint64_t)json_integer_value(json_object_get(json, "total")),
+				  monotonic_ns(), buffer)
+			: text(instance, "step"));
 }
 
 int instances_await(struct cli *cli, const char *name, bool running, json_t **instance,
 		    struct error *e)
 {
 	const struct timespec pause = { .tv_nsec = LOOK_EVERY_MS * 1000000L };
+	struct progress_line line = { 0 };
 	char path[API_PATH_SIZE];
 	int err = 0;
 
@@ -126,14 +131,14 @@ int instances_await(struct cli *cli, const char *name, bool running, json_t **in
 					"%s failed: %s", name, text(error, "text"));
 		} else if (!strcmp(state, running ? "running" : "stopped") ||
 			   (!running && !strcmp(state, "defined"))) {
-			progress_end();
+			progress_end(cli);
 			return 0;
 		} else {
-			progress(name, state, text(*instance, "step"));
+			progress(cli, name, *instance, &line);
 			nanosleep(&pause, NULL);
 		}
 	}
-	progress_end();
+	progress_end(cli);
 	return err ? err
 		   : error_set(e, ETIMEDOUT, "still-going", "divvy show NAME",
 			       "%s is not there after an hour", name);

@@ -176,6 +176,8 @@ const struct cli_verb cli_verbs[] = {
 	  .group = CLI_INSTANCES,
 	  .flags = CLI_JSON | CLI_API,
 	  .help = "start instances; those that run stay as they are",
+	  .text = "On a terminal a line shows how far it is with what takes long: disks of its image that are cloned, memory of a guest with whole "
+		  "GPUs.",
 	  OPTIONS(OPTION_NO_WAIT),
 	  EXAMPLES({ "start web", "and say when it runs, or why not" }),
 	  .run = cli_start },

@@ -130,6 +130,17 @@ static json_t *viewers(const struct instance *instance)
 	return list;
 }
 
+static json_t *progress_json(struct instance *instance)
+{
+	struct progress progress;
+
+	if (!instance_progress(instance, &progress))
+		return json_null();
+	return json_pack("{s:s, s:I, s:I, s:s}", "what", progress.what, "done",
+			 (json_int_t)progress.done, "total", (json_int_t)progress.total, "unit",
+			 progress.unit);
+}
+
 json_t *api_instance(struct instance *instance)
 {
 	const struct store_instance *row = &instance->row;
@@ -151,6 +162,7 @@ json_t *api_instance(struct instance *instance)
 			 "desired", row->desired ? "running" : "stopped");
 	if (!json)
 		return NULL;
+	json_object_set_new(json, "progress", progress_json(instance));
 	json_object_set_new(json, "error",
 			    row->error_code[0]
 				    ? json_pack("{s:s, s:o, s:o}", "code", row->error_code, "text",

@@ -155,6 +155,19 @@ static const char *take_per_user(struct config *config, const json_t *value)
 		       : "instances_per_user must be 0 to 4096";
 }
 
+static const char *take_disk(struct config *config, const json_t *value)
+{
+	return number(value, INT32_MAX, &config->disk_mib_per_user) && config->disk_mib_per_user
+		       ? NULL
+		       : "disk_mib_per_user must be a number of MiB";
+}
+
+static const char *take_thin(struct config *config, const json_t *value)
+{
+	config->thin_disks = json_is_true(value);
+	return json_is_boolean(value) ? NULL : "thin_disks must be true or false";
+}
+
 static const char *take_events_kept(struct config *config, const json_t *value)
 {
 	return number(value, KEPT_MAX, &config->events_kept) && config->events_kept >= KEPT_MIN
@@ -267,6 +280,8 @@ static const struct {
 	{ "uid_first", take_uid_first },
 	{ "uid_count", take_uid_count },
 	{ "instances_per_user", take_per_user },
+	{ "disk_mib_per_user", take_disk },
+	{ "thin_disks", take_thin },
 	{ "events_kept", take_events_kept },
 	{ "leases_kept", take_leases_kept },
 	{ "initial_credits_per_day", take_initial_credits },

@@ -165,6 +165,7 @@ static void function_reset(const struct work *work, unsigned index,
 
 	sysfs(work->daemon, address, "reset", path);
 	err = file_write(AT_FDCWD, path, "1");
+	__atomic_fetch_add(&result->tried, 1, __ATOMIC_RELAXED);
 	if (!err)
 		result->resets++;
 	if (result->failed)
@@ -431,4 +432,6 @@ void device_release(struct instance *instance)
 	free(work);
 	if (err)
 		released(instance, err, NULL, &e);
+	else
+		progress_watch(instance);
 }

@@ -162,6 +162,7 @@ void instance_quiet(struct instance *instance)
 	instance->request = NULL;
 	job_cancel(instance->job);
 	instance->job = NULL;
+	memset(&instance->making, 0, sizeof(instance->making));
 }
 
 void instance_free(struct instance *instance)

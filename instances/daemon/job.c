@@ -194,6 +194,11 @@ void job_cancel(struct job *job)
 		job_leave(job);
 }
 
+const void *job_result(const struct job *job)
+{
+	return job->outcome->result;
+}
+
 void job_tell(struct job *job)
 {
 	job->tell = true;

@@ -8,6 +8,8 @@
  *   job.c               what may take long: a child with a time limit
  *   instance.c          instances as they are defined; their rows
  *   start.c, stop.c     their life, a step at a time
+ *   disks.c             room for their disks, and the disks
+ *   progress.c          how far it is with what takes long
  *   device.c            whole GPUs: bound, leased, reset, looked at
  *   gpu.c               what is remembered of a GPU, and done with one by an admin
  *   arbiter.c           the arbiter's process, and what it tells of vGPUs; credits
@@ -61,6 +63,8 @@ struct config {
 	enum placement_policy placement;
 	uint32_t uid_first, uid_count; /* of instances' processes; 0: none of their own */
 	uint32_t instances_per_user;
+	uint32_t disk_mib_per_user; /* 0: a quarter of the file system */
+	bool thin_disks;	    /* not promised whole */
 	uint32_t events_kept, leases_kept;
 	uint32_t initial_credits_per_day; /* so often a user gets a type's */
 	bool allow_unisolated; /* whole GPUs although the platform does not separate them */
@@ -87,6 +91,8 @@ typedef int job_work(void *opaque, void *result, struct error *e);
 typedef void job_done(void *opaque, int err, const void *result, const struct error *e);
 int job_run(struct daemon *daemon, job_work *work, void *work_opaque, unsigned timeout_ms,
 	    job_done *done, void *done_opaque, struct job **out, struct error *e);
+/* job_result() - what the child has written of its result so far: zeroes before that, atomics meanwhile. */
+const void *job_result(const struct job *job);
 /* The child is killed; @done is not called. NULL is fine. */
 void job_cancel(struct job *job);
 /* job_tell() - when the daemon ends, @done is told (-ECANCELED): it has something to let go of. */
@@ -122,7 +128,7 @@ struct process {
 
 /* What the last reset of a whole GPU said. */
 struct device_result {
-	unsigned resets;
+	unsigned resets, tried; /* functions */
 	bool failed;
 	char link[48], code[48], text[256];
 };
@@ -156,6 +162,11 @@ struct instance {
 	sd_event_source *timer, *restart_timer;
 	struct launch_request *request;
 	struct job *job;
+	uint64_t told_ns; /* of its progress */
+	/* While its disks are made: all of them, what may still be written to them, what is now. */
+	struct {
+		uint64_t size_bytes, unwritten_bytes, data_bytes;
+	} making;
 	/* What a stop is to end in. */
 	enum store_state final;
 	bool force, restart_after, delete_after;
@@ -204,6 +215,20 @@ void process_forget(struct process *process);
 int instance_start(struct instance *instance, struct error *e);
 void start_continue(struct instance *instance, enum step step);
 launch_commit process_commit;
+
+/* disks.c */
+void disks_begin(struct instance *instance); /* then STEP_ARBITER, or instance_end() */
+
+/* progress.c */
+struct progress {
+	const char *what, *unit; /* "disks", "memory": "bytes"; "reset": "functions" */
+	uint64_t done, total;
+};
+/* instance_progress() - of what is done with it now; false: nothing that takes long, or it is not known. */
+bool instance_progress(struct instance *instance, struct progress *progress);
+/* progress_watch() - every ten seconds an event tells of the step that begins. progress_tell() - one, if the last was so long ago. */
+void progress_watch(struct instance *instance);
+void progress_tell(struct instance *instance);
 
 /* stop.c */
 int instance_stop(struct instance *instance, bool force, unsigned timeout_s, bool restart,

@@ -14,7 +14,6 @@
 
 #include "instances/daemon/private.h"
 
-#define DISKS_MS      (30u * 60 * 1000)
 #define ARBITER_S     20
 #define VGPU_S	      120
 #define VMM_S	      120
@@ -277,55 +276,6 @@ static void too_late(struct instance *instance, const char *what)
 	instance_end(instance, STORE_FAILED, &e);
 }
 
-/* -- disks */
-
-struct disks {
-	const struct launch_places *places;
-	struct launch_instance instance;
-};
-
-static int disks_work(void *opaque, void *result, struct error *e)
-{
-	struct disks *disks = opaque;
-
-	return launch_disks(disks->places, &disks->instance, e);
-}
-
-static void disks_done(void *opaque, int err, const void *result, const struct error *e)
-{
-	struct instance *instance = opaque;
-
-	instance->job = NULL;
-	if (err)
-		instance_end(instance, STORE_FAILED, e);
-	else
-		start_continue(instance, STEP_ARBITER);
-}
-
-static void disks_enter(struct instance *instance)
-{
-	struct daemon *daemon = instance->daemon;
-	struct disks *disks = calloc(1, sizeof(*disks));
-	struct error e = { 0 };
-	int err;
-
-	if (!disks) {
-		error_set(&e, ENOMEM, "no-memory", NULL, "no memory for its disks");
-		instance_end(instance, STORE_FAILED, &e);
-		return;
-	}
-	disks->places = &daemon->places;
-	instance_describe(instance, &disks->instance);
-	err = launch_folders(&daemon->places, &disks->instance, &e);
-	/* The child has a copy of its own. */
-	if (!err)
-		err = job_run(daemon, disks_work, disks, DISKS_MS, disks_done, instance,
-			      &instance->job, &e);
-	free(disks);
-	if (err)
-		instance_end(instance, STORE_FAILED, &e);
-}
-
 /* -- arbiter */
 
 static int on_arbiter_poll(sd_event_source *source, uint64_t usec, void *opaque)
@@ -394,6 +344,8 @@ static void on_answer(void *opaque, unsigned status, const char *body, size_t si
 			too_late(instance, instance->step == STEP_VMM ? "its VMM" : "a vGPU of it");
 		else
 			instance_timer(instance, POLL_MS, on_ask_again);
+		if (instance->step == STEP_VMM)
+			progress_tell(instance);
 		return;
 	}
 	if (instance->step == STEP_VMM) {
@@ -464,6 +416,7 @@ static void vmm_wait(struct instance *instance)
 	deadline(instance,
 		 VMM_S + (has(instance, true) ? instance->type.memory_mib / 1024 * VMM_S_PER_GIB
 					      : 0));
+	instance->told_ns = monotonic_ns();
 	ask(instance);
 }
 
@@ -505,10 +458,10 @@ void start_continue(struct instance *instance, enum step step)
 			return;
 		}
 		instance->step = STEP_DISKS;
-		disks_enter(instance);
+		disks_begin(instance);
 		return;
 	case STEP_DISKS:
-		disks_enter(instance);
+		disks_begin(instance);
 		return;
 	case STEP_ARBITER:
 		if (!has(instance, false)) {

@@ -1,16 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
  * What an instance has on disk: a folder for its sockets, which goes with the boot, and one for its own disks and the guest.conf that names
- * them. An image is never written to: its writable disks are cloned, and a clone has its name only once it is whole.
+ * them. An image is never written to: its writable disks are cloned (disk.c).
  */
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <linux/fs.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -20,12 +18,6 @@
 #define DISKS_MAX    16
 #define REMOVE_DEPTH 8
 
-static int failed(struct error *e, int err, const char *path)
-{
-	return error_set(e, err, err == ENOSPC ? "disk-full" : "image", NULL, "%.600s: %s", path,
-			 strerror(err));
-}
-
 /* ---- folders ------------------------------------------------------------------------------------- */
 
 static int folder_make(const char *parent, const char *name, struct error *e)
@@ -33,9 +25,9 @@ static int folder_make(const char *parent, const char *name, struct error *e)
 	char path[4200];
 
 	if (mkdir(parent, 0711) < 0 && errno != EEXIST)
-		return failed(e, errno, parent);
+		return launch_file_failed(e, errno, parent);
 	snprintf(path, sizeof(path), "%s/%s", parent, name);
-	return mkdir(path, 0700) < 0 && errno != EEXIST ? failed(e, errno, path) : 0;
+	return mkdir(path, 0700) < 0 && errno != EEXIST ? launch_file_failed(e, errno, path) : 0;
 }
 
 int launch_folders(const struct launch_places *places, const struct launch_instance *instance,
@@ -87,102 +79,7 @@ int launch_folders_remove(const struct launch_places *places, const char *name, 
 		err = remove_all(fd, name, REMOVE_DEPTH);
 		fd_close(&fd);
 	}
-	return err ? failed(e, -err, name) : 0;
-}
-
-/* ---- disks ---------------------------------------------------------------------------------------- */
-
-#define COPY_BYTES 65536
-
-/*
- * Some of @size bytes at @at; by ourselves where the kernel does not: between file systems of two kinds (copy_file_range(2)). How many, or
- * -errno.
- */
-static ssize_t copy_piece(int from, int to, off_t at, size_t size)
-{
-	off_t there = at, here = at;
-	char bytes[COPY_BYTES];
-	ssize_t n = copy_file_range(from, &here, to, &there, size, 0);
-	int err;
-
-	if (n >= 0 || (errno != EXDEV && errno != EOPNOTSUPP))
-		return n < 0 ? -errno : n;
-	n = pread(from, bytes, MIN(size, sizeof(bytes)), at);
-	if (n <= 0)
-		return n < 0 ? -errno : 0;
-	err = pwrite_full(to, bytes, (size_t)n, (uint64_t)at);
-	return err ? err : n;
-}
-
-/* Holes stay holes. */
-static int copy_data(int from, int to, off_t size)
-{
-	off_t data = 0, hole;
-
-	if (ftruncate(to, size) < 0)
-		return -errno;
-	while ((data = lseek(from, data, SEEK_DATA)) >= 0 && data < size) {
-		off_t at = data;
-
-		hole = lseek(from, data, SEEK_HOLE);
-		if (hole < 0)
-			return -errno;
-		while (at < hole) {
-			const ssize_t n = copy_piece(from, to, at, (size_t)(hole - at));
-
-			if (n < 0 && n != -EINTR)
-				return (int)n;
-			if (!n)
-				return -EIO; /* it was cut while we read */
-			at += MAX(n, 0);
-		}
-		data = hole;
-	}
-	return data < 0 && errno != ENXIO ? -errno : 0;
-}
-
-/* @from NULL: an empty one. At least @bytes long. */
-static int disk_make(const char *from, const char *to, uint64_t bytes, struct error *e)
-{
-	char new[4200];
-	struct stat st = { 0 };
-	int source = -1, fd = -1, err = 0;
-
-	if (!access(to, F_OK))
-		return 0;
-	snprintf(new, sizeof(new), "%s.new", to);
-	if (from) {
-		/* Neither waiting for a FIFO's other end, nor taking a terminal. */
-		source = open(from, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
-		if (source < 0 || fstat(source, &st) < 0) {
-			err = failed(e, errno, from);
-			goto out;
-		}
-		if (!S_ISREG(st.st_mode)) {
-			err = error_set(e, EINVAL, "image", "disk ...,readonly in its guest.conf",
-					"%s is no file: it cannot be cloned", from);
-			goto out;
-		}
-	}
-	/* A file of its own: who made one before may be on its way out, and still write to it. */
-	unlink(new);
-	fd = open(new, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
-	if (fd < 0)
-		err = -errno;
-	if (!err && from && ioctl(fd, FICLONE, source) < 0)
-		err = copy_data(source, fd, st.st_size);
-	if (!err && bytes > (uint64_t)st.st_size && ftruncate(fd, (off_t)bytes) < 0)
-		err = -errno;
-	if (!err && (fsync(fd) < 0 || rename(new, to) < 0))
-		err = -errno;
-	if (err) {
-		unlink(new);
-		err = failed(e, -err, to);
-	}
-out:
-	fd_close(&source);
-	fd_close(&fd);
-	return err;
+	return err ? launch_file_failed(e, -err, name) : 0;
 }
 
 /* ---- guest.conf ------------------------------------------------------------------------------------- */
@@ -208,40 +105,52 @@ static const struct {
 	{ "numa", DECIDED },   { "log-level", DECIDED },
 };
 
-struct writer {
-	FILE *out;
+/* What an image says, and what comes of it. */
+struct plan {
 	const struct launch_places *places;
 	const struct launch_instance *instance;
-	unsigned disks;
+	FILE *out; /* guest.conf as it will be */
+	char *text;
+	size_t size;
+	unsigned count;
+	struct {
+		char from[4200]; /* "": an empty one */
+		uint64_t bytes;	 /* at least */
+	} disks[DISKS_MAX];
 };
 
-static int disk_word(struct writer *writer, char *path, struct error *e)
+static void disk_path(const struct launch_places *places, const char *name, unsigned index,
+		      char path[4200])
 {
+	snprintf(path, 4200, "%s/%s/disk%u.img", places->state, name, index);
+}
+
+/* @from "": one that the image has not. */
+static int disk_word(struct plan *plan, const char *from, struct error *e)
+{
+	const struct launch_instance *instance = plan->instance;
+	const char *comma = strrchr(from, ',');
+	const unsigned n = plan->count;
 	char to[4200];
-	char *comma = strrchr(path, ',');
-	const unsigned n = writer->disks;
-	int err;
 
 	if (comma && !strcmp(comma, ",readonly")) {
-		fprintf(writer->out, "disk %s\n", path);
+		fprintf(plan->out, "disk %s\n", from);
 		return 0;
 	}
 	if (n == DISKS_MAX)
-		return error_set(e, E2BIG, "image", NULL, "%s: more than %u disks",
-				 writer->instance->image, DISKS_MAX);
-	snprintf(to, sizeof(to), "%s/%s/disk%u.img", writer->places->state, writer->instance->name,
-		 n);
-	err = disk_make(path, to,
-			n < writer->instance->disk_count ? writer->instance->disk_bytes[n] : 0, e);
-	if (!err)
-		fprintf(writer->out, "disk %s\n", to);
-	writer->disks++;
-	return err;
+		return error_set(e, E2BIG, "image", NULL, "%s: more than %u disks", instance->image,
+				 DISKS_MAX);
+	plan->count++;
+	snprintf(plan->disks[n].from, sizeof(plan->disks[n].from), "%s", from);
+	plan->disks[n].bytes = n < instance->disk_count ? instance->disk_bytes[n] : 0;
+	disk_path(plan->places, instance->name, n, to);
+	fprintf(plan->out, "disk %s\n", to);
+	return 0;
 }
 
-static int line_take(struct writer *writer, char *line, unsigned number, struct error *e)
+static int line_take(struct plan *plan, char *line, unsigned number, struct error *e)
 {
-	const char *image = writer->instance->image;
+	const char *image = plan->instance->image;
 	char *value = line + strcspn(line, " \t");
 	char path[4200];
 
@@ -252,14 +161,14 @@ static int line_take(struct writer *writer, char *line, unsigned number, struct 
 		if (strcmp(line, words[i].word) != 0)
 			continue;
 		if (words[i].meaning == TAKEN)
-			fprintf(writer->out, "%s %s\n", line, value);
+			fprintf(plan->out, "%s %s\n", line, value);
 		if (words[i].meaning == TAKEN || words[i].meaning == DECIDED)
 			return 0;
 		snprintf(path, sizeof(path), "%s%s%s", value[0] == '/' ? "" : image,
 			 value[0] == '/' ? "" : "/", value);
 		if (words[i].meaning == DISK)
-			return disk_word(writer, path, e);
-		fprintf(writer->out, "%s %s\n", line, path);
+			return disk_word(plan, path, e);
+		fprintf(plan->out, "%s %s\n", line, path);
 		return 0;
 	}
 	return error_set(e, EINVAL, "image", NULL,
@@ -267,9 +176,8 @@ static int line_take(struct writer *writer, char *line, unsigned number, struct 
 			 line);
 }
 
-static int config_write(struct writer *writer, char *text, struct error *e)
+static int lines_take(struct plan *plan, char *text, struct error *e)
 {
-	const struct launch_instance *instance = writer->instance;
 	unsigned number = 0;
 	int err = 0;
 
@@ -283,52 +191,153 @@ static int config_write(struct writer *writer, char *text, struct error *e)
 		for (length = strlen(line); length && strchr(" \t\r", line[length - 1]); length--)
 			line[length - 1] = '\0';
 		if (line[0] && line[0] != '#')
-			err = line_take(writer, line, number, e);
+			err = line_take(plan, line, number, e);
 	}
-	for (unsigned i = writer->disks; i < instance->disk_count && !err; i++) {
-		char to[4200];
+	while (!err && plan->count < plan->instance->disk_count)
+		err = disk_word(plan, "", e);
+	return err;
+}
 
-		snprintf(to, sizeof(to), "%s/%s/disk%u.img", writer->places->state, instance->name,
-			 i);
-		err = disk_make(NULL, to, instance->disk_bytes[i], e);
-		fprintf(writer->out, "disk %s\n", to);
+static void plan_free(struct plan *plan)
+{
+	if (plan)
+		free(plan->text);
+	free(plan);
+}
+
+static int plan_make(const struct launch_places *places, const struct launch_instance *instance,
+		     struct plan **out, struct error *e)
+{
+	struct plan *plan = calloc(1, sizeof(*plan));
+	char path[4200], *text = malloc(CONFIG_MAX);
+	ssize_t size;
+	int err = 0;
+
+	if (plan)
+		plan->out = open_memstream(&plan->text, &plan->size);
+	if (!plan || !plan->out || !text) {
+		err = launch_file_failed(e, ENOMEM, instance->image);
+		goto out;
 	}
+	plan->places = places;
+	plan->instance = instance;
+	snprintf(path, sizeof(path), "%s/guest.conf", instance->image);
+	size = file_read(AT_FDCWD, path, text, CONFIG_MAX);
+	err = size < 0 ? launch_file_failed(e, (int)-size, path) : lines_take(plan, text, e);
+out:
+	if (plan && plan->out && fclose(plan->out) == EOF && !err)
+		err = launch_file_failed(e, ENOMEM, instance->image);
+	free(text);
+	if (err)
+		plan_free(plan);
+	else
+		*out = plan;
+	return err;
+}
+
+/* ---- disks ------------------------------------------------------------------------------------------ */
+
+/* Whether this one is to be made; its path. */
+static bool missing(const struct plan *plan, unsigned index, char path[4200])
+{
+	disk_path(plan->places, plan->instance->name, index, path);
+	return access(path, F_OK) != 0;
+}
+
+static int plan_measure(const struct plan *plan, struct launch_room *room, struct error *e)
+{
+	char path[4200];
+	int err = 0;
+
+	*room = (struct launch_room){ 0 };
+	for (unsigned i = 0; i < plan->count && !err; i++)
+		if (missing(plan, i, path))
+			err = disk_measure(plan->disks[i].from, plan->disks[i].bytes, room, e);
+	return err;
+}
+
+static int config_write(const struct plan *plan, struct error *e)
+{
+	char path[4200], new[4210];
+	int fd, err;
+
+	snprintf(path, sizeof(path), "%s/%s/guest.conf", plan->places->state, plan->instance->name);
+	snprintf(new, sizeof(new), "%s.new", path);
+	fd = open(new, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600);
+	err = fd < 0 ? -errno : pwrite_full(fd, plan->text, plan->size, 0);
+	if (!err && (fsync(fd) < 0 || rename(new, path) < 0))
+		err = -errno;
+	fd_close(&fd);
+	if (!err)
+		return 0;
+	unlink(new);
+	return launch_file_failed(e, -err, path);
+}
+
+/* The disks' names: what a guest writes to one is not to be lost with it. */
+static int folder_flush(const struct plan *plan, struct error *e)
+{
+	char path[4200];
+	int fd, err;
+
+	snprintf(path, sizeof(path), "%s/%s", plan->places->state, plan->instance->name);
+	fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	err = fd < 0 || fsync(fd) < 0 ? launch_file_failed(e, errno, path) : 0;
+	fd_close(&fd);
+	return err;
+}
+
+int launch_disks_measure(const struct launch_places *places, const struct launch_instance *instance,
+			 struct launch_room *room, struct error *e)
+{
+	struct plan *plan;
+	int err = plan_make(places, instance, &plan, e);
+
+	if (err)
+		return err;
+	err = plan_measure(plan, room, e);
+	plan_free(plan);
 	return err;
 }
 
 int launch_disks(const struct launch_places *places, const struct launch_instance *instance,
-		 struct error *e)
+		 struct launch_progress *progress, struct error *e)
 {
-	struct writer writer = { .places = places, .instance = instance };
-	char path[4200], new[4210];
-	char *text = malloc(CONFIG_MAX);
-	ssize_t size;
-	int err;
+	struct launch_room room;
+	struct plan *plan;
+	char path[4200];
+	int err = plan_make(places, instance, &plan, e);
 
-	if (!text)
-		return failed(e, ENOMEM, instance->image);
-	snprintf(path, sizeof(path), "%s/guest.conf", instance->image);
-	size = file_read(AT_FDCWD, path, text, CONFIG_MAX);
-	if (size < 0) {
-		err = failed(e, (int)-size, path);
-		goto out;
-	}
-	snprintf(path, sizeof(path), "%s/%s/guest.conf", places->state, instance->name);
-	snprintf(new, sizeof(new), "%s.new", path);
-	writer.out = fopen(new, "we");
-	if (!writer.out) {
-		err = failed(e, errno, new);
-		goto out;
-	}
-	err = config_write(&writer, text, e);
-	if (!err && (fflush(writer.out) == EOF || fsync(fileno(writer.out)) < 0))
-		err = failed(e, errno, new);
-	fclose(writer.out);
-	if (!err && rename(new, path) < 0)
-		err = failed(e, errno, path);
 	if (err)
-		unlink(new);
-out:
-	free(text);
+		return err;
+	err = plan_measure(plan, &room, e);
+	if (!err && progress)
+		__atomic_store_n(&progress->total_bytes, room.data_bytes, __ATOMIC_RELAXED);
+	for (unsigned i = 0; i < plan->count && !err; i++)
+		if (missing(plan, i, path))
+			err = disk_make(plan->disks[i].from, path, plan->disks[i].bytes, progress,
+					e);
+	if (!err)
+		err = config_write(plan, e);
+	if (!err)
+		err = folder_flush(plan, e);
+	plan_free(plan);
 	return err;
+}
+
+void launch_disks_held(const struct launch_places *places, const char *name,
+		       struct launch_room *room)
+{
+	char path[4200];
+	struct stat st;
+
+	*room = (struct launch_room){ 0 };
+	for (unsigned i = 0; i < DISKS_MAX; i++) {
+		disk_path(places, name, i, path);
+		if (stat(path, &st) < 0)
+			return;
+		room->size_bytes += (uint64_t)st.st_size;
+		/* In units of 512 bytes, whatever the file system's are (inode(7)). */
+		room->data_bytes += MIN((uint64_t)st.st_blocks * 512, (uint64_t)st.st_size);
+	}
 }

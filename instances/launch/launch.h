@@ -96,12 +96,30 @@ int launch_folders(const struct launch_places *places, const struct launch_insta
 		   struct error *e);
 int launch_folders_remove(const struct launch_places *places, const char *name, bool all,
 			  struct error *e);
+/* What disks take. */
+struct launch_room {
+	uint64_t size_bytes; /* as long as they are, holes and all: what may be in them one day */
+	uint64_t data_bytes; /* of that written, or to be written at once */
+};
+/* How far a clone is: atomics, for whoever shares its memory; @step is called after each piece (NULL: nothing is). */
+struct launch_progress {
+	uint64_t done_bytes, total_bytes;
+	void (*step)(void *opaque);
+	void *opaque;
+};
 /*
  * launch_disks() - writable disks of the image are the instance's own: cloned below state (FICLONE, else copied) where they are not there
- * yet, and a guest.conf written that names them. May take long; to be run where one can wait. A copy that is cut off leaves no disk.
+ * yet, and a guest.conf written that names them. May take long; to be run where one can wait, and be killed. A clone that is cut off leaves
+ * no disk. @progress: NULL, or zeroes but for @step.
+ * launch_disks_measure() - what it would make; the image may lie where one waits for it.
+ * launch_disks_held() - what the disks take that the instance @name has.
  */
 int launch_disks(const struct launch_places *places, const struct launch_instance *instance,
-		 struct error *e);
+		 struct launch_progress *progress, struct error *e);
+int launch_disks_measure(const struct launch_places *places, const struct launch_instance *instance,
+			 struct launch_room *room, struct error *e);
+void launch_disks_held(const struct launch_places *places, const char *name,
+		       struct launch_room *room);
 
 /*
  * launch_spawn_*() - fork a process that waits; @commit is told its pid and start time and writes them down; when it returns 0
@@ -136,6 +154,8 @@ void launch_viewer_path(const struct launch_places *places, const char *instance
 int launch_find(struct launch_process *process);
 /* launch_kill() - @signal, by pidfd. -ESRCH when it is gone. */
 int launch_kill(const struct launch_process *process, int signal);
+/* launch_memory_bytes() - what the process below that one has of its memory: shared (its guest's), and huge pages (proc(5), status). */
+uint64_t launch_memory_bytes(const struct launch_process *process);
 /*
  * launch_sweep() - SIGKILL for every process of the instance, by its cgroup and by DIVVY_INSTANCE in its environment. Returns how many
  * there were: to be called again, a little later, until it is 0.

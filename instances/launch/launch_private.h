@@ -26,6 +26,16 @@ int process_spawn(const struct command *command, const struct surroundings *surr
 		  const char *role, launch_commit *commit, void *opaque,
 		  struct launch_process *process, struct error *e);
 
+/* launch_file_failed() - "disk-full", or "image", at @path. Returns -@err. */
+int launch_file_failed(struct error *e, int err, const char *path);
+/*
+ * disk_measure() - adds what disk_make() would make and write of it at once.
+ * disk_make() - the disk @to, @bytes at least: a clone of the file @from, "": empty. @progress: NULL, or what is copied is added to it.
+ */
+int disk_measure(const char *from, uint64_t bytes, struct launch_room *room, struct error *e);
+int disk_make(const char *from, const char *to, uint64_t bytes, struct launch_progress *progress,
+	      struct error *e);
+
 /* The instance's cgroup with its limits; path[0] is '\0' where there are none. */
 void group_make(const struct launch_places *places, const struct launch_instance *instance,
 		char path[4096]);

@@ -248,6 +248,31 @@ fail:
 			 strerror(err));
 }
 
+/* ---- memory ------------------------------------------------------------------------------------ */
+
+uint64_t launch_memory_bytes(const struct launch_process *process)
+{
+	static const char *const lines[] = { "\nRssShmem:", "\nHugetlbPages:" };
+	char path[64], text[8192], *end;
+	uint64_t kib = 0;
+	unsigned long child;
+
+	/* The keeper has one child. */
+	snprintf(path, sizeof(path), "/proc/%d/task/%d/children", process->pid, process->pid);
+	if (file_read(AT_FDCWD, path, text, sizeof(text)) <= 0)
+		return 0;
+	child = strtoul(text, &end, 10);
+	snprintf(path, sizeof(path), "/proc/%lu/status", child);
+	if (end == text || file_read(AT_FDCWD, path, text, sizeof(text)) <= 0)
+		return 0;
+	for (size_t i = 0; i < ARRAY_SIZE(lines); i++) {
+		const char *line = strstr(text, lines[i]);
+
+		kib += line ? strtoull(line + strlen(lines[i]), NULL, 10) : 0;
+	}
+	return kib * KIB;
+}
+
 /* ---- sweeping ---------------------------------------------------------------------------------- */
 
 /* The value of "NAME=" among @size bytes of NUL-terminated variables; NULL. */

@@ -17,6 +17,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
+#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -307,6 +308,19 @@ static inline int fake_vmm(int argc, char **argv)
 			fprintf(stderr, "no vGPU at %s\n", one);
 			return 1;
 		}
+	}
+	/* Half of a guest's 64 MiB are there, and the rest takes its time. */
+	snprintf(path, sizeof(path), "%s/slow-memory", fake_world);
+	if (!access(path, F_OK)) {
+		char *memory = mmap(NULL, 64 << 20, PROT_READ | PROT_WRITE,
+				    MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+
+		if (memory == MAP_FAILED)
+			return 1;
+		memset(memory, 1, 32 << 20);
+		while (!access(path, F_OK))
+			usleep(10000);
+		munmap(memory, 64 << 20);
 	}
 	/* Its guest.conf is the instance's own. */
 	if (access(fake_word(argc, argv, "--config", 0), R_OK))

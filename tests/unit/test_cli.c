@@ -13,6 +13,7 @@
 #include <cmocka.h>
 
 #include "instances/cli/cli.h"
+#include "instances/cli/progress.h"
 #include "instances/cli/table.h"
 #include "tests/unit/build_folder.h"
 
@@ -290,9 +291,38 @@ static int group_setup(void **state)
 	return setlocale(LC_CTYPE, "C.UTF-8") ? 0 : -1;
 }
 
+static void progress_is_a_part_an_amount_and_a_rate(void **state)
+{
+	struct progress_line line = { 0 };
+	const uint64_t t = 7 * NSEC_PER_SEC;
+	char text[128];
+
+	assert_string_equal(progress_text(&line, "disks", "bytes", 0, 3000 * MIB, t, text),
+			    "disks 0 %, 0 of 3000 MiB");
+	/* Too early to say how fast. */
+	assert_string_equal(progress_text(&line, "disks", "bytes", 300 * MIB, 3000 * MIB,
+					  t + NSEC_PER_SEC / 4, text),
+			    "disks 10 %, 300 of 3000 MiB");
+	assert_string_equal(progress_text(&line, "disks", "bytes", 2999 * MIB, 3000 * MIB,
+					  t + 10 * NSEC_PER_SEC, text),
+			    "disks 99 %, 2999 of 3000 MiB, 300 MiB/s");
+	/* Something else begins: its rate is its own. */
+	assert_string_equal(
+		progress_text(&line, "memory", "bytes", 0, 64 * GIB, t + 20 * NSEC_PER_SEC, text),
+		"memory 0 %, 0.0 of 64.0 GiB");
+	assert_string_equal(progress_text(&line, "memory", "bytes", 48 * GIB, 64 * GIB,
+					  t + 68 * NSEC_PER_SEC, text),
+			    "memory 75 %, 48.0 of 64.0 GiB, 1024 MiB/s");
+	assert_string_equal(progress_text(&line, "reset", "functions", 1, 2, t, text),
+			    "reset 1 of 2 functions");
+	assert_string_equal(progress_text(&line, "disks", "bytes", 0, 0, t, text),
+			    "disks 100 %, 0 of 0 MiB");
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(progress_is_a_part_an_amount_and_a_rate),
 		cmocka_unit_test(every_verb_explains_itself_with_examples),
 		cmocka_unit_test(examples_are_true),
 		cmocka_unit_test(a_word_near_one_that_there_is_is_told),

@@ -421,7 +421,7 @@ static void an_image_is_cloned_and_never_written(void **state)
 	w.instance.disk_count = 2;
 	w.instance.disk_bytes[0] = 16 * MIB;
 	w.instance.disk_bytes[1] = 4 * MIB;
-	if (launch_disks(&w.places, &w.instance, &e))
+	if (launch_disks(&w.places, &w.instance, NULL, &e))
 		fail_msg("%s: %s", e.code, e.text);
 	snprintf(path, sizeof(path), "%s/a/guest.conf", w.state);
 	read_text(path, text, sizeof(text));
@@ -451,7 +451,7 @@ static void an_image_is_cloned_and_never_written(void **state)
 	assert_int_equal(pwrite(fd, "AS", 2, 0), 2);
 	close(fd);
 	/* Again: what the guest wrote stays. */
-	assert_int_equal(launch_disks(&w.places, &w.instance, &e), 0);
+	assert_int_equal(launch_disks(&w.places, &w.instance, NULL, &e), 0);
 	read_text(path, text, 20);
 	fd = open(path, O_RDONLY | O_CLOEXEC);
 	assert_int_equal(read(fd, text, 2), 2);
@@ -468,7 +468,7 @@ static void an_image_that_is_wrong_is_refused_and_leaves_nothing(void **state)
 
 	for (unsigned i = 0; i < ARRAY_SIZE(bad); i++) {
 		write_file(w.image, "guest.conf", bad[i], 0644);
-		if (!launch_disks(&w.places, &w.instance, &e))
+		if (!launch_disks(&w.places, &w.instance, NULL, &e))
 			fail_msg("taken: %s", bad[i]);
 		assert_true(e.code && e.text[0]);
 		assert_false(there("%s/a/disk0.img", w.state));
@@ -610,7 +610,7 @@ static void an_image_on_another_file_system_is_cloned_too(void **state)
 		assert_int_equal(pwrite(fd, "piece", 5, at), 5);
 	close(fd);
 	w.instance.image = folder;
-	if (launch_disks(&w.places, &w.instance, &e))
+	if (launch_disks(&w.places, &w.instance, NULL, &e))
 		fail_msg("%s: %s", e.code, e.text);
 	snprintf(path, sizeof(path), "%s/a/disk0.img", w.state);
 	assert_int_equal(stat(path, &st), 0);
