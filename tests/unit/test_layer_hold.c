@@ -2,6 +2,9 @@
 /* The gate where callers have to be held, and where the device is lost. */
 #include "tests/unit/gate_world.h"
 
+#include <dirent.h>
+#include <sys/wait.h>
+
 /* ---- where callers are held ------------------------------------------------------------------------- */
 
 static void a_present_finds_its_semaphores_signal_issued_without_a_turn(void **state)
@@ -356,7 +359,51 @@ static void what_is_in_flight_has_ended_when_the_program_hears_of_the_loss(void 
 	destroy_fences(&done, 1);
 }
 
-int main(void)
+/* ---- exit() ------------------------------------------------------------------------------------------------ */
+
+/* What a driver, or a layer beneath, takes down at exit(): who is still in it then crashes. */
+static void torn_down(void)
+{
+	unsigned threads = 0;
+	DIR *dir = opendir("/proc/self/task");
+
+	while (dir && readdir(dir))
+		threads++;
+	if (threads != 3) /* ".", "..", and the one that called exit() */
+		_exit(99);
+	closedir(dir);
+}
+
+/* A process of its own: handlers are registered once in each. The third batch is issued when the first is seen to be done. */
+static int exit_with_a_device(void)
+{
+	fake_reset();
+	if (world_instance(&w) || world_device(&w))
+		return 1;
+	for (unsigned i = 0; i < 3; i++)
+		if (run(w.queue, world_commands(&w, 0), VK_NULL_HANDLE))
+			return 2;
+	if (!fake_wait_batches(2) || atexit(torn_down) || fake_run(1) != 1 || !fake_wait_batches(3))
+		return 3;
+	return 7;
+}
+
+/* It was made when it was first used, long after the device. */
+static void the_threads_end_before_what_is_beneath_is_torn_down(void **state)
+{
+	int status = 0;
+	pid_t pid = fork();
+
+	if (!pid) {
+		execl("/proc/self/exe", "test_layer_hold", "exit-with-a-device", NULL);
+		_exit(127);
+	}
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	assert_true(WIFEXITED(status));
+	assert_int_equal(WEXITSTATUS(status), 7);
+}
+
+int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
 		TEST(a_present_finds_its_semaphores_signal_issued_without_a_turn,
@@ -376,7 +423,10 @@ int main(void)
 		TEST(a_lost_gpu_ends_waits_that_are_under_way, begin_with_device),
 		TEST(without_the_vgpu_there_is_no_device, begin_with_device),
 		TEST(a_device_that_goes_drops_what_it_holds, begin_with_device),
+		TEST(the_threads_end_before_what_is_beneath_is_torn_down, begin),
 	};
 
+	if (argc > 1)
+		return exit_with_a_device();
 	return cmocka_run_group_tests_name("layer_hold", tests, NULL, NULL);
 }

@@ -260,8 +260,9 @@ static void condition_create(pthread_cond_t *condition)
 
 /*
  * A process that calls exit() with devices left: what is beneath is torn down by the handlers of those that were loaded before, and
- * until then the threads here must have ended. Handlers run in the reverse order of their registration, and this one is registered
- * when there is a device.
+ * until then the threads here must have ended. Handlers run in the reverse order of their registration. This one is registered when
+ * there is a device, and once more when a batch has been through: what is beneath makes some of its parts, and their handlers, when
+ * they are used first.
  */
 static pthread_mutex_t gates_lock = PTHREAD_MUTEX_INITIALIZER;
 static struct gate *gates;
@@ -301,6 +302,13 @@ static void at_exit(void)
 static void at_exit_register(void)
 {
 	atexit(at_exit);
+}
+
+void gate_was_used(void)
+{
+	static pthread_once_t once = PTHREAD_ONCE_INIT;
+
+	pthread_once(&once, at_exit_register);
 }
 
 static void gates_add(struct gate *gate)

@@ -92,6 +92,8 @@ VkResult gate_create(struct layer_device *device, const struct device_chain *cha
 		     struct gate **out);
 /* gate_destroy() - drops what is held, waits for what was issued (not for ever), ends the threads. NULL is fine. */
 void gate_destroy(struct gate *gate);
+/* gate_was_used() - a batch has been through: whatever is beneath has made itself by now is torn down, at exit(), behind the threads here. Any thread. */
+void gate_was_used(void);
 
 /* gate_queue() - NULL: not one of the device's. */
 struct layer_queue *gate_queue(struct gate *gate, VkQueue handle);

@@ -45,6 +45,7 @@ static bool reap(struct layer_queue *queue)
 
 	pthread_mutex_lock(&gate->lock);
 	while ((found = meter_reap(queue->device, &queue->meter, &gate->clock, &done)) > 0) {
+		gate_was_used();
 		look |= account(gate, queue, &done);
 		tell |= done.forced;
 	}
