@@ -153,7 +153,8 @@ int job_create(struct job_kind *kind, uint32_t groups, uint32_t iterations, stru
 			     .count = groups * JOB_GROUP_LANES,
 			     .iterations = iterations };
 	TRY(vk_buffer(kind->vk, job->count * sizeof(*job->lanes),
-		      VK_BUFFER_USAGE_STORAGE_BUFFER_BIT | VK_BUFFER_USAGE_TRANSFER_DST_BIT,
+		      VK_BUFFER_USAGE_STORAGE_BUFFER_BIT | VK_BUFFER_USAGE_TRANSFER_SRC_BIT |
+			      VK_BUFFER_USAGE_TRANSFER_DST_BIT,
 		      &job->buffer, &map, e));
 	job->lanes = map;
 	job_prepare(job, 1);

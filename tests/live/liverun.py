@@ -124,8 +124,8 @@ class Program:
 class Live:
     """One case: its folder, its arbiter, its programs, its results."""
 
-    def __init__(self, name, device, bench, limit):
-        self.name, self.device, self.bench = name, device, bench
+    def __init__(self, name, device, bench, limit, slice_ms=2):
+        self.name, self.device, self.bench, self.slice_ms = name, device, bench, slice_ms
         self.folder = os.path.join(TOP, OUT, name)
         self.end_time = time.monotonic() + limit
         self.programs, self.results, self.arbiter = [], [], None
@@ -201,7 +201,7 @@ class Live:
             os.unlink(self.socket)
         trace = f"{self.folder}/turns.csv"
         self.arbiter = self.start("arbiter", [f"{BUILD}/divvy", "arbiter", "--socket", self.socket, "--trace", trace,
-                                              *map(str, words)], pinned=True)
+                                              "--slice", str(self.slice_ms), *map(str, words)], pinned=True)
         end = time.monotonic() + 20
         while not os.path.exists(self.socket):
             if not self.arbiter.running() or time.monotonic() > end:

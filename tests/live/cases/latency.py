@@ -4,7 +4,6 @@
 from liverun import case
 from livemath import rank
 
-SLICE_MS = 2
 HOG_MS = 10
 
 
@@ -30,12 +29,12 @@ def light_alone(live, name, seconds, vgpu):
 def light_client(live):
     """a short job every 20 ms beside three hogs waits for a slice and one neighbour's job, not for all of them"""
     seconds = 20 if live.bench else 5
-    live.start_arbiter("--slice", SLICE_MS)
+    live.start_arbiter()
     alone = light_alone(live, "light-alone", seconds / 2, None)
     under = light_alone(live, "light-alone-with", seconds / 2, {"policy": "equal_share"})
     without = light_beside_hogs(live, seconds, False)
     scheduled = light_beside_hogs(live, seconds, True)
-    promise = rank(alone, 99) + SLICE_MS + live.job_ms(HOG_MS)
+    promise = rank(alone, 99) + live.slice_ms + live.job_ms(HOG_MS)
     for percent in (50, 95, 99, 100):
         word = f"p{percent}" if percent < 100 else "most"
         live.measure(f"alone, {word}", rank(alone, percent), "ms")
