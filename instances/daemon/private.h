@@ -6,7 +6,8 @@
  *   daemon.c            made and taken down; the machine, its types, what is taken of it
  *   config.c            divvyd.yaml
  *   job.c               what may take long: a child with a time limit
- *   instance.c          instances as they are defined; their rows
+ *   instance.c          instances, the table of them; their rows
+ *   define.c            what they are to be
  *   start.c, stop.c     their life, a step at a time
  *   disks.c             room for their disks, and the disks
  *   progress.c          how far it is with what takes long
@@ -190,6 +191,10 @@ void instance_error(struct instance *instance, const struct error *e); /* NULL: 
 void instance_texts(struct instance *instance);
 /* instance_reload() - at rest: as its definition says now. */
 void instance_reload(struct instance *instance);
+void instance_texts_drop(struct instance *instance);
+/* instance_type_read() - as it is defined. "bad-definition". */
+int instance_type_read(const struct instance *instance, struct instance_type *type,
+		       struct error *e);
 bool instance_active(const struct instance *instance); /* it has something */
 /*
  * instance_define() - as @request says (openapi.yaml, Definition, already checked). @existing: NULL for a new one.

@@ -9,9 +9,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/random.h>
 
 #include <jansson.h>
+#include <systemd/sd-id128.h>
 
 #include "mdev/types/types.h"
 
@@ -172,19 +172,15 @@ bool mdev_uuid_ok(const char *uuid)
 	return true;
 }
 
-/* RFC 9562, 5.4: version 4, random. */
+/* Version 4, random (RFC 9562, 5.4). */
 static int uuid_make(char uuid[MDEV_UUID_LEN], struct error *e)
 {
-	uint8_t b[16];
+	sd_id128_t id;
+	int err = sd_id128_randomize(&id);
 
-	if (getrandom(b, sizeof(b), 0) != (ssize_t)sizeof(b))
-		return error_set(e, errno, "no-uuid", NULL, "getrandom: %s", strerror(errno));
-	b[6] = (uint8_t)((b[6] & 0x0f) | 0x40);
-	b[8] = (uint8_t)((b[8] & 0x3f) | 0x80);
-	snprintf(uuid, MDEV_UUID_LEN,
-		 "%02x%02x%02x%02x-%02x%02x-%02x%02x-%02x%02x-%02x%02x%02x%02x%02x%02x", b[0], b[1],
-		 b[2], b[3], b[4], b[5], b[6], b[7], b[8], b[9], b[10], b[11], b[12], b[13], b[14],
-		 b[15]);
+	if (err < 0)
+		return error_set(e, -err, "no-uuid", NULL, "getrandom: %s", strerror(-err));
+	sd_id128_to_uuid_string(id, uuid);
 	return 0;
 }
 
