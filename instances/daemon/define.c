@@ -31,11 +31,7 @@ static int digest_make(const char *request, const char *definition, char digest[
 	return 0;
 }
 
-/*
- * The first LAUNCH_UIDS of the pool that nobody has. Without a pool it is 0, the daemon's own; a pool that is used up is an error: who comes
- * too late does not run as root.
- */
-static int uid_free(struct daemon *daemon, uint32_t *uid, struct error *e)
+int instance_user(struct daemon *daemon, uint32_t *uid, struct error *e)
 {
 	const uint32_t first = daemon->config.uid_first,
 		       places = daemon->config.uid_count / LAUNCH_UIDS;
@@ -181,7 +177,7 @@ int instance_define(struct daemon *daemon, const char *name, const json_t *reque
 		}
 		store_instance_free(&row);
 	} else if (!err) {
-		err = uid_free(daemon, &row.uid, e);
+		err = instance_user(daemon, &row.uid, e);
 		/* What a deletion could not remove of one of this name is not the new one's: its disks may be another user's. */
 		if (!err)
 			err = launch_folders_remove(&daemon->places, name, true, e);

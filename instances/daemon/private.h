@@ -203,6 +203,11 @@ bool instance_active(const struct instance *instance); /* it has something */
 int instance_define(struct daemon *daemon, const char *name, const json_t *request, uint32_t owner,
 		    bool transient, struct instance *existing, struct instance **out, bool *changed,
 		    struct error *e);
+/*
+ * instance_user() - the first LAUNCH_UIDS of the pool that nobody has. Without a pool *uid is 0, the daemon's own; a pool that is used up is
+ * an error ("no-user-left"): who comes too late does not run as root.
+ */
+int instance_user(struct daemon *daemon, uint32_t *uid, struct error *e);
 /* instance_weigh() - another weight in its definition. */
 int instance_weigh(struct instance *instance, uint32_t weight, struct error *e);
 int instance_delete(struct instance *instance, struct error *e);

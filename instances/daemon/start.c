@@ -227,7 +227,10 @@ int instance_start(struct instance *instance, struct error *e)
 		return error_set(e, EBUSY, "instance-stopping", "divvy start again when it has",
 				 "%s is being stopped", instance->row.name);
 	instance->restart_timer = sd_event_source_disable_unref(instance->restart_timer);
-	err = place(instance, e);
+	/* Defined before there were users to run as. */
+	err = instance->row.uid ? 0 : instance_user(daemon, &instance->row.uid, e);
+	if (!err)
+		err = place(instance, e);
 	if (err)
 		return err;
 	err = credits_grant(instance, e);

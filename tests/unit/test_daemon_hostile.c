@@ -60,6 +60,48 @@ static void who_finds_no_user_left_does_not_run_as_root(void **state)
 	assert_int_equal(put(w, "c", "plain"), 201);
 }
 
+/* What its keeper was told of users (instances/launch/command.c). */
+static bool is_jailed(const struct world *w, const char *name)
+{
+	char path[64], words[4096];
+	ssize_t size;
+	int fd;
+
+	snprintf(path, sizeof(path), "/proc/%d/cmdline", world_pid(w, name, "vmm"));
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	size = read(fd, words, sizeof(words));
+	close(fd);
+	assert_true(size > 0);
+	return memmem(words, (size_t)size, "--jail", 6) != NULL;
+}
+
+static void who_was_defined_before_there_were_users_gets_one_at_its_next_start(void **state)
+{
+	struct world *w = *state;
+
+	if (geteuid())
+		skip();
+	configure(w, "uid_count: 0\n");
+	assert_int_equal(put(w, "a", "plain"), 201);
+	assert_int_equal(put(w, "b", "plain"), 201);
+	assert_int_equal(put(w, "c", "plain"), 201);
+	world_do(w, "a", "start", NULL, 202);
+	world_await(w, "a", "running");
+	assert_false(is_jailed(w, "a"));
+	world_stop(w);
+	configure(w, "uid_count: 8\n");
+	assert_false(is_jailed(w, "a"));
+	world_do(w, "a", "stop", "{\"force\":true}", 202);
+	world_await(w, "a", "stopped");
+	world_do(w, "a", "start", NULL, 202);
+	world_do(w, "b", "start", NULL, 202);
+	world_await(w, "a", "running");
+	world_await(w, "b", "running");
+	assert_true(is_jailed(w, "a"));
+	assert_true(is_jailed(w, "b"));
+	world_do(w, "c", "start", NULL, 409);
+}
+
 static void a_tap_is_nobody_elses(void **state)
 {
 	struct world *w = *state;
@@ -433,6 +475,7 @@ int main(int argc, char **argv)
 #define T(name) cmocka_unit_test_setup_teardown(name, setup, world_teardown)
 	const struct CMUnitTest tests[] = {
 		T(who_finds_no_user_left_does_not_run_as_root),
+		T(who_was_defined_before_there_were_users_gets_one_at_its_next_start),
 		T(a_tap_is_nobody_elses),
 		T(a_new_instance_does_not_find_the_disks_of_the_last_one),
 		T(a_weight_does_not_bring_back_an_older_definition),
