@@ -17,7 +17,39 @@ static const char *text(const json_t *json, const char *key)
 	return value ? value : "";
 }
 
-/* Its console, as soon as it runs. One that has ended is gone: then there is nothing to be said of it. */
+struct ending {
+	const char *name;
+	char why[512];
+};
+
+static int on_event(void *opaque, json_t *event)
+{
+	struct ending *ending = opaque;
+
+	if (strcmp(text(event, "instance"), ending->name) != 0)
+		return 0;
+	if (!strcmp(text(event, "code"), "failed"))
+		snprintf(ending->why, sizeof(ending->why), "%s", text(event, "text"));
+	/* Another one of this name, before. */
+	else if (!strcmp(text(event, "code"), "defined"))
+		ending->why[0] = '\0';
+	return 0;
+}
+
+/* One that has ended is gone, and only events say why. */
+static void ended(struct cli *cli, const char *name, struct error *e)
+{
+	struct ending ending = { .name = name };
+	struct error ignored = { 0 };
+
+	if (api_stream(cli, "/events?since=0&follow=0", on_event, &ending, &ignored))
+		ending.why[0] = '\0';
+	error_set(e, ENOENT, "instance-ended", "divvy events --since 0 --no-follow",
+		  "%s ended before it was seen running%s%s", name, ending.why[0] ? ": " : "",
+		  ending.why);
+}
+
+/* Its console, as soon as it runs. */
 static int with_daemon(struct cli *cli, json_t *body)
 {
 	struct api_request request = { .method = "POST", .path = "/run", .body = body };
@@ -34,8 +66,7 @@ static int with_daemon(struct cli *cli, json_t *body)
 	snprintf(name, sizeof(name), "%s", text(instance, "name"));
 	err = instances_await(cli, name, true, &instance, &e);
 	if (err == -ENOENT)
-		error_set(&e, ENOENT, "instance-ended", "divvy events --since 0 --no-follow",
-			  "%s ended before it was seen running", name);
+		ended(cli, name, &e);
 	if (!err && cli->json)
 		cli_json_print(cli, json_incref(instance));
 	else if (!err && cli_value(cli, "detach"))

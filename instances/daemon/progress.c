@@ -76,14 +76,11 @@ bool instance_progress(struct instance *instance, struct progress *progress)
 	return true;
 }
 
-void progress_tell(struct instance *instance)
+static void tell(struct instance *instance)
 {
-	const uint64_t now = monotonic_ns();
 	struct progress progress;
 
-	if (now - instance->told_ns < TELL_MS * UINT64_C(1000000))
-		return;
-	instance->told_ns = now;
+	instance->told_ns = monotonic_ns();
 	if (!instance_progress(instance, &progress))
 		return;
 	if (!strcmp(progress.unit, "bytes"))
@@ -96,17 +93,22 @@ void progress_tell(struct instance *instance)
 			       (unsigned long long)progress.total, progress.unit);
 }
 
+void progress_tell(struct instance *instance)
+{
+	if (monotonic_ns() - instance->told_ns >= TELL_MS * UINT64_C(1000000))
+		tell(instance);
+}
+
 static int on_time(sd_event_source *source, uint64_t usec, void *opaque)
 {
 	struct instance *instance = opaque;
 
-	progress_tell(instance);
+	tell(instance);
 	instance_timer(instance, TELL_MS, on_time);
 	return 0;
 }
 
 void progress_watch(struct instance *instance)
 {
-	instance->told_ns = monotonic_ns();
 	instance_timer(instance, TELL_MS, on_time);
 }

@@ -383,6 +383,28 @@ static void a_disk_is_promised_whole_or_refused(void **state)
 	world_await(w, "b", "running");
 }
 
+/* One that goes when it ends leaves its reason. */
+static void divvy_run_says_why_there_is_no_room(void **state)
+{
+	struct world *w = *state;
+	char build[PATH_MAX], command[PATH_MAX + 400], said[4096];
+	struct statvfs fs;
+
+	assert_int_equal(statvfs(w->folder, &fs), 0);
+	type_make(w, "vast", (uint64_t)fs.f_bavail * fs.f_frsize / MIB * 2);
+	assert_true(world_start(w, NULL));
+	assert_true(build_folder(build, sizeof(build)));
+	snprintf(
+		command, sizeof(command),
+		"%s/divvy --api %s run --type vast --image %s/images/a --name a --detach > %s/out 2>&1",
+		build, w->api, w->folder, w->folder);
+	assert_int_equal(WEXITSTATUS(system(command)), 1);
+	snprintf(command, sizeof(command), "%s/out", w->folder);
+	assert_true(file_read(AT_FDCWD, command, said, sizeof(said)) > 0);
+	assert_non_null(strstr(said, "a: its disks take "));
+	world_expect(w, "GET", "instances/a", NULL, 404u);
+}
+
 static void thin_disks_are_promised_what_is_in_them(void **state)
 {
 	struct world *w = *state;
@@ -473,6 +495,7 @@ int main(int argc, char **argv)
 		T(memory_and_resets_are_told_of),
 		T(a_terminal_shows_one_line_and_a_file_none),
 		T(a_disk_is_promised_whole_or_refused),
+		T(divvy_run_says_why_there_is_no_room),
 		T(thin_disks_are_promised_what_is_in_them),
 		T(one_user_does_not_fill_the_disk),
 	};
