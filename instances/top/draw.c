@@ -173,9 +173,12 @@ static void gpu_row(struct top_line *line, const struct layout *layout, const st
 		put(line, layout, part(text, sizeof(text), gpu->busy), columns[COLUMN_GOT].width,
 		    true);
 	put_span(line, layout, gpu->state, 0, COLUMN_WAIT, COLUMN_CREDITS);
-	if (layout->there[COLUMN_VRAM])
-		put(line, layout, mib(text, sizeof(text), gpu->vram_mib, gpu->memory_mib),
+	if (layout->there[COLUMN_VRAM]) {
+		/* What a card has that no driver of the host's looks after is not known. */
+		mib(text, sizeof(text), gpu->vram_mib, gpu->memory_mib);
+		put(line, layout, gpu->vram_mib || gpu->memory_mib ? text : "-",
 		    columns[COLUMN_VRAM].width, true);
+	}
 	strip_put(line, layout, &gpu->strip);
 }
 

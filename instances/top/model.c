@@ -148,8 +148,7 @@ static void look_take(struct top_model *model, struct look *look, size_t room, u
 
 		strip_clear(&gpu->strip);
 		/* What one that is handed out whole does, nobody here sees. */
-		if (!was || !model->at_ns || at_ns < model->at_ns ||
-		    !strcmp(gpu->state, "dedicated"))
+		if (!was || !model->at_ns || at_ns < model->at_ns || gpu->whole)
 			continue;
 		gpu->strip = was->strip;
 		if (at_ns == model->at_ns) {
@@ -190,12 +189,17 @@ int top_feed_api(struct top_model *model, const json_t *gpus, const json_t *vgpu
 	json_array_foreach((json_t *)(uintptr_t)all, i, item)
 	{
 		struct top_gpu *gpu = &look.gpus[look.gpu_count];
+		char instance[TOP_NAME];
 
 		if (look.gpu_count == room)
 			break;
 		copy_text(gpu->id, sizeof(gpu->id), item, "id");
 		copy_text(gpu->name, sizeof(gpu->name), item, "name");
 		copy_text(gpu->state, sizeof(gpu->state), item, "state");
+		copy_text(instance, sizeof(instance), item, "instance");
+		gpu->whole = !strcmp(gpu->state, "dedicated");
+		if (gpu->whole && instance[0])
+			text_append(gpu->state, sizeof(gpu->state), ": %s", instance);
 		if (json_is_true(json_object_get(item, "drained")))
 			text_append(gpu->state, sizeof(gpu->state), ", drained");
 		gpu->sold = number(item, "share_sold");

@@ -38,8 +38,9 @@ struct top_vgpu {
 };
 
 struct top_gpu {
-	char id[TOP_ID], name[160], state[32];
-	double sold, busy; /* parts; busy below 0: not known yet */
+	char id[TOP_ID], name[160], state[80];
+	bool whole;	   /* an instance has it: what it does with it nobody here sees */
+	double sold, busy; /* parts; busy below 0: not known yet, or never */
 	uint64_t memory_mib, vram_mib;
 	struct top_strip strip;
 };

@@ -48,7 +48,9 @@ static void two_looks(struct top_model *model, unsigned seconds)
 		"{\"id\": \"pci-0000:01:00.0\", \"name\": \"A GPU\", \"state\": \"shared\", \"share_sold\": 0.35,"
 		" \"memory_bytes\": 17179869184, \"drained\": true},"
 		"{\"id\": \"pci-0000:02:00.0\", \"name\": \"Another\", \"state\": \"quarantined\", \"share_sold\": 0,"
-		" \"memory_bytes\": 0, \"drained\": false}]}");
+		" \"memory_bytes\": 0, \"drained\": false},"
+		"{\"id\": \"pci-0000:03:00.0\", \"name\": \"A third\", \"state\": \"dedicated\", \"share_sold\": 1,"
+		" \"memory_bytes\": 0, \"drained\": false, \"instance\": \"render\"}]}");
 
 	for (unsigned look = 0; look < 2; look++) {
 		const double t = look * seconds;
