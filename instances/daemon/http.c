@@ -7,6 +7,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "instances/building.h"
 #include "instances/daemon/http.h"
 
 #define CONNECTION_MEMORY (32 * KIB)
@@ -90,7 +91,7 @@ void http_bytes(struct http_request *request, unsigned status, const char *type,
 
 void http_json(struct http_request *request, unsigned status, json_t *json)
 {
-	char *text = json ? json_dumps(json, JSON_COMPACT) : NULL;
+	char *text = json ? json_dumps(json, JSON_COMPACT | JSON_READABLE) : NULL;
 
 	json_decref(json);
 	if (!json && status != 204) {
