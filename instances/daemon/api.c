@@ -110,6 +110,8 @@ static const struct route {
 	/* What a guest says and shows is its owner's business, not every viewer's. */
 	{ "GET", "instances/{n}/log", DAEMON_USER, api_instance_log },
 	{ "GET", "instances/{n}/screenshot/{}", DAEMON_USER, api_instance_screen },
+	{ "GET", "instances/{n}/console", DAEMON_USER, api_instance_console },
+	{ "GET", "instances/{n}/displays/{}", DAEMON_USER, api_instance_display },
 	{ "POST", "run", DAEMON_USER, api_instance_run },
 	{ "GET", "vgpus", DAEMON_VIEWER, api_vgpus_get },
 	{ "GET", "events", DAEMON_VIEWER, api_events_get },

@@ -17,7 +17,8 @@ typedef void api_handler(struct http_request *request, const struct api_place *p
 api_handler api_instances_get, api_instance_get, api_instance_put, api_instance_remove,
 	api_instance_begin, api_instance_halt, api_instance_again, api_instance_run;
 /* api_guest.c */
-api_handler api_instance_log, api_instance_share, api_instance_screen;
+api_handler api_instance_log, api_instance_share, api_instance_screen, api_instance_console,
+	api_instance_display;
 /* api_node.c */
 api_handler api_node_get, api_gpus_get, api_gpu_get, api_gpu_do, api_leases_get, api_types_get,
 	api_type_get, api_vgpus_get, api_events_get, api_metrics_get, api_openapi_get,

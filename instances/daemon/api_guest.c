@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-/* What is asked of an instance that runs: its log, another weight, what its screens show. */
+/* What is asked of an instance that runs: its log, another weight, what its screens show, its console and its displays themselves. */
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
+#include <sys/un.h>
 
 #include "instances/daemon/api.h"
 #include "vgpu-sched/vgpu-sched.h"
@@ -192,4 +194,71 @@ void api_instance_screen(struct http_request *request, const struct api_place *p
 	if (launch_ask(request->daemon->event, path, "GET", url, NULL, SCREEN_MS, on_screen,
 		       request, &asked))
 		api_refuse(request, 409, "no-screenshot", NULL, "its vGPU does not answer%s", "");
+}
+
+/* ---- console and displays ----------------------------------------------------------------------------------------- */
+
+/* The folder of sockets is root's: no instance can put another one there. */
+static int socket_open(const char *path)
+{
+	struct sockaddr_un address = { .sun_family = AF_UNIX };
+	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+
+	snprintf(address.sun_path, sizeof(address.sun_path), "%s", path);
+	if (fd >= 0 && connect(fd, (const struct sockaddr *)&address, sizeof(address)) < 0)
+		fd_close(&fd);
+	return fd;
+}
+
+/* @what: "console", or a display's number for people. */
+static void tunnel_open(struct http_request *request, struct instance *instance, const char *path,
+			const char *code, const char *what)
+{
+	int fd;
+
+	if (!request->wants_tunnel) {
+		api_refuse(request, 426, "upgrade-required", "divvy console NAME; divvy vnc NAME",
+			   "%.60s is had by Connection: Upgrade, Upgrade: tcp", what);
+		return;
+	}
+	fd = socket_open(path);
+	if (fd < 0) {
+		api_refuse(request, 409, "not-running", "divvy show instance NAME",
+			   "%.60s has none now: it does not run, or too many look",
+			   instance->row.name);
+		return;
+	}
+	event_instance(instance, code, "%s, by user %u", what, request->uid);
+	http_tunnel(request, fd);
+}
+
+void api_instance_console(struct http_request *request, const struct api_place *place)
+{
+	struct instance *instance = api_find_instance(request, place->name, true);
+	char path[108];
+
+	if (!instance)
+		return;
+	launch_path(&request->daemon->places, instance->row.name, "console", path);
+	tunnel_open(request, instance, path, "console-opened", "the console");
+}
+
+void api_instance_display(struct http_request *request, const struct api_place *place)
+{
+	struct instance *instance = api_find_instance(request, place->name, true);
+	char path[108], what[32], *end;
+	unsigned long head = strtoul(place->what, &end, 10);
+
+	if (!instance)
+		return;
+	if (*end || place->what[0] < '0' || place->what[0] > '9' ||
+	    head >= instance->type.display_count) {
+		api_refuse(request, 404, "no-such-head", "divvy show instance NAME",
+			   "%.60s has no such display", instance->row.name);
+		return;
+	}
+	/* While it has no vGPU there is no socket. */
+	launch_viewer_path(&request->daemon->places, instance->row.name, (unsigned)head, path);
+	snprintf(what, sizeof(what), "display %lu", head);
+	tunnel_open(request, instance, path, "display-opened", what);
 }

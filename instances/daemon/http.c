@@ -71,6 +71,9 @@ static void respond(struct http_request *request, unsigned status, const char *t
 			MHD_add_response_header(response, MHD_HTTP_HEADER_CONTENT_TYPE, type);
 		if (request->tag)
 			MHD_add_response_header(response, MHD_HTTP_HEADER_ETAG, request->tag);
+		/* RFC 9110, 15.5.22 */
+		if (status == MHD_HTTP_UPGRADE_REQUIRED)
+			MHD_add_response_header(response, MHD_HTTP_HEADER_UPGRADE, HTTP_UPGRADE);
 		if (request->last)
 			MHD_add_response_header(response, MHD_HTTP_HEADER_CONNECTION, "close");
 	}
@@ -180,6 +183,8 @@ static void request_fill(struct http_request *request, struct MHD_Connection *co
 	request->unknown = peer && peer->unknown;
 	request->if_match = header(connection, MHD_HTTP_HEADER_IF_MATCH);
 	request->if_none_match = header(connection, MHD_HTTP_HEADER_IF_NONE_MATCH);
+	request->wants_tunnel = http_upgrade_wanted(header(connection, MHD_HTTP_HEADER_CONNECTION),
+						    header(connection, MHD_HTTP_HEADER_UPGRADE));
 	request->since = MHD_lookup_connection_value(connection, MHD_GET_ARGUMENT_KIND, "since");
 	request->follow = MHD_lookup_connection_value(connection, MHD_GET_ARGUMENT_KIND, "follow");
 }
@@ -258,6 +263,7 @@ static void on_completed(void *opaque, struct MHD_Connection *connection, void *
 		peer->large = false;
 	if (body->request.response)
 		MHD_destroy_response(body->request.response);
+	http_upgrade_free(body->request.upgrade);
 	free(body->request.tag);
 	free(body);
 	*context = NULL;
@@ -305,12 +311,14 @@ int http_create(struct daemon *daemon, const char *path, struct http **out, stru
 	http->daemon = daemon;
 	http->listener = (struct unix_listener){ .fd = -1, .folder_fd = -1 };
 	http->remote_fd = -1;
-	http->mhd = MHD_start_daemon(
-		MHD_USE_EPOLL | MHD_USE_NO_LISTEN_SOCKET | MHD_ALLOW_SUSPEND_RESUME, 0, NULL, NULL,
-		on_request, http, MHD_OPTION_CONNECTION_LIMIT, (unsigned)CONNECTIONS_MAX,
-		MHD_OPTION_CONNECTION_TIMEOUT, HTTP_IDLE_S, MHD_OPTION_CONNECTION_MEMORY_LIMIT,
-		(size_t)CONNECTION_MEMORY, MHD_OPTION_NOTIFY_COMPLETED, on_completed, http,
-		MHD_OPTION_NOTIFY_CONNECTION, peers_on_connection, http, MHD_OPTION_END);
+	http->mhd = MHD_start_daemon(MHD_USE_EPOLL | MHD_USE_NO_LISTEN_SOCKET |
+					     MHD_ALLOW_SUSPEND_RESUME | MHD_ALLOW_UPGRADE,
+				     0, NULL, NULL, on_request, http, MHD_OPTION_CONNECTION_LIMIT,
+				     (unsigned)CONNECTIONS_MAX, MHD_OPTION_CONNECTION_TIMEOUT,
+				     HTTP_IDLE_S, MHD_OPTION_CONNECTION_MEMORY_LIMIT,
+				     (size_t)CONNECTION_MEMORY, MHD_OPTION_NOTIFY_COMPLETED,
+				     on_completed, http, MHD_OPTION_NOTIFY_CONNECTION,
+				     peers_on_connection, http, MHD_OPTION_END);
 	err = http->mhd ? 0 : error_set(e, EIO, "api-socket", NULL, "libmicrohttpd does not start");
 	if (!err)
 		err = unix_listener_open(path, &http->listener, e);
@@ -342,6 +350,7 @@ void http_destroy(struct http *http)
 							    .code = "ending",
 							    .text = "the daemon ends" });
 	http_events_end(http);
+	http_upgrades_end(http);
 	if (http->mhd) {
 		MHD_run(http->mhd);
 		MHD_stop_daemon(http->mhd);

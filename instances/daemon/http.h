@@ -12,6 +12,7 @@
 #define HTTP_IDLE_S	10u
 
 struct stream;
+struct upgrade;
 struct http_tls;
 struct remote;
 
@@ -35,6 +36,7 @@ struct http {
 	sd_event_source *listening, *speaking, *timer, *heartbeat;
 	struct peer peers[CONNECTIONS_MAX];
 	struct stream *streams;
+	struct upgrade *upgrades;
 	struct http_request *waiting; /* whose answer comes later */
 	/* TCP; without it -1 and NULL. */
 	int remote_fd;
@@ -82,6 +84,17 @@ void http_tls_destroy(struct http_tls *tls);
 gnutls_session_t http_tls_open(struct http_tls *tls, int fd);
 /* http_tls_name() - the certificate's common name, of a handshake that is done. False: it has none, or more than one. */
 bool http_tls_name(gnutls_session_t session, char *name, size_t size);
+
+/* ---- http_upgrade.c ------------------------------------------------------------------------------ */
+
+#define HTTP_UPGRADE "tcp"
+
+/* http_upgrade_wanted() - whether a request's Connection and Upgrade (NULL: none) ask for it. */
+bool http_upgrade_wanted(const char *connection, const char *upgrade);
+/* http_upgrade_free() - the request is over. NULL is fine. */
+void http_upgrade_free(struct upgrade *upgrade);
+/* http_upgrades_end() - all let go of their connections, before libmicrohttpd ends. */
+void http_upgrades_end(struct http *http);
 
 /* ---- http_events.c ------------------------------------------------------------------------------- */
 

@@ -16,7 +16,7 @@
  *   arbiter.c           the arbiter's process, and what it tells of vGPUs; credits
  *   reconcile.c         what is found at the start
  *   events.c            what happened
- *   http.c              requests;  http_peers.c  who is connected;  http_events.c  streams
+ *   http.c              requests;  http_peers.c  who is connected;  http_events.c  streams;  http_upgrade.c  what becomes something else
  *   http_remote.c       TCP;  http_tls.c  certificates;  tunnel.c  bytes both ways
  *   api.c               what may be asked, by whom;  api_body.c  in which words
  *   api_instances.c, api_guest.c, api_node.c   the answers;  api_json.c  in which words;  metrics.c
@@ -365,11 +365,13 @@ int reconcile(struct daemon *daemon, struct error *e);
 
 #define HTTP_BODY_MAX (64 * KIB)
 
+struct upgrade;
 struct http_request {
 	struct daemon *daemon;
 	const char *method, *path;
 	const char *if_match, *if_none_match; /* headers; NULL */
 	const char *since, *follow;	      /* arguments; NULL */
+	bool wants_tunnel;		      /* Connection: Upgrade, Upgrade: tcp */
 	char *body;			      /* NUL-terminated */
 	size_t size;
 	uint32_t uid;
@@ -379,6 +381,7 @@ struct http_request {
 	void *connection;
 	bool answered, suspended, too_large, last;
 	struct http_request *next;
+	struct upgrade *upgrade;
 	void *response;
 	unsigned status;
 	char *tag; /* ETag */
@@ -394,6 +397,8 @@ void http_error(struct http_request *request, unsigned status, const struct erro
 void http_failed(struct http_request *request,
 		 const struct error *e);	/* the status fits its errno */
 void http_stream(struct http_request *request); /* events */
+/* http_tunnel() - 101, and from then on bytes both ways between the client and @fd, which is taken over. */
+void http_tunnel(struct http_request *request, int fd);
 /* http_large() - whether one more large answer may be made for this user; it counts until it was sent, or could not be. */
 bool http_large(struct http_request *request);
 /* http_event() - to all who listen. */

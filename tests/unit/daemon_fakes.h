@@ -237,14 +237,66 @@ static inline struct control_reply fake_answer(void *opaque, const char *method,
 	return reply;
 }
 
-static inline int fake_serve(const char *control_path)
+/*
+ * Who talks with a guest, or sees its screen: is greeted, and hears what he says again; "flood" without end. In a child, which waits.
+ */
+static inline int fake_talk(sd_event_source *source, int listener, uint32_t events, void *greeting)
 {
+	static char block[65536];
+	int fd = accept4(listener, NULL, NULL, SOCK_CLOEXEC);
+	ssize_t n;
+
+	if (fd < 0 || fork()) {
+		fd_close(&fd);
+		return 0;
+	}
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	signal(SIGPIPE, SIG_DFL);
+	n = (ssize_t)strlen(greeting);
+	memcpy(block, greeting, (size_t)n);
+	do {
+		for (ssize_t at = 0, sent; at < n; at += sent) {
+			sent = write(fd, block + at, (size_t)(n - at));
+			if (sent <= 0)
+				_exit(0);
+		}
+		n = read(fd, block, sizeof(block));
+		while (n >= 5 && !memcmp(block, "flood", 5))
+			if (write(fd, block, sizeof(block)) <= 0)
+				_exit(0);
+	} while (n > 0);
+	_exit(0);
+}
+
+static inline void fake_listen(sd_event *event, const char *path, const char *greeting)
+{
+	/* As long as the program. */
+	struct unix_listener *listener = calloc(1, sizeof(*listener));
+	struct error e = { 0 };
+
+	signal(SIGCHLD, SIG_IGN);
+	if (unix_listener_open(path, listener, &e))
+		error_print(&e, "fake");
+	else
+		sd_event_add_io(event, NULL, listener->fd, EPOLLIN, fake_talk,
+				(void *)(uintptr_t)greeting);
+}
+
+/* @argv: where else it listens. */
+static inline int fake_serve(const char *control_path, int argc, char **argv)
+{
+	const char *one;
 	struct control_socket *control;
 	struct error e = { 0 };
 	sd_event *event;
 
 	sd_event_new(&event);
 	sd_event_add_signal(event, NULL, SIGTERM | SD_EVENT_SIGNAL_PROCMASK, NULL, NULL);
+	one = fake_word(argc, argv, "--serial", 0);
+	if (one && !strncmp(one, "socket:", 7))
+		fake_listen(event, one + 7, "login: ");
+	for (unsigned i = 0; (one = fake_word(argc, argv, "--vnc", i)); i++)
+		fake_listen(event, one, "RFB 003.008\n");
 	if (control_socket_create(control_path, &control, &e) ||
 	    control_socket_attach(control, event, fake_answer, event, &e)) {
 		error_print(&e, "fake");
@@ -277,7 +329,7 @@ static inline int fake_vgpu(int argc, char **argv)
 			return 1;
 		}
 	}
-	status = fake_serve(fake_word(argc, argv, "--control", 0));
+	status = fake_serve(fake_word(argc, argv, "--control", 0), argc, argv);
 	for (unsigned i = 0; i < count; i++)
 		unix_listener_close(&listeners[i]);
 	return status;
@@ -328,7 +380,7 @@ static inline int fake_vmm(int argc, char **argv)
 	snprintf(path, sizeof(path), "%s/ends-at-once", fake_world);
 	if (!access(path, F_OK))
 		return 3;
-	return fake_serve(fake_word(argc, argv, "--control", 0));
+	return fake_serve(fake_word(argc, argv, "--control", 0), argc, argv);
 }
 
 /* Returns the exit status, or -1: this is the test. */

@@ -364,6 +364,27 @@ static inline int32_t world_pid(const struct world *w, const char *name, const c
 	return pid;
 }
 
+/* Of the daemon's, in hundredths of a second (proc_pid_stat(5), 14 and 15). */
+static inline unsigned long world_cpu(const struct world *w)
+{
+	unsigned long user = 0, kernel = 0;
+	char path[64], text[1024] = "";
+	const char *rest;
+	FILE *file;
+
+	snprintf(path, sizeof(path), "/proc/%d/stat", w->daemon);
+	file = fopen(path, "re");
+	assert_non_null(file);
+	assert_non_null(fgets(text, sizeof(text), file));
+	fclose(file);
+	rest = strrchr(text, ')');
+	assert_non_null(rest);
+	assert_int_equal(sscanf(rest + 1, " %*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %lu %lu",
+				&user, &kernel),
+			 2);
+	return user + kernel;
+}
+
 /* ---- what must always be true --------------------------------------------------------------------------------- */
 
 static inline int world_count_reservation(void *opaque, const struct store_reservation *row)

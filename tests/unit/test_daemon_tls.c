@@ -126,27 +126,6 @@ static void what_is_no_tls_is_let_go(void **state)
 	assert_int_equal(tls_ask(w, "alice", "GET", "node", NULL, NULL), 200);
 }
 
-/* Of the daemon's, in hundredths of a second (proc_pid_stat(5), 14 and 15). */
-static unsigned long cpu_time(const struct world *w)
-{
-	unsigned long user = 0, kernel = 0;
-	char path[64], text[1024] = "";
-	const char *rest;
-	FILE *file;
-
-	snprintf(path, sizeof(path), "/proc/%d/stat", w->daemon);
-	file = fopen(path, "re");
-	assert_non_null(file);
-	assert_non_null(fgets(text, sizeof(text), file));
-	fclose(file);
-	rest = strrchr(text, ')');
-	assert_non_null(rest);
-	assert_int_equal(sscanf(rest + 1, " %*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %lu %lu",
-				&user, &kernel),
-			 2);
-	return user + kernel;
-}
-
 #define STALLING 60
 
 static void handshakes_that_stall_are_few_and_end(void **state)
@@ -154,7 +133,7 @@ static void handshakes_that_stall_are_few_and_end(void **state)
 	static const char half[] = "\x16\x03\x01\x01\x00\x01\x00\x00\xfc\x03\x03";
 	struct world *w = *state;
 	const unsigned before = count_fds_of(w->daemon);
-	const unsigned long cpu = cpu_time(w);
+	const unsigned long cpu = world_cpu(w);
 	unsigned open_now = 0;
 	int fds[STALLING];
 
@@ -190,8 +169,8 @@ static void handshakes_that_stall_are_few_and_end(void **state)
 	}
 	assert_int_equal(open_now, 0);
 	/* In ten seconds: it waits, and does not run in circles. */
-	print_message("%lu ms of CPU\n", (cpu_time(w) - cpu) * 10);
-	assert_in_range(cpu_time(w) - cpu, 0, 200);
+	print_message("%lu ms of CPU\n", (world_cpu(w) - cpu) * 10);
+	assert_in_range(world_cpu(w) - cpu, 0, 200);
 	for (unsigned i = 0; i < STALLING; i++)
 		close(fds[i]);
 	assert_int_equal(tls_ask(w, "alice", "GET", "node", NULL, NULL), 200);

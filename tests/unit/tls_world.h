@@ -26,6 +26,7 @@ static inline void tls_certificates(const struct world *w)
 		{ "server", false, { CERTIFICATE_SERVER, "node", NULL, false } },
 		{ "alice", false, { CERTIFICATE_CLIENT, "alice", NULL, false } },
 		{ "ops", false, { CERTIFICATE_CLIENT, "ops", NULL, false } },
+		{ "bob", false, { CERTIFICATE_CLIENT, "bob", NULL, false } },
 		{ "watcher", false, { CERTIFICATE_CLIENT, "watcher", NULL, false } },
 		{ "unknown", false, { CERTIFICATE_CLIENT, "mallory", NULL, false } },
 		{ "nameless", false, { CERTIFICATE_CLIENT, NULL, NULL, false } },
@@ -91,11 +92,11 @@ static inline int tls_setup(void **state)
 	tls_certificates(w);
 	snprintf(text, sizeof(text),
 		 "images: [ %s/images ]\n"
-		 "roles: { \"65534\": user, \"65532\": viewer }\n"
+		 "roles: { \"65534\": user, \"65533\": user, \"65532\": viewer }\n"
 		 "listen: 127.0.0.1:0\n"
 		 "tls: { certificate: %s/tls/server.pem, key: %s/tls/server.key,\n"
 		 "       client_ca: %s/tls/ca.pem, client_crl: %s/tls/crl.pem }\n"
-		 "certificates: { alice: 65534, ops: root, watcher: 65532 }\n",
+		 "certificates: { alice: 65534, bob: 65533, ops: root, watcher: 65532 }\n",
 		 w->folder, w->folder, w->folder, w->folder, w->folder);
 	world_write(w, "divvyd.yaml", text);
 	*state = w;
