@@ -110,7 +110,7 @@ $(filter $(BUILD)/tests/unit/test_layer_%,$(UNIT_TESTS)): $(call objs,$(wildcard
 $(BUILD)/tests/unit/test_layer_chain: WRAP := calloc
 $(BUILD)/tests/unit/test_layer_library: $(LAYER) $(LAYER_MANIFESTS)
 # They run the programs.
-$(addprefix $(BUILD)/tests/unit/,test_cli test_completion test_cli_run test_daemon_api test_daemon_disks test_daemon_tls): $(PROGRAMS)
+$(addprefix $(BUILD)/tests/unit/,test_cli test_completion test_cli_run test_daemon_api test_daemon_disks test_daemon_tls test_daemon_tunnel): $(PROGRAMS)
 $(BUILD)/tests/unit/test_cli_run: $(LAYER) $(LAYER_MANIFESTS)
 $(BUILD)/tests/unit/test_chaos: $(BUILD)/divvy-vmm $(BUILD)/tests/rig/vfio_user_server
 $(BUILD)/tests/unit/test_machine_gpu: $(BUILD)/divvy-vmm $(BUILD)/divvy-vgpu

@@ -224,7 +224,7 @@ static const char *field(const json_t *json, const char *key)
 	return json_string_value(json_object_get(json, key));
 }
 
-static int refused(struct cli *cli, const struct api_answer *answer, struct error *e)
+int api_refused(struct cli *cli, const struct api_answer *answer, struct error *e)
 {
 	static const struct {
 		unsigned status;
@@ -359,7 +359,7 @@ int api_call(struct cli *cli, const struct api_request *request, struct api_answ
 			       : NULL;
 	in.bytes = NULL;
 	if (status >= 300 || status < 200)
-		err = refused(cli, answer, e);
+		err = api_refused(cli, answer, e);
 out:
 	free(in.bytes);
 	free(body);
@@ -411,7 +411,7 @@ int api_stream(struct cli *cli, const char *path, int (*line)(void *opaque, json
 	if (status >= 300) {
 		answer.status = (unsigned)status;
 		answer.json = json_loadb(in.bytes ? in.bytes : "", in.size, 0, NULL);
-		err = refused(cli, &answer, e);
+		err = api_refused(cli, &answer, e);
 		api_answer_free(&answer);
 	} else if (code && (code != CURLE_WRITE_ERROR || in.too_much || in.no_json)) {
 		err = unreached(cli, curl, code, &in, e);

@@ -54,10 +54,23 @@ int api_stream(struct cli *cli, const char *path, int (*line)(void *opaque, json
 	       void *opaque, struct error *e);
 
 /*
- * For who speaks with it otherwise. api_curl() - a handle (CURL *) that leads to the daemon's @resource, the caller's.
+ * A connection to something behind the daemon: a console, a display. api_tunnel_open() - at @resource. Errors as api_call()'s.
+ * api_tunnel_pump() - bytes both ways between it and the socket @fd, which stays the caller's, until one of them ends.
+ * api_tunnel_close() - NULL is fine.
+ */
+struct api_tunnel;
+int api_tunnel_open(struct cli *cli, const char *resource, struct api_tunnel **out,
+		    struct error *e);
+void api_tunnel_pump(struct api_tunnel *tunnel, int fd);
+void api_tunnel_close(struct api_tunnel *tunnel);
+
+/*
+ * For tunnel.c. api_curl() - a handle (CURL *) that leads to the daemon's @resource, the caller's.
  * api_unreached() - an error for what libcurl says: @code a CURLcode, @why its words, or "". Returns -errno.
+ * api_refused() - an error for a status of 400 or more, or one that was not expected. Returns -errno.
  */
 int api_curl(const struct cli *cli, const char *resource, void **curl, struct error *e);
 int api_unreached(const struct cli *cli, void *curl, int code, const char *why, struct error *e);
+int api_refused(struct cli *cli, const struct api_answer *answer, struct error *e);
 
 #endif

@@ -157,6 +157,7 @@ int cli_restart(struct cli *cli);
 int cli_delete(struct cli *cli);
 int cli_run(struct cli *cli);
 int cli_console(struct cli *cli);
+int cli_vnc(struct cli *cli);
 int cli_screenshot(struct cli *cli);
 int cli_log(struct cli *cli);
 int cli_share(struct cli *cli);

@@ -5,6 +5,7 @@
  */
 #include <errno.h>
 #include <poll.h>
+#include <pthread.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -19,7 +20,7 @@
 #define ESCAPE 0x1d /* Ctrl-] */
 #define CHUNK  4096
 
-static int connected(const char *path, const char *name, struct error *e)
+int cli_console_connect(const char *path, const char *name, struct error *e)
 {
 	struct sockaddr_un address = { .sun_family = AF_UNIX };
 	int fd;
@@ -129,16 +130,13 @@ static int pump(int console, int signals, bool terminal, const char *name, struc
 	}
 }
 
-int cli_console_attach(const char *path, const char *name, struct error *e)
+int cli_console_attach(int console, const char *name, struct error *e)
 {
 	const bool terminal = isatty(STDIN_FILENO);
 	struct termios before, raw;
 	sigset_t stops, mask;
-	int console, signals, result;
+	int signals, result;
 
-	console = connected(path, name, e);
-	if (console < 0)
-		return console;
 	sigemptyset(&stops);
 	sigaddset(&stops, SIGINT);
 	sigaddset(&stops, SIGTERM);
@@ -168,26 +166,69 @@ int cli_console_attach(const char *path, const char *name, struct error *e)
 	}
 out:
 	fd_close(&signals);
-	fd_close(&console);
 	sigprocmask(SIG_SETMASK, &mask, NULL);
 	return result;
 }
 
+/* ---- through the daemon ------------------------------------------------------------------------------ */
+
+struct bridge {
+	struct api_tunnel *tunnel;
+	int fd;
+};
+
+static void *bridge_run(void *opaque)
+{
+	struct bridge *bridge = opaque;
+
+	api_tunnel_pump(bridge->tunnel, bridge->fd);
+	/* So the console hears that it has ended. */
+	fd_close(&bridge->fd);
+	return NULL;
+}
+
+int cli_console_daemon(struct cli *cli, const char *name, struct error *e)
+{
+	struct bridge bridge = { .fd = -1 };
+	char resource[API_PATH_SIZE];
+	sigset_t all, before;
+	pthread_t thread;
+	int pair[2] = { -1, -1 }, err;
+
+	err = api_tunnel_open(cli, api_path(resource, "/instances/", name, "/console"),
+			      &bridge.tunnel, e);
+	if (err)
+		return err;
+	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) < 0) {
+		err = error_set(e, errno, "no-console", NULL, "console: %s", strerror(errno));
+		goto out;
+	}
+	bridge.fd = pair[1];
+	/* Signals are for who has the terminal. */
+	sigfillset(&all);
+	pthread_sigmask(SIG_SETMASK, &all, &before);
+	err = pthread_create(&thread, NULL, bridge_run, &bridge);
+	pthread_sigmask(SIG_SETMASK, &before, NULL);
+	if (err) {
+		fd_close(&bridge.fd);
+		err = error_set(e, err, "no-console", NULL, "console: %s", strerror(err));
+		goto out;
+	}
+	err = cli_console_attach(pair[0], name, e);
+	fd_close(&pair[0]);
+	pthread_join(thread, NULL);
+out:
+	fd_close(&pair[0]);
+	api_tunnel_close(bridge.tunnel);
+	return err;
+}
+
 int cli_console(struct cli *cli)
 {
-	const char *name = cli->words[0], *path;
-	char resource[API_PATH_SIZE];
+	const char *name = cli->words[0];
 	struct error e = { 0 };
-	json_t *instance;
-	int err;
 
 	if (!cli_name_ok(name))
 		return cli_usage(cli, "%s is no name of an instance", name);
-	instance = api_get(cli, api_path(resource, "/instances/", name, ""), &e);
-	if (!instance)
-		return cli_fail(cli, &e);
-	path = json_string_value(json_object_get(instance, "console"));
-	err = cli_console_attach(path ? path : "", name, &e);
-	json_decref(instance);
-	return err < 0 ? cli_fail(cli, &e) : CLI_OK;
+	return cli_console_daemon(cli, name, &e) < 0 ? cli_fail(cli, &e) : CLI_OK;
 }

@@ -341,7 +341,7 @@ static int stop(struct embedded *m, bool ending)
 static int live(struct embedded *m, struct error *e)
 {
 	char console[108], said[512];
-	int err, status;
+	int err, status, fd = -1;
 
 	err = start(m, console, e);
 	if (err && m->vmm.pidfd >= 0 && !launch_exit_status(&m->places, m->instance.name, "vmm")) {
@@ -350,7 +350,10 @@ static int live(struct embedded *m, struct error *e)
 		return 0;
 	}
 	if (!err)
-		err = cli_console_attach(console, m->instance.name, e);
+		err = fd = cli_console_connect(console, m->instance.name, e);
+	if (fd >= 0)
+		err = cli_console_attach(fd, m->instance.name, e);
+	fd_close(&fd);
 	status = stop(m, err == 1);
 	if (err >= 0 && status > 0) {
 		last_words(m, "vmm", said, sizeof(said));

@@ -15,10 +15,14 @@ int instances_definition(const struct cli *cli, json_t **out);
 int instances_await(struct cli *cli, const char *name, bool running, json_t **instance,
 		    struct error *e);
 /*
- * cli_console_attach() - the terminal, or standard input and output, and the console of @name at the socket @path, until somebody leaves. The
- * terminal is as it was when this returns, or when a signal ends the process.
+ * cli_console_attach() - the terminal, or standard input and output, and the console of @name at the connected socket @console, which stays the
+ * caller's, until somebody leaves. The terminal is as it was when this returns, or when a signal ends the process.
  * Returns 0 when the person left (Ctrl-], or a signal), 1 when the other end did, or -errno: "no-console", "console-in-use".
+ * cli_console_connect() - to the socket at @path, without a daemon. Returns it or -errno: "no-console".
+ * cli_console_daemon() - as cli_console_attach(), through the daemon; its errors, too.
  */
-int cli_console_attach(const char *path, const char *name, struct error *e);
+int cli_console_attach(int console, const char *name, struct error *e);
+int cli_console_connect(const char *path, const char *name, struct error *e);
+int cli_console_daemon(struct cli *cli, const char *name, struct error *e);
 
 #endif

@@ -73,7 +73,7 @@ static int with_daemon(struct cli *cli, json_t *body)
 		fprintf(cli->out, "%s: %s (next: divvy console %s)\n", name,
 			text(instance, "state"), name);
 	if (!err && !cli_value(cli, "detach")) {
-		err = cli_console_attach(text(instance, "console"), name, &e);
+		err = cli_console_daemon(cli, name, &e);
 		if (err == 0 && isatty(STDERR_FILENO))
 			fprintf(stderr,
 				"divvy console %s comes back to it, divvy stop %s ends it\n", name,

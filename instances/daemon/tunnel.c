@@ -255,6 +255,8 @@ void tunnel_push(struct tunnel *tunnel, bool near, const void *bytes, size_t siz
 	struct end *end = near ? &tunnel->near : &tunnel->far;
 
 	size = MIN(size, sizeof(end->bytes) - end->size);
+	if (!size)
+		return;
 	memcpy(end->bytes + end->size, bytes, size);
 	end->size += size;
 	end_watch(end);

@@ -7,6 +7,7 @@
 
 #include <cmocka.h>
 
+#include "tests/unit/build_folder.h"
 #include "tests/unit/resources.h"
 #include "tests/unit/tls_world.h"
 
@@ -353,6 +354,119 @@ static void tunnels_count_as_connections(void **state)
 		leave(&c[i]);
 }
 
+/* ---- divvy ---------------------------------------------------------------------------------------------- */
+
+/* @remote: over TLS, as alice; else root, at the socket. */
+static void divvy_command(const struct world *w, bool remote, const char *verb, char *text,
+			  size_t size)
+{
+	char build[2048], where[800];
+
+	assert_true(build_folder(build, sizeof(build)));
+	snprintf(where, sizeof(where), "--api %s", w->api);
+	if (remote)
+		snprintf(
+			where, sizeof(where),
+			"--api https://127.0.0.1:%u --cert %s/tls/alice.pem --key %s/tls/alice.key "
+			"--cacert %s/tls/ca.pem",
+			tls_port, w->folder, w->folder, w->folder);
+	snprintf(text, size, "%s/divvy %s %s", build, verb, where);
+}
+
+static void divvy_console_types_and_shows(void **state)
+{
+	struct world *w = *state;
+	char divvy[4096], command[5000], text[64] = "";
+	FILE *said;
+
+	start_hers(w);
+	for (unsigned remote = 0; remote < 2; remote++) {
+		divvy_command(w, remote, "console hers", divvy, sizeof(divvy));
+		snprintf(command, sizeof(command), "printf 'say this' | timeout 30 %s | head -c 15",
+			 divvy);
+		said = popen(command, "re");
+		assert_non_null(said);
+		assert_non_null(fgets(text, sizeof(text), said));
+		pclose(said);
+		assert_string_equal(text, "login: say this");
+		/* The end of what is typed is not the end of what is read; that of the instance is. */
+		snprintf(command, sizeof(command), "timeout 30 %s </dev/null >/dev/null", divvy);
+		said = popen(command, "re");
+		assert_non_null(said);
+		usleep(500000);
+		world_do(w, "hers", "stop", "{\"force\":true}", 202);
+		assert_int_equal(pclose(said), 0);
+		world_await(w, "hers", "stopped");
+		world_do(w, "hers", "start", NULL, 202);
+		world_await(w, "hers", "running");
+	}
+	snprintf(command, sizeof(command),
+		 "%s >%s/said 2>&1 </dev/null; grep -q not-running %s/said", divvy, w->folder,
+		 w->folder);
+	world_do(w, "hers", "stop", "{\"force\":true}", 202);
+	world_await(w, "hers", "stopped");
+	assert_int_equal(system(command), 0);
+}
+
+static void divvy_vnc_leads_viewers_to_the_display(void **state)
+{
+	struct world *w = *state;
+	char verb[128], command[4200], path[100];
+	struct client c[3];
+	int status;
+	pid_t pid;
+
+	start_hers(w);
+	snprintf(path, sizeof(path), "%s/hers.vnc", w->folder);
+	for (unsigned remote = 0; remote < 2; remote++) {
+		snprintf(verb, sizeof(verb), "vnc hers --listen %s", path);
+		divvy_command(w, remote, verb, command, sizeof(command));
+		pid = fork();
+		assert_true(pid >= 0);
+		if (!pid) {
+			char line[4300];
+
+			prctl(PR_SET_PDEATHSIG, SIGKILL);
+			snprintf(line, sizeof(line), "exec %s >/dev/null", command);
+			execl("/bin/sh", "sh", "-c", line, (char *)NULL);
+			_exit(127);
+		}
+		for (unsigned i = 0; i < 2000 && access(path, F_OK); i++)
+			usleep(10000);
+		for (unsigned i = 0; i < ARRAY_SIZE(c); i++) {
+			c[i] = (struct client){ .fd = http_connect(path) };
+			assert_true(c[i].fd >= 0);
+			expect(&c[i], "RFB 003.008\n");
+		}
+		for (unsigned i = 0; i < ARRAY_SIZE(c); i++) {
+			give(&c[i], "a key was pressed");
+			expect(&c[i], "a key was pressed");
+		}
+		leave(&c[0]);
+		give(&c[1], "another");
+		expect(&c[1], "another");
+		kill(pid, SIGINT);
+		assert_int_equal(waitpid(pid, &status, 0), pid);
+		assert_int_equal(status, 0);
+		assert_true(access(path, F_OK) < 0);
+		assert_true(has_ended(&c[1]) && has_ended(&c[2]));
+		leave(&c[1]);
+		leave(&c[2]);
+	}
+	for (unsigned i = 0; i < 3; i++) {
+		static const char *const wrong[][2] = {
+			{ "vnc hers --listen 0.0.0.0:0", "vnc-insecure" },
+			{ "vnc hers --head 1", "no-such-head" },
+			{ "vnc nothing", "no-such-instance" },
+		};
+		char line[4600];
+
+		divvy_command(w, true, wrong[i][0], command, sizeof(command));
+		snprintf(line, sizeof(line), "%s 2>&1 | grep -q '%s'", command, wrong[i][1]);
+		assert_int_equal(system(line), 0);
+	}
+}
+
 int main(int argc, char **argv)
 {
 #define T(name) cmocka_unit_test_setup_teardown(name, tls_setup, world_teardown)
@@ -363,6 +477,8 @@ int main(int argc, char **argv)
 		T(who_reads_slowly_costs_a_buffer_and_holds_nobody_up),
 		T(what_was_opened_and_closed_leaves_nothing),
 		T(tunnels_count_as_connections),
+		T(divvy_console_types_and_shows),
+		T(divvy_vnc_leads_viewers_to_the_display),
 	};
 	int status = fake_main(argc, argv);
 
