@@ -22,6 +22,19 @@
 #define ENTRIES_MAX \
 	8190 /* what an attribute has room for (XATTR_SIZE_MAX): more than there are instances */
 
+static bool on_nvidia(const char *root, const char *name)
+{
+	char path[256], driver[256];
+	ssize_t length;
+
+	snprintf(path, sizeof(path), "%.128s/sys/bus/pci/devices/%.12s/driver", root, name);
+	length = readlink(path, driver, sizeof(driver) - 1);
+	if (length <= 0)
+		return false;
+	driver[length] = '\0';
+	return !strcmp(strrchr(driver, '/') ? strrchr(driver, '/') + 1 : driver, "nvidia");
+}
+
 int gpu_nodes_find(const char *root, const char *name, char nodes[][64], unsigned max,
 		   struct error *e)
 {
@@ -33,6 +46,12 @@ int gpu_nodes_find(const char *root, const char *name, char nodes[][64], unsigne
 
 	if (pci_address_parse(name, &address))
 		return 0;
+	if (on_nvidia(root, name))
+		return error_set(
+			e, ENODEV, "no-gpu-node",
+			"divvy run-native shares it among the host's own programs; --no-render; or --render-node PATH",
+			"GPU %s is on NVIDIA's driver, which is used by nodes and requests of its own: what renders for a guest is not given those",
+			name);
 	snprintf(path, sizeof(path), "%.128s/sys/bus/pci/devices/%.12s/drm", root, name);
 	dir = opendir(path);
 	while (dir && count < max && (entry = readdir(dir)))

@@ -100,11 +100,15 @@ static void gpus_table(const struct cli *cli, const json_t *gpus)
 	{
 		gpu_state(gpu, state, sizeof(state));
 		gpu_users(gpu, users, sizeof(users));
-		show_mib(memory, sizeof(memory), number(gpu, "memory_bytes") / (double)MIB);
+		memory[0] = '~';
+		show_mib(memory + 1, sizeof(memory) - 1, number(gpu, "memory_bytes") / (double)MIB);
 		table_cell(table, TABLE_PLAIN, "%s", text(gpu, "id"));
 		table_cell(table, show_state_colour(text(gpu, "state")), "%s", state);
 		table_cell(table, TABLE_PLAIN, "%.4g %%", 100 * number(gpu, "share_sold"));
-		table_cell(table, TABLE_PLAIN, "%s", integer(gpu, "memory_bytes") ? memory : "");
+		table_cell(table, TABLE_PLAIN, "%s",
+			   !integer(gpu, "memory_bytes")			    ? ""
+			   : json_is_true(json_object_get(gpu, "memory_estimated")) ? memory
+										    : memory + 1);
 		table_cell(table, TABLE_PLAIN, "%s", users);
 		table_cell(table, TABLE_PLAIN, "%s", text(gpu, "driver"));
 		table_cell(table, TABLE_PLAIN, "%s", text(gpu, "name"));

@@ -200,6 +200,7 @@ json_t *node_gpu_api_json(const struct node_gpu *gpu)
 	put(&b, "numa_node", gpu->numa_node >= 0 ? json_integer(gpu->numa_node) : json_null());
 	put(&b, "iommu_group", gpu->group >= 0 ? json_integer(gpu->group) : json_null());
 	put(&b, "memory_bytes", number(gpu->vram_mib * MIB));
+	put(&b, "memory_estimated", json_boolean(gpu->vram_source == NODE_VRAM_BAR));
 	put(&b, "functions", list);
 	put(&b, "providers", providers(gpu));
 	put(&b, "reset_methods", words(gpu->reset_methods));

@@ -12,12 +12,22 @@ static bool on_vfio(const struct node_gpu *gpu)
 	return strstr(gpu->driver, "vfio") != NULL;
 }
 
+/*
+ * Whether what renders for a guest can be given the GPU: it opens render nodes of /dev/dri and nothing else (docs/sandbox.md). NVIDIA's own
+ * driver has nodes and requests of its own, with render nodes beside them or without.
+ */
+static bool has_node(const struct node_gpu *gpu)
+{
+	return !gpu->has_address || (gpu->render[0] && strcmp(gpu->driver, "nvidia") != 0);
+}
+
 static void serve_vgpus(struct node_gpu *gpu, const struct node_vulkan_gpu *vulkan)
 {
 	strcpy(gpu->vulkan_name, vulkan->name);
 	strcpy(gpu->vulkan_device, vulkan->device);
 	gpu->vulkan_mib = vulkan->memory_mib;
-	gpu->providers |= NODE_VULKAN;
+	if (has_node(gpu))
+		gpu->providers |= NODE_VULKAN;
 	if (gpu->vram_source != NODE_VRAM_DRIVER && vulkan->memory_mib) {
 		gpu->vram_mib = vulkan->memory_mib;
 		gpu->vram_source = NODE_VRAM_VULKAN;

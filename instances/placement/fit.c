@@ -198,6 +198,13 @@ static bool share_fits(struct fitting *f)
 
 	if (part->users_max)
 		users_max = MIN(users_max, part->users_max);
+	if (!(f->gpu->providers & NODE_VULKAN) && f->gpu->vulkan_name[0])
+		return refuse(
+			f, 1, "gpu-not-shareable",
+			"what renders for a guest opens render nodes of /dev/dri only",
+			"divvy run-native shares it among the host's own programs",
+			"driver %.40s: no render node of /dev/dri by which a guest's renderer could use it",
+			f->gpu->driver[0] ? f->gpu->driver : "none");
 	if (!(f->gpu->providers & NODE_VULKAN))
 		return refuse(f, 1, "gpu-not-shareable",
 			      "vGPUs run on a GPU that has a Vulkan driver on the host",

@@ -76,7 +76,8 @@ static void totals(struct placement_ledger *ledger)
 	}
 	for (unsigned i = 0; i < node->gpu_count; i++)
 		ledger->hardware_shares |=
-			(node->gpus[i].providers & NODE_VULKAN) && !node->gpus[i].software;
+			(node->gpus[i].providers & NODE_VULKAN || node->gpus[i].vulkan_name[0]) &&
+			!node->gpus[i].software;
 }
 
 int placement_ledger_create(const struct node *node, const struct placement_limits *limits,

@@ -193,6 +193,47 @@ static FAKE_UNUSED void fake_vulkan_h100(struct node_vulkan *vulkan)
 	}
 }
 
+/*
+ * A virtual machine to which one H200 was passed through, as it was seen (docs/hardware.md): no IOMMU, no bridge, no DRM node, since of NVIDIA's
+ * modules nvidia and nvidia_uvm are loaded and nvidia_drm is not. The UUID is made up.
+ */
+static FAKE_UNUSED void fake_machine_h200_vm(struct fake_sysfs *fs)
+{
+	static const char bdf[] = "0000:00:06.0";
+
+	fake_sysfs_create(fs);
+	fake_sysfs_cmdline(fs, "mitigations=auto console=ttyS0 quiet panic=1 pci=realloc=off");
+	fake_sysfs_write(fs, "proc/interrupts",
+			 "   CPU0\n 24: 0 IO-APIC 5-edge ACPI:Ged\n"
+			 " 42: 0 PCI-MSIX-0000:00:06.0 0-edge nvidia\n");
+	fake_totals(fs, "0-15", "0", 128887, 0, 0);
+	fake_numa_node(fs, 0, "0-15", 128887, 0, 0);
+	fake_sysfs_add_pci(fs, &(struct fake_pci){ .bdf = bdf,
+						   .vendor = 0x10de,
+						   .device = 0x2335,
+						   .class_code = 0x030200,
+						   .group = -1,
+						   .driver = "nvidia" });
+	fake_sysfs_device_write(fs, bdf, "subsystem_vendor", "0x10de\n");
+	fake_sysfs_device_write(fs, bdf, "subsystem_device", "0x18bf\n");
+	fake_place(fs, bdf, -1, "0-15");
+	fake_link(fs, bdf, "32.0", 16, "32.0", 16);
+	fake_sysfs_device_write(fs, bdf, "reset_method", "flr\n");
+	fake_sysfs_device_write(fs, bdf, "resource",
+				"0x0000104002000000 0x0000104002ffffff 0x000000000014220c\n"
+				"0x0000000000000000 0x0000000000000000 0x0000000000000000\n"
+				"0x0000100000000000 0x0000103fffffffff 0x000000000014220c\n"
+				"0x0000000000000000 0x0000000000000000 0x0000000000000000\n"
+				"0x0000104000000000 0x0000104001ffffff 0x000000000014220c\n"
+				"0x0000000000000000 0x0000000000000000 0x0000000000000000\n");
+	fake_sysfs_write(fs, "proc/driver/nvidia/gpus/0000:00:06.0/information",
+			 "Model: \t\t NVIDIA H200\nIRQ:   \t\t 41\n"
+			 "GPU UUID: \t GPU-7c2e9a10-0000-4d3b-8f61-000000000006\n"
+			 "Video BIOS: \t 96.00.a5.00.1a\nBus Type: \t PCIe\nDMA Size: \t 52 bits\n"
+			 "DMA Mask: \t 0xfffffffffffff\nBus Location: \t 0000:00:06.0\n"
+			 "Device Minor: \t 0\n");
+}
+
 /* Intel's GPU is the console; NVIDIA's sleeps behind a port without ACS, with its audio function. */
 static FAKE_UNUSED void fake_machine_laptop(struct fake_sysfs *fs)
 {

@@ -167,6 +167,16 @@ static void eight_h100_in_pairs_on_two_sockets(void **state)
 	golden(fake_machine_h100, &vulkan, "h100");
 }
 
+static void virtual_machine_with_one_h200(void **state)
+{
+	const struct node_vulkan vulkan = {
+		.count = 1,
+		.gpus = { { "0000:00:06.0", "NVIDIA H200", false, 143771 } },
+	};
+
+	golden(fake_machine_h200_vm, &vulkan, "h200-vm");
+}
+
 static void laptop_with_hybrid_graphics(void **state)
 {
 	const struct node_vulkan vulkan = {
@@ -605,6 +615,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(eight_h100_in_pairs_on_two_sockets),
+		cmocka_unit_test(virtual_machine_with_one_h200),
 		cmocka_unit_test(laptop_with_hybrid_graphics),
 		cmocka_unit_test(workstation_with_audio_and_usb_functions),
 		cmocka_unit_test(node_with_virtual_functions),
