@@ -105,6 +105,7 @@ static inline void world_create(struct world *w)
 	world_gpu(w, WORLD_GPU_B, 2, "vfio-pci");
 	/* No IOMMU group: never whole. */
 	world_gpu(w, FAKE_SHARED_GPU, -1, "amdgpu");
+	fake_sysfs_device_write(&w->fs, FAKE_SHARED_GPU, "drm/renderD128/dev", "226:128\n");
 }
 
 /* ---- the daemon ----------------------------------------------------------------------------------------- */
