@@ -6,6 +6,7 @@
  */
 #include <errno.h>
 #include <signal.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -23,7 +24,7 @@ struct outcome {
 	int err;
 	int error_err;
 	char code[64], text[768], next[256];
-	unsigned char result[JOB_RESULT_MAX];
+	_Alignas(max_align_t) unsigned char result[JOB_RESULT_MAX];
 };
 
 struct job {

@@ -86,7 +86,7 @@ const struct config_certificate *config_certificate(const struct config *config,
 #define JOB_RESULT_MAX 65536
 
 struct job;
-/* In the child: fills up to JOB_RESULT_MAX bytes. */
+/* In the child: fills up to JOB_RESULT_MAX bytes, aligned for anything. */
 typedef int job_work(void *opaque, void *result, struct error *e);
 /* In the loop, once. @err and *e are the work's; -ETIMEDOUT "timed-out" where it took too long. @result is gone afterwards. */
 typedef void job_done(void *opaque, int err, const void *result, const struct error *e);

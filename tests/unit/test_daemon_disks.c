@@ -102,7 +102,7 @@ static json_t *await_progress(const struct world *w, const char *name, const cha
 		json_decref(progress);
 		usleep(5000);
 	}
-	fail_msg("no progress of %s", what);
+	fail_msg("no progress of %s: %s", what, json_dumps(world_instance(w, name), JSON_COMPACT));
 	return NULL;
 }
 
