@@ -28,6 +28,8 @@
 #define UID_COUNT 16384
 #define PER_USER  32
 #define LAUNCHES  4
+#define SLICE_MS  2
+#define SLICE_MAX 1000
 #define KEPT_MIN  100
 #define KEPT_MAX  1000000
 
@@ -168,6 +170,13 @@ static const char *take_thin(struct config *config, const json_t *value)
 	return json_is_boolean(value) ? NULL : "thin_disks must be true or false";
 }
 
+static const char *take_slice(struct config *config, const json_t *value)
+{
+	return number(value, SLICE_MAX, &config->slice_ms) && config->slice_ms
+		       ? NULL
+		       : "slice_ms must be 1 to 1000";
+}
+
 static const char *take_events_kept(struct config *config, const json_t *value)
 {
 	return number(value, KEPT_MAX, &config->events_kept) && config->events_kept >= KEPT_MIN
@@ -282,6 +291,7 @@ static const struct {
 	{ "instances_per_user", take_per_user },
 	{ "disk_mib_per_user", take_disk },
 	{ "thin_disks", take_thin },
+	{ "slice_ms", take_slice },
 	{ "events_kept", take_events_kept },
 	{ "leases_kept", take_leases_kept },
 	{ "initial_credits_per_day", take_initial_credits },
@@ -335,6 +345,7 @@ int config_read(const char *path, bool must, struct config *config, struct error
 	*config = (struct config){ .uid_first = UID_FIRST,
 				   .uid_count = UID_COUNT,
 				   .instances_per_user = PER_USER,
+				   .slice_ms = SLICE_MS,
 				   .events_kept = STORE_EVENTS_KEPT,
 				   .leases_kept = STORE_LEASES_KEPT,
 				   .initial_credits_per_day = LAUNCHES };

@@ -309,6 +309,7 @@ static int places_begin(struct daemon *daemon, struct error *e)
 						 .run = daemon->instances_run,
 						 .state = daemon->instances_state,
 						 .arbiter = daemon->arbiter_socket,
+						 .slice_ms = daemon->config.slice_ms,
 						 .cgroup = daemon->cgroup };
 	return err;
 }

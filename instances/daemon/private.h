@@ -66,6 +66,7 @@ struct config {
 	uint32_t instances_per_user;
 	uint32_t disk_mib_per_user; /* 0: a quarter of the file system */
 	bool thin_disks;	    /* not promised whole */
+	uint32_t slice_ms;	    /* of a vGPU's turn */
 	uint32_t events_kept, leases_kept;
 	uint32_t initial_credits_per_day; /* so often a user gets a type's */
 	bool allow_unisolated; /* whole GPUs although the platform does not separate them */

@@ -109,6 +109,8 @@ int launch_spawn_arbiter(const struct launch_places *places, launch_commit *comm
 	command_word(&command, "%s/divvy", places->programs);
 	command_word(&command, "arbiter");
 	pair(&command, "--socket", "%s", places->arbiter);
+	if (places->slice_ms)
+		pair(&command, "--slice", "%u", (unsigned)places->slice_ms);
 	return spawn(&command, places, NULL, "arbiter", commit, opaque, process, e);
 }
 

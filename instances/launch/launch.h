@@ -28,6 +28,7 @@ struct launch_places {
 	const char *run;      /* "/run/divvy/instances": sockets, one folder an instance */
 	const char *state; /* "/var/lib/divvy/instances": disks, the log, one folder an instance */
 	const char *arbiter; /* socket */
+	uint32_t slice_ms;   /* how long its turns are; 0: as it finds right */
 	const char *cgroup;  /* a folder of cgroup v2 that is ours; NULL: none */
 };
 

@@ -469,21 +469,18 @@ static void a_transient_instance_is_gone_when_it_ends(void **state)
 	world_check_empty(w);
 }
 
-static void an_arbiter_that_ends_takes_its_vgpus_and_nobody_else(void **state)
+/* The world's arbiter, if @words are in its command line; else 0. A '|' in them is the end of a word. */
+static int32_t arbiter_process(const struct world *w, const char *words)
 {
-	struct world *w = *state;
-	json_t *body = NULL;
-	int32_t arbiter = 0;
-	DIR *folder;
+	char wanted[64];
+	size_t length = (size_t)snprintf(wanted, sizeof(wanted), "|%s|", words);
+	DIR *folder = opendir("/proc");
 	struct dirent *one;
+	int32_t found = 0;
 
-	world_define(w, "a", "quarter", ",\"restart\":\"on-failure\"");
-	world_define(w, "b", "whole", "");
-	world_do(w, "a", "start", NULL, 202);
-	world_do(w, "b", "start", NULL, 202);
-	world_await(w, "a", "running");
-	world_await(w, "b", "running");
-	folder = opendir("/proc");
+	for (size_t i = 0; i < length; i++)
+		if (wanted[i] == '|')
+			wanted[i] = '\0';
 	while ((one = readdir(folder))) {
 		char path[300], text[4096];
 		ssize_t size;
@@ -495,10 +492,27 @@ static void an_arbiter_that_ends_takes_its_vgpus_and_nobody_else(void **state)
 		if (fd >= 0)
 			close(fd);
 		if (size > 0 && memmem(text, (size_t)size, w->folder, strlen(w->folder)) &&
-		    memmem(text, (size_t)size, "\0arbiter\0", 9))
-			arbiter = atoi(one->d_name);
+		    memmem(text, (size_t)size, "\0arbiter", 9) &&
+		    memmem(text, (size_t)size, wanted, length))
+			found = atoi(one->d_name);
 	}
 	closedir(folder);
+	return found;
+}
+
+static void an_arbiter_that_ends_takes_its_vgpus_and_nobody_else(void **state)
+{
+	struct world *w = *state;
+	json_t *body = NULL;
+	int32_t arbiter;
+
+	world_define(w, "a", "quarter", ",\"restart\":\"on-failure\"");
+	world_define(w, "b", "whole", "");
+	world_do(w, "a", "start", NULL, 202);
+	world_do(w, "b", "start", NULL, 202);
+	world_await(w, "a", "running");
+	world_await(w, "b", "running");
+	arbiter = arbiter_process(w, "arbiter");
 	assert_true(arbiter > 0);
 	kill(arbiter, SIGKILL);
 	while (true) {
@@ -513,6 +527,28 @@ static void an_arbiter_that_ends_takes_its_vgpus_and_nobody_else(void **state)
 		usleep(20000);
 	}
 	assert_true(world_is(w, "b", "running"));
+}
+
+static void turns_are_as_long_as_the_configuration_says(void **state)
+{
+	struct world *w = *state;
+
+	world_define(w, "a", "quarter", "");
+	world_do(w, "a", "start", NULL, 202);
+	world_await(w, "a", "running");
+	assert_true(arbiter_process(w, "--slice|2") > 0);
+	world_do(w, "a", "stop", "{\"force\":true}", 202);
+	world_await(w, "a", "stopped");
+	kill(arbiter_process(w, "arbiter"), SIGKILL);
+	world_stop(w);
+	world_write(w, "divvyd.yaml", "slice_ms: 10\n");
+	assert_true(world_start(w, NULL));
+	world_do(w, "a", "start", NULL, 202);
+	world_await(w, "a", "running");
+	assert_true(arbiter_process(w, "--slice|10") > 0);
+	world_stop(w);
+	world_write(w, "divvyd.yaml", "slice_ms: 0\n");
+	assert_false(world_start(w, NULL));
 }
 
 static void credits_outlive_a_stop(void **state)
@@ -672,6 +708,7 @@ int main(int argc, char **argv)
 		T(a_guest_that_does_not_listen_is_ended_after_its_time),
 		T(a_transient_instance_is_gone_when_it_ends),
 		T(an_arbiter_that_ends_takes_its_vgpus_and_nobody_else),
+		T(turns_are_as_long_as_the_configuration_says),
 		T(credits_outlive_a_stop),
 		T(initial_credits_are_not_had_without_end),
 		T(a_weight_changes_while_it_runs),
