@@ -106,6 +106,39 @@ static uint32_t user_below(int32_t keeper)
 	return (uint32_t)strtoul(line + 5, NULL, 10);
 }
 
+/* Through the API: what is first said at an instance's console, or by its display. */
+static void expect_behind(const struct world *w, const char *what, const char *first)
+{
+	struct pollfd p = { .fd = http_connect(w->api), .events = POLLIN };
+	char text[4096];
+	const char *behind = NULL;
+	size_t length = 0;
+
+	assert_true(p.fd >= 0);
+	snprintf(text, sizeof(text),
+		 "GET /api/v1/instances/%s HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\n"
+		 "Upgrade: tcp\r\n\r\n",
+		 what);
+	assert_int_equal(send(p.fd, text, strlen(text), 0), strlen(text));
+	while (!behind || strlen(behind) < strlen(first)) {
+		ssize_t n;
+
+		text[length] = '\0';
+		if (poll(&p, 1, HTTP_TIMEOUT_MS) != 1)
+			fail_msg("%s says no more than %s", what, text);
+		n = recv(p.fd, text + length, sizeof(text) - 1 - length, 0);
+		assert_true(n > 0);
+		length += (size_t)n;
+		text[length] = '\0';
+		behind = strstr(text, "\r\n\r\n");
+		behind = behind ? behind + 4 : NULL;
+	}
+	assert_int_equal(strncmp(text, "HTTP/1.1 101", 12), 0);
+	if (strncmp(behind, first, strlen(first)) != 0)
+		fail_msg("%s: %s", what, behind);
+	close(p.fd);
+}
+
 static void machines_with_real_vgpus_run_survive_and_end(void **state)
 {
 	struct world *w = *state;
@@ -146,6 +179,9 @@ static void machines_with_real_vgpus_run_survive_and_end(void **state)
 	/* A guest that draws nothing has a picture of nothing, or none: both are answers. */
 	assert_in_range(http_receive(fd, text, sizeof(text)), 200, 409);
 	close(fd);
+
+	expect_behind(w, "a/console", "ready\n");
+	expect_behind(w, "a/displays/0", "RFB 003.008\n");
 
 	vmm = world_pid(w, "a", "vmm");
 	gpu = world_pid(w, "a", "gpu0");
