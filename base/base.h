@@ -68,14 +68,21 @@ void log_set_level(enum log_level level);
 
 /*
  * log_write() - one line on stderr: seconds since the program's start (CLOCK_MONOTONIC), level,
- * text. One write(2) a line, so lines of several threads do not mix. Bytes that are not printable
- * ASCII are shown as '?', since text may come from a guest or a device.
+ * text; where stderr is the journal, the text with its priority. One write(2) a line, so lines of several
+ * threads do not mix. Bytes that are not printable ASCII are shown as '?', since text may come from a
+ * guest or a device.
  */
 void log_write(enum log_level level, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 #define log_error(...) log_write(LOG_LEVEL_ERROR, __VA_ARGS__)
 #define log_warn(...)  log_write(LOG_LEVEL_WARN, __VA_ARGS__)
 #define log_info(...)  log_write(LOG_LEVEL_INFO, __VA_ARGS__)
 #define log_debug(...) log_write(LOG_LEVEL_DEBUG, __VA_ARGS__)
+
+/*
+ * log_prefix() - what stands before a line of that level on stderr where that is the journal: "<3>"; "" elsewhere. Returns its
+ * length. @size: 8 is enough.
+ */
+int log_prefix(enum log_level level, char *text, size_t size);
 
 /*
  * log_limited() - log_write() for what a guest can provoke: at most LOG_LIMIT_BURST lines from one

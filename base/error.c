@@ -22,7 +22,11 @@ int error_set(struct error *e, int err, const char *code, const char *next, cons
 
 void error_print(const struct error *e, const char *program)
 {
-	fprintf(stderr, "%s: error[%s]: %s", program, e->code ? e->code : "internal", e->text);
+	char prefix[8];
+
+	log_prefix(LOG_LEVEL_ERROR, prefix, sizeof(prefix));
+	fprintf(stderr, "%s%s: error[%s]: %s", prefix, program, e->code ? e->code : "internal",
+		e->text);
 	if (e->next[0])
 		fprintf(stderr, " (next: %s)", e->next);
 	fputc('\n', stderr);

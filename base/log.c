@@ -5,6 +5,9 @@
 #include <poll.h>
 #include <stdarg.h>
 #include <stdio.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+#include <syslog.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -13,10 +16,32 @@
 static enum log_level log_threshold = LOG_LEVEL_INFO;
 static uint64_t log_start_ns;
 static unsigned long log_drops;
+static bool log_journal;
+
+/* systemd.exec(5), $JOURNAL_STREAM: device and inode of the stream, if it was not exchanged since for something else. */
+static bool stderr_is_journal(void)
+{
+	const char *stream = getenv("JOURNAL_STREAM");
+	unsigned long long device, inode;
+	struct stat st;
+
+	return stream && sscanf(stream, "%llu:%llu", &device, &inode) == 2 &&
+	       !fstat(STDERR_FILENO, &st) && st.st_dev == device && st.st_ino == inode;
+}
 
 __attribute__((constructor)) static void log_start(void)
 {
 	log_start_ns = monotonic_ns();
+	log_journal = stderr_is_journal();
+}
+
+/* The journal takes a line's priority from in front of it (sd-daemon(3)), and has the time itself. */
+int log_prefix(enum log_level level, char *text, size_t size)
+{
+	static const int priorities[] = { LOG_ERR, LOG_WARNING, LOG_INFO, LOG_DEBUG };
+
+	text[0] = '\0';
+	return log_journal ? snprintf(text, size, "<%d>", priorities[level]) : 0;
 }
 
 uint64_t monotonic_ns(void)
@@ -43,8 +68,10 @@ void log_write(enum log_level level, const char *fmt, ...)
 
 	if (level > log_threshold)
 		return;
-	n = snprintf(line, sizeof(line), "[%5u.%06u] %s: ", (unsigned)(ns / NSEC_PER_SEC),
-		     (unsigned)(ns % NSEC_PER_SEC / 1000), names[level]);
+	n = log_prefix(level, line, sizeof(line));
+	if (!n)
+		n = snprintf(line, sizeof(line), "[%5u.%06u] %s: ", (unsigned)(ns / NSEC_PER_SEC),
+			     (unsigned)(ns % NSEC_PER_SEC / 1000), names[level]);
 	va_start(ap, fmt);
 	m = vsnprintf(line + n, sizeof(line) - (size_t)n, fmt, ap);
 	va_end(ap);

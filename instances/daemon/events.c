@@ -24,15 +24,22 @@ char *event_line(const struct store_event *event)
 	return line;
 }
 
+/* Somebody should look. */
+static bool is_bad(const char *code)
+{
+	return !strcmp(code, "failed") || !strcmp(code, "quarantined");
+}
+
 static void tell(struct daemon *daemon, struct store_event *event)
 {
 	struct error e = { 0 };
 
 	/* It may hold bytes of a guest's, a device's or a path: JSON is UTF-8, and this is ASCII. */
 	text_printable(event->text);
-	log_info("%s%s%s%s %s%s%s", event->kind, event->instance[0] ? " " : "", event->instance,
-		 event->gpu[0] ? " " : "", event->gpu[0] ? event->gpu : event->code,
-		 event->text[0] ? ": " : "", event->text);
+	log_write(is_bad(event->code) ? LOG_LEVEL_WARN : LOG_LEVEL_INFO, "%s%s%s%s%s %s%s%s",
+		  event->kind, event->instance[0] ? " " : "", event->instance,
+		  event->gpu[0] ? " " : "", event->gpu, event->code, event->text[0] ? ": " : "",
+		  event->text);
 	if (store_event_add(daemon->store, event, &e)) {
 		log_limited(LOG_LEVEL_WARN, "an event is not kept: %s", e.text);
 		event->at_ms = daemon_now_ms();
