@@ -61,6 +61,17 @@ static void ids_remember(struct daemon *daemon, const struct node *node)
 		log_warn("%s", e.text);
 }
 
+/* Told to those who listen: GPUs that are there now and were not, and the other way round. */
+static void gpus_tell(struct daemon *daemon, const struct node *old, const struct node *new)
+{
+	for (unsigned i = 0; i < old->gpu_count; i++)
+		if (!node_gpu_find(new, old->gpus[i].id))
+			event_gpu(daemon, old->gpus[i].id, "gone", "%s", old->gpus[i].name);
+	for (unsigned i = 0; i < new->gpu_count; i++)
+		if (!node_gpu_find(old, new->gpus[i].id))
+			event_gpu(daemon, new->gpus[i].id, "appeared", "%s", new->gpus[i].name);
+}
+
 /* From its files: some milliseconds. The ledger looks into the node: both change together. */
 static int node_renew(struct daemon *daemon, struct error *e)
 {
@@ -91,6 +102,8 @@ static int node_renew(struct daemon *daemon, struct error *e)
 		node_free(node);
 		return err;
 	}
+	if (old)
+		gpus_tell(daemon, old, node);
 	node_free(old);
 	return 0;
 }

@@ -60,7 +60,9 @@ static bool link_worse(const char *before, const char *after)
 	return width[1] < width[0] || (speed[1] <= 0 && speed[0] > 0);
 }
 
-bool device_on_vfio(const struct daemon *daemon, const struct pci_address *address)
+/* "": none. */
+static void driver_of(const struct daemon *daemon, const struct pci_address *address,
+		      char driver[64])
 {
 	char path[4200], target[256];
 	const char *name;
@@ -68,11 +70,17 @@ bool device_on_vfio(const struct daemon *daemon, const struct pci_address *addre
 
 	sysfs(daemon, address, "driver", path);
 	n = readlink(path, target, sizeof(target) - 1);
-	if (n < 0)
-		return false;
-	target[n] = '\0';
+	target[MAX(n, 0)] = '\0';
 	name = strrchr(target, '/');
-	return strstr(name ? name : target, "vfio") != NULL;
+	snprintf(driver, 64, "%.63s", name ? name + 1 : target);
+}
+
+bool device_on_vfio(const struct daemon *daemon, const struct pci_address *address)
+{
+	char driver[64];
+
+	driver_of(daemon, address, driver);
+	return strstr(driver, "vfio") != NULL;
 }
 
 /* ---- what is done to a GPU's functions, in a child ------------------------------------------------------ */
@@ -160,23 +168,32 @@ static bool answers(const struct daemon *daemon, const struct pci_address *addre
 static void function_reset(const struct work *work, unsigned index,
 			   const struct pci_address *address, struct device_result *result)
 {
-	char path[4200], bdf[PCI_ADDRESS_LEN];
+	char path[4200], bdf[PCI_ADDRESS_LEN], driver[64];
 	int err;
 
+	__atomic_fetch_add(&result->tried, 1, __ATOMIC_RELAXED);
+	/* It did not come as far as vfio-pci: no guest had it, and nobody resets it under the host's driver. */
+	driver_of(work->daemon, address, driver);
+	if (driver[0] && !strstr(driver, "vfio"))
+		return;
 	sysfs(work->daemon, address, "reset", path);
 	err = file_write(AT_FDCWD, path, "1");
-	__atomic_fetch_add(&result->tried, 1, __ATOMIC_RELAXED);
 	if (!err)
 		result->resets++;
 	if (result->failed)
 		return;
 	if (err) {
+		sysfs(work->daemon, address, "vendor", path);
 		result->failed = true;
-		strcpy(result->code, err == -ENOENT ? "no-reset" : "reset-failed");
+		strcpy(result->code, err != -ENOENT	  ? "reset-failed"
+				     : access(path, F_OK) ? "gone"
+							  : "no-reset");
 		snprintf(result->text, sizeof(result->text),
 			 "%s %s: what its last user left there may still be in it",
 			 pci_address_format(address, bdf),
-			 err == -ENOENT ? "cannot be reset alone" : "was not reset");
+			 err != -ENOENT	      ? "was not reset"
+			 : access(path, F_OK) ? "was taken away before it was reset"
+					      : "cannot be reset alone");
 	} else if (!answers(work->daemon, address, result->text)) {
 		result->failed = true;
 		strcpy(result->code, "device-silent");
@@ -352,8 +369,10 @@ int device_ended(struct instance *instance, struct error *e)
 				 result->text);
 		else
 			snprintf(
-				lease.verdict, sizeof(lease.verdict),
-				"reset, and answers; its memory is cleared by what the reset clears");
+				lease.verdict, sizeof(lease.verdict), "%s",
+				result->resets
+					? "reset, and answers; its memory is cleared by what the reset clears"
+					: "not reset: the host's driver has it");
 		gpu = gpu_find(daemon, lease.gpu, true);
 		if (gpu)
 			err = store_gpu_put(daemon->store, &gpu->row, e);
