@@ -21,10 +21,12 @@
 #define GROUPS_MAX 256
 
 /*
- * Behind what systemd gives containers (524288 to 1879048191), and so behind what useradd gives people for theirs (subuid(5)): who could map such
- * a number could send signals to an instance. Unused by both: https://systemd.io/UIDS-GIDS/
+ * Nobody else's: who could have such a number, or map it, could send signals to an instance. Above what systemd gives containers (524288 to
+ * 1879048191) and below its foreign IDs (from 2147352576; both https://systemd.io/UIDS-GIDS/), above what useradd gives people for theirs
+ * (100000 to 600100000, SUB_UID_MAX of login.defs(5)), and above where SSSD puts a directory's users (200000 to 2000200000,
+ * ldap_idmap_range_max of sssd-ad(5)). Debian gives out nothing there by itself (its policy, 9.2.2).
  */
-#define UID_FIRST 1879048192
+#define UID_FIRST 2130706432 /* 0x7f000000 */
 #define UID_COUNT 16384
 #define PER_USER  32
 #define LAUNCHES  4
