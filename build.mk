@@ -195,7 +195,7 @@ SHARE = $(DESTDIR)$(PREFIX)/share
 SYSTEM = $(DESTDIR)$(PREFIX)/lib
 install: programs
 	install -d $(DESTDIR)$(PREFIX)/bin $(SHARE)/doc/divvy $(SHARE)/divvy/scenarios $(SHARE)/divvy/types.d $(SYSTEM)/divvy/layers/implicit \
-		$(SYSTEM)/systemd/system $(SYSTEM)/tmpfiles.d $(SYSTEM)/sysusers.d $(SYSTEM)/modules-load.d $(SYSTEM)/udev/rules.d \
+		$(SYSTEM)/systemd/system $(SYSTEM)/tmpfiles.d $(SYSTEM)/sysusers.d $(SYSTEM)/udev/rules.d \
 		$(SHARE)/man/man1 $(SHARE)/man/man5 $(SHARE)/man/man8 $(SHARE)/bash-completion/completions $(SHARE)/zsh/vendor-completions \
 		$(SHARE)/fish/vendor_completions.d $(DESTDIR)$(SYSCONFDIR)/divvy/types.d
 	install -m 755 $(PROGRAMS) $(DESTDIR)$(PREFIX)/bin
@@ -212,7 +212,6 @@ install: programs
 	chmod 644 $(SYSTEM)/systemd/system/divvyd.service
 	install -m 644 dist/divvy.tmpfiles $(SYSTEM)/tmpfiles.d/divvy.conf
 	install -m 644 dist/divvy.sysusers $(SYSTEM)/sysusers.d/divvy.conf
-	install -m 644 dist/divvy.modules $(SYSTEM)/modules-load.d/divvy.conf
 	install -m 644 dist/60-divvy.rules $(SYSTEM)/udev/rules.d/60-divvy.rules
 	[ -e $(DESTDIR)$(SYSCONFDIR)/divvy/divvyd.yaml ] || install -m 644 dist/divvyd.yaml $(DESTDIR)$(SYSCONFDIR)/divvy/divvyd.yaml
 
