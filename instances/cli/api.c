@@ -248,12 +248,14 @@ int api_refused(struct cli *cli, const struct api_answer *answer, struct error *
 	return -err;
 }
 
-int api_unreached(const struct cli *cli, void *curl, int code, const char *why, struct error *e)
+int api_unreached(const struct cli *cli, void *curl, int code, const char *said, struct error *e)
 {
 	const bool remote = api_remote(cli);
-	char path[API_PATH_SIZE];
+	char path[API_PATH_SIZE], why[CURL_ERROR_SIZE];
 	long number = 0;
 
+	/* It may quote a certificate. */
+	copy_printable(why, sizeof(why), said);
 	api_socket(cli, path);
 	if (code == CURLE_COULDNT_CONNECT || code == CURLE_COULDNT_RESOLVE_HOST) {
 		curl_easy_getinfo(curl, CURLINFO_OS_ERRNO, &number);

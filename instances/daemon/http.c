@@ -293,9 +293,8 @@ static int attach(struct http *http, struct error *e)
 	if (err >= 0)
 		err = sd_event_add_io(event, &http->listening, http->listener.fd, EPOLLIN,
 				      peers_on_listening, http);
-	/* Processes that end are heard of before those who ask. */
 	if (err >= 0)
-		err = sd_event_source_set_priority(http->speaking, SD_EVENT_PRIORITY_NORMAL + 10);
+		err = sd_event_source_set_priority(http->speaking, HTTP_PRIORITY);
 	return err < 0 ? error_set(e, -err, "api-socket", NULL, "API: event loop: %s",
 				   strerror(-err))
 		       : 0;

@@ -10,6 +10,9 @@
 
 #define CONNECTIONS_MAX 128
 #define HTTP_IDLE_S	10u
+/* In sd-event's order: processes that end, requests, and then what may go on without end: handshakes and tunnels. */
+#define HTTP_PRIORITY	     (SD_EVENT_PRIORITY_NORMAL + 10)
+#define HTTP_PRIORITY_TUNNEL (SD_EVENT_PRIORITY_NORMAL + 20)
 
 struct stream;
 struct upgrade;

@@ -64,24 +64,29 @@ bool http_large(struct http_request *request)
 	return true;
 }
 
-/* Whether there is room for one more of his. */
-static bool may_come(const struct http *http, const struct peer *who)
+/* Some places are never others'. */
+static bool is_crowded(const struct http *http)
 {
-	const bool ours = who->uid == 0 || who->uid == geteuid();
-	unsigned his = 0, all = 0;
+	unsigned all = 0;
 
+	for (unsigned i = 0; i < CONNECTIONS_MAX; i++)
+		all += http->peers[i].used;
+	return all >= CONNECTIONS_MAX - CONNECTIONS_USER;
+}
+
+static bool has_too_many(const struct http *http, const struct peer *who)
+{
+	unsigned his = 0;
+
+	/* One person may be many users (subuid(5)). */
 	for (unsigned i = 0; i < CONNECTIONS_MAX; i++) {
 		const struct peer *one = &http->peers[i];
 
-		if (!one->used)
-			continue;
-		all++;
-		/* One person may be many users (subuid(5)). */
-		his += !one->over && (who->role == DAEMON_NOBODY ? one->role == DAEMON_NOBODY
-								 : one->uid == who->uid);
+		his += one->used && !one->over &&
+		       (who->role == DAEMON_NOBODY ? one->role == DAEMON_NOBODY
+						   : one->uid == who->uid);
 	}
-	/* Some places are never others'. */
-	return ours || (his < CONNECTIONS_USER && all < CONNECTIONS_MAX - CONNECTIONS_USER);
+	return his >= CONNECTIONS_USER;
 }
 
 struct peer *peer_add(struct http *http, int fd, uint32_t uid, enum daemon_role role,
@@ -92,7 +97,11 @@ struct peer *peer_add(struct http *http, int fd, uint32_t uid, enum daemon_role 
 	struct peer who = { .used = true, .fd = fd, .uid = uid, .role = role, .remote = remote };
 	struct peer *peer = NULL;
 
-	who.over = !may_come(http, &who);
+	if (uid != 0 && uid != geteuid()) {
+		if (is_crowded(http))
+			return NULL;
+		who.over = has_too_many(http, &who);
+	}
 	if (who.over && !must)
 		return NULL;
 	for (unsigned i = 0; i < CONNECTIONS_MAX && !peer; i++)

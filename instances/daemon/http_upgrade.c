@@ -64,8 +64,8 @@ static void on_upgraded(void *opaque, struct MHD_Connection *connection, void *c
 	upgrade->handle = handle;
 	/* More than that, before it could know that it may: it is nobody's protocol. */
 	if (early_size > TUNNEL_BUFFER ||
-	    tunnel_create(upgrade->http->daemon->event, fd, NULL, upgrade->fd,
-			  SD_EVENT_PRIORITY_NORMAL + 10, on_ended, upgrade, &upgrade->tunnel) < 0) {
+	    tunnel_create(upgrade->http->daemon->event, fd, NULL, upgrade->fd, HTTP_PRIORITY_TUNNEL,
+			  on_ended, upgrade, &upgrade->tunnel) < 0) {
 		let_go(upgrade);
 		http_speak_soon(upgrade->http);
 		return;
