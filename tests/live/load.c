@@ -50,6 +50,7 @@ static int set_up(struct load *load, struct error *e)
 	struct slot *first = &load->slots[0];
 
 	TRY(vk_open(&load->vk, options->device, e));
+	load->vk.patience_ns = (uint64_t)(options->patience_s * 1e9);
 	load->slot_count = options->every_ms > 0 ? 1 : options->in_flight;
 	TRY(job_kind_create(&load->vk, load->slot_count, &load->kind, e));
 	TRY(job_create(&load->kind, options->groups, MAX(options->iterations, 1), &first->job, e));

@@ -34,10 +34,11 @@ struct vk {
 	uint32_t timestamp_bits;
 	unsigned queue_count;
 	VkQueue queues[VK_QUEUES_MAX];
-	unsigned extensions; /* enum vk_extension, enabled */
-	bool headless;	     /* VK_EXT_headless_surface is there */
-	bool submit2;	     /* feature synchronization2 */
-	bool sparse;	     /* feature sparseBinding, and the queue can */
+	unsigned extensions;  /* enum vk_extension, enabled */
+	bool headless;	      /* VK_EXT_headless_surface is there */
+	bool submit2;	      /* feature synchronization2 */
+	bool sparse;	      /* feature sparseBinding, and the queue can */
+	uint64_t patience_ns; /* of vk_wait(); 0: VK_PATIENCE_NS */
 	VkPhysicalDeviceProperties properties;
 	VkPhysicalDeviceMemoryProperties memory;
 	struct vk_bag_item {

@@ -231,6 +231,8 @@ int vk_submit(VkQueue queue, bool two, const struct vk_batch *batches, unsigned 
 
 int vk_wait(struct vk *vk, VkFence fence, struct error *e)
 {
-	VK_TRY(vkWaitForFences(vk->device, 1, &fence, VK_TRUE, VK_PATIENCE_NS), e);
+	VK_TRY(vkWaitForFences(vk->device, 1, &fence, VK_TRUE,
+			       vk->patience_ns ? vk->patience_ns : VK_PATIENCE_NS),
+	       e);
 	return 0;
 }

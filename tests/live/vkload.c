@@ -17,7 +17,7 @@
 static const char usage_text[] =
 	"usage: vkload load [--job MS | --iterations N] [--groups N] [--seconds S | --jobs N]\n"
 	"                   [--in-flight K | --every MS] [--submit2] [--start NS] [--wait-line]\n"
-	"                   [--log FILE] [--abandon S | --abandon-exit S]\n"
+	"                   [--patience S] [--log FILE] [--abandon S | --abandon-exit S]\n"
 	"       vkload test [--list] [--limit S] [--in-process] [NAME...]\n"
 	"       vkload memory [--fill] [--chunk MIB] [--most MIB] [--seconds S] [--hold S]\n"
 	"       vkload frame [--frames N] [--width N] [--height N] [--every MS] [--save FILE]\n"
@@ -51,6 +51,7 @@ static const struct {
 	{ "submit2", FIELD(OPTION_FLAG, submit2) },
 	{ "start", FIELD(OPTION_U64, start_ns), 0, 9e18 },
 	{ "wait-line", FIELD(OPTION_FLAG, wait_line) },
+	{ "patience", FIELD(OPTION_NUMBER, patience_s), 0.001, 1e6 },
 	{ "log", FIELD(OPTION_TEXT, log) },
 	{ "abandon", FIELD(OPTION_NUMBER, abandon_s), 0.001, 1e6 },
 	{ "abandon-exit", FIELD(OPTION_NUMBER, abandon_exit_s), 0.001, 1e6 },

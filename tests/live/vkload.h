@@ -23,7 +23,8 @@ struct load_options {
 	const char *log, *save;
 	uint32_t chunk_mib, limit_mib;
 	double hold_s;
-	bool fill;	/* memory: allocate until refused */
+	double patience_s; /* load: so long one job may take, with what it waits; 0: VK_PATIENCE_NS */
+	bool fill;	   /* memory: allocate until refused */
 	bool wait_line; /* load: print "ready" and wait for a line on standard input before starting */
 	uint32_t frames, width, height;
 	double limit_s;

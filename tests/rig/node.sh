@@ -8,8 +8,8 @@ GUEST_SILENCE_LIMIT=600
 SECOND_DISPLAY=0000:0a:00.0
 NODE_CARDS=$DISPLAY_CARD
 [ ! -e /sys/bus/pci/devices/$SECOND_DISPLAY ] || NODE_CARDS="$DISPLAY_CARD $SECOND_DISPLAY"
-# lavapipe is on this processor, with everything that divvyd starts; node_place puts guests on the others.
-NODE_GPU_CPU=$(($(nproc) - 1))
+# lavapipe is on the second half of the processors, with everything that divvyd starts; node_place puts guests on the first.
+NODE_GPU_CPUS=$(($(nproc) / 2))-$(($(nproc) - 1)) NODE_GUEST_CPUS=0-$(($(nproc) / 2 - 1))
 NODE_TRACE=$RIG_JOB/turns.csv # the arbiter's
 
 # node_image NAME GUEST_WORDS... - a folder with guest.conf, at /tmp/images/NAME: Debian's kernel, and the rig's RAM disk with Venus in it
@@ -68,7 +68,7 @@ node_begin() {
 node_start() {
 	(
 		echo 0 >"$NODE_GROUP/cgroup.procs" 2>/dev/null || echo 0 >"$NODE_GROUP/daemon/cgroup.procs"
-		exec taskset -c "$NODE_GPU_CPU" "$RIG_BUILD/divvyd" --programs /tmp/programs
+		exec taskset -c "$NODE_GPU_CPUS" "$RIG_BUILD/divvyd" --programs /tmp/programs
 	) >>"$RIG_JOB/divvyd.log" 2>&1 </dev/null &
 	node_pid=$!
 	for _ in {1..600}; do
@@ -79,10 +79,10 @@ node_start() {
 	fail "divvyd does not answer: $(tail -n 1 "$RIG_JOB/divvyd.log")"
 }
 
-# node_place - the machines' threads off the GPU's processor
+# node_place - the machines' threads off the GPU's processors
 node_place() {
 	local pid
-	for pid in $(pgrep -x divvy-vmm); do taskset -pac "0-$((NODE_GPU_CPU - 1))" "$pid" >/dev/null 2>&1; done
+	for pid in $(pgrep -x divvy-vmm); do taskset -pac "$NODE_GUEST_CPUS" "$pid" >/dev/null 2>&1; done
 }
 
 # node_end - divvyd and the arbiter end, and nothing is left but what they write down
