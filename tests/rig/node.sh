@@ -42,12 +42,13 @@ node_begin() {
 	mkdir -p /etc/divvy/types.d
 	cat >/etc/divvy/types.d/node.yaml
 	"$DIVVY" types check || fail "types"
-	# The arbiter is to leave a trace, for which divvyd has no word.
+	# The arbiter is to leave a trace, for which divvyd has no word; and lavapipe compiles a shader within its first job, which keeps others waiting
+	# for longer here than a hog may (10 s).
 	mkdir -p /tmp/programs
 	for f in divvyd divvy-vmm divvy-vgpu; do ln -sf "$PWD/$RIG_BUILD/$f" /tmp/programs/$f; done
 	cat >/tmp/programs/divvy <<-SCRIPT
 		#!/bin/sh
-		[ "\$1" != arbiter ] || exec "$PWD/$DIVVY" "\$@" --trace "$NODE_TRACE"
+		[ "\$1" != arbiter ] || exec "$PWD/$DIVVY" "\$@" --trace "$NODE_TRACE" --hog 300
 		exec "$PWD/$DIVVY" "\$@"
 	SCRIPT
 	chmod +x /tmp/programs/divvy

@@ -27,7 +27,7 @@ demo_card_screen() {
 }
 
 say "The host: two processors, an IOMMU, and two GPUs: a display card behind the IOMMU, and lavapipe, Vulkan on one of the processors"
-DEMO_JOB=$(taskset -c $NODE_GPU_CPU "$RIG_BUILD/tests/live/vkload" load --job 10 --jobs 10 | sed 's/.*"iterations":\([0-9]*\).*/\1/')
+DEMO_JOB=$(taskset -c "$NODE_GPU_CPUS" "$RIG_BUILD/tests/live/vkload" load --job 10 --jobs 10 | sed 's/.*"iterations":\([0-9]*\).*/\1/')
 [ "${DEMO_JOB:-0}" -gt 0 ] || fail "a job could not be measured"
 demo_images "$RIG_KERNEL/vmlinux" "$RIG_GUEST" pci,display,stay
 node_begin < <(demo_types) >"$RIG_JOB/begin"
