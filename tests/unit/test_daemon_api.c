@@ -11,8 +11,8 @@
 #include "tests/unit/build_folder.h"
 #include "tests/unit/daemon_world.h"
 
-#define NOBODY 65534 /* a user, by the world's divvyd.yaml */
-#define OTHER  65533 /* no role */
+#define NOBODY 65534u /* a user, by the world's divvyd.yaml */
+#define OTHER  65533u /* no role */
 #define FLOOD  200
 
 static void every_answer_is_as_the_document_says(void **state)
@@ -60,7 +60,7 @@ static int as(uint32_t uid, int (*ask)(const struct world *w), const struct worl
 	return with_groups(uid, uid, 0, NULL, ask, w);
 }
 
-#define GROUP 54321 /* no name leads to it: nobody could look up who is in it */
+#define GROUP 54321u /* no name leads to it: nobody could look up who is in it */
 
 static int ask_node(const struct world *w)
 {

@@ -12,8 +12,8 @@
 #include "tests/unit/build_folder.h"
 #include "tests/unit/daemon_world.h"
 
-#define USER	  65534 /* by the world's divvyd.yaml */
-#define PIECE	  65536 /* of a copy between two file systems (launch/disk.c) */
+#define USER	  65534u /* by the world's divvyd.yaml */
+#define PIECE	  65536	 /* of a copy between two file systems (launch/disk.c) */
 #define PAGE	  4096u
 #define SLOW_DISK (16 * MIB)
 
