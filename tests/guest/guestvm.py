@@ -298,7 +298,7 @@ class Guest:
     def __init__(self, folder, vgpu=None, variant="trixie", files=None, append="", wrapper=(), **how):
         """files: more for the disk of the agent. wrapper: words before QEMU's. how: as for qemu_command()."""
         self.folder, self.console_path = folder, f"{folder}/console"
-        self.buffer, self.number, self.boot_seconds = b"", 0, 0.0
+        self.buffer, self.number, self.boot_seconds, self.boot_limit = b"", 0, 0.0, BOOT_LIMIT
         archive(f"{folder}/archive", {"agent": f"{TOP}/tests/guest/agent", **(files or {})})
         command = qemu_command(image(variant), f"divvy.run=agent {append}", vgpu=vgpu, disks=[f"{folder}/archive"], **how)
         self.console = open(self.console_path, "wb")
@@ -341,7 +341,7 @@ class Guest:
             lines.append(line)
 
     def ready(self):
-        self.wait_for("@ready", BOOT_LIMIT)
+        self.wait_for("@ready", self.boot_limit)
         self.boot_seconds = time.monotonic() - self.started
         return self
 
