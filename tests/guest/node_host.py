@@ -69,22 +69,12 @@ def next_version(deb, folder):
     return out
 
 
-def installed_tree(folder):
-    """What `make install` puts below /usr/local, as an archive."""
-    tree, out = f"{folder}/local", f"{folder}/local.tar.gz"
-    shutil.rmtree(tree, ignore_errors=True)
-    command("make", "-s", "CC=gcc", "install", f"DESTDIR={tree}", "PREFIX=/usr/local")
-    command("tar", "-C", tree, "--owner=0", "--group=0", "-czf", out, ".")
-    shutil.rmtree(tree)
-    return out
-
-
 class NodeHost:
     def __init__(self, bench):
         deb = package()
         self.version = version(deb)
         self.sockets = tempfile.mkdtemp(prefix="guest-")
-        files = {"agent": f"{TOP}/tests/guest/node-agent", "agent-everywhere": f"{TOP}/tests/guest/agent", "divvy.deb": deb, "next.deb": next_version(deb, bench.folder), "local.tar.gz": installed_tree(bench.folder),
+        files = {"agent": f"{TOP}/tests/guest/node-agent", "agent-everywhere": f"{TOP}/tests/guest/agent", "divvy.deb": deb, "next.deb": next_version(deb, bench.folder),
                  "image/testguest.elf": f"{TOP}/{BUILD}/guest-drivers/testguest/testguest.elf",
                  "image/guest.conf": b"kernel testguest.elf\ncmdline irq count=100000\n",
                  "types.yaml": TYPES.encode(), "kvmhold": f"{TOP}/{BUILD}/tests/rig/kvmhold",
