@@ -145,6 +145,10 @@ void text_append(char *text, size_t size, const char *fmt, ...)
 /* text_size() - "4096", "512M", "4g" to bytes: K, M, G, T are powers of 1024. -EINVAL for anything else, -ERANGE beyond 64 bits. */
 int text_size(const char *text, uint64_t *bytes);
 
+/* uuid_ok() - a UUID as the kernel writes it: lower case, five groups. Also what keeps one from being a path. */
+#define UUID_TEXT_SIZE 37
+bool uuid_ok(const char *text);
+
 /* text_printable() - what is not printable ASCII in @text, which is somebody else's, becomes '?'. Returns @text. */
 char *text_printable(char *text);
 

@@ -45,6 +45,19 @@ int text_size(const char *text, uint64_t *bytes)
 	return 0;
 }
 
+bool uuid_ok(const char *text)
+{
+	if (strlen(text) != UUID_TEXT_SIZE - 1)
+		return false;
+	for (unsigned i = 0; i < UUID_TEXT_SIZE - 1; i++) {
+		const bool dash = i == 8 || i == 13 || i == 18 || i == 23;
+
+		if (dash ? text[i] != '-' : !strchr("0123456789abcdef", text[i]))
+			return false;
+	}
+	return true;
+}
+
 char *text_printable(char *text)
 {
 	for (char *c = text; *c; c++)

@@ -187,7 +187,7 @@ static int set_vfio(struct machine_config *config, const struct setting *setting
 {
 	struct machine_device device;
 	struct error inner = { 0 };
-	char full[PCI_ADDRESS_LEN];
+	char full[PCI_ADDRESS_LEN], other[PCI_ADDRESS_LEN];
 
 	if (config->device_count == MACHINE_DEVICES_MAX)
 		return error_set(e, ENOSPC, "bad-value", NULL, "%s: %u devices are the most",
@@ -196,9 +196,10 @@ static int set_vfio(struct machine_config *config, const struct setting *setting
 		return error_set(e, inner.err, inner.code, inner.next[0] ? inner.next : NULL,
 				 "%s: %s", setting->word, inner.text);
 	for (unsigned i = 0; i < config->device_count; i++)
-		if (pci_address_equal(&config->devices[i].address, &device.address))
+		if (!strcmp(machine_device_name(&config->devices[i], other),
+			    machine_device_name(&device, full)))
 			return error_set(e, EEXIST, "bad-value", NULL, "%s: %s is named twice",
-					 setting->word, pci_address_format(&device.address, full));
+					 setting->word, machine_device_name(&device, full));
 	config->devices[config->device_count++] = device;
 	return 0;
 }
@@ -365,8 +366,8 @@ static const struct word words[] = {
 	  set_disk },
 	{ "net", "user|tap=IF[,mac=MAC]", "virtio network interface; may be repeated", set_net },
 	{ "vsock", "CID", "sockets between guest and host; CID: the guest's address", set_vsock },
-	{ "vfio", "BDF[,rom=off|device|PATH][,clique=N]",
-	  "assign this PCI function; may be repeated", set_vfio },
+	{ "vfio", "BDF|UUID[,rom=off|device|PATH][,clique=N]",
+	  "assign this PCI function or mediated device; may be repeated", set_vfio },
 	{ "vfio-user", "SOCKET", "the device of a vfio-user server; may be repeated",
 	  set_vfio_user },
 	{ "iommu", "auto|iommufd|type1", "how DMA of assigned devices is mapped (auto)",

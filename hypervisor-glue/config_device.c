@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
- * An assigned device in words: its address, then options, "0000:01:00.0,WORD=VALUE,...". The command
+ * An assigned device in words: its address (or UUID), then options, "0000:01:00.0,WORD=VALUE,...". The command
  * line, files and whoever adds a device to a running VM read it here.
  */
 #include <errno.h>
@@ -75,6 +75,11 @@ static int set_option(struct machine_device *device, char *option, const char *f
 			 option);
 }
 
+const char *machine_device_name(const struct machine_device *device, char text[PCI_ADDRESS_LEN])
+{
+	return device->mdev[0] ? device->mdev : pci_address_format(&device->address, text);
+}
+
 int machine_device_parse(const char *text, const char *folder, struct machine_device *device,
 			 struct error *e)
 {
@@ -87,9 +92,13 @@ int machine_device_parse(const char *text, const char *folder, struct machine_de
 				 sizeof(copy) - 1);
 	strcpy(copy, text);
 	option = strsep(&rest, ",");
-	if (pci_address_parse(option, &device->address))
+	if (uuid_ok(option))
+		strcpy(device->mdev, option);
+	else if (pci_address_parse(option, &device->address))
 		return error_set(e, EINVAL, "bad-value", NULL,
-				 "\"%.200s\" is not a PCI address such as 0000:01:00.0", option);
+				 "\"%.200s\" is neither a PCI address such as 0000:01:00.0 nor the "
+				 "UUID of a mediated device",
+				 option);
 	while (!err && (option = strsep(&rest, ",")))
 		err = set_option(device, option, folder, e);
 	return err;

@@ -253,10 +253,10 @@ int hotplug_add_vfio(struct session *session, const struct machine_device *wante
 	struct machine *machine = session->machine;
 	struct machine_assigned *assigned = &machine->devices[machine->device_count];
 	uint64_t since = monotonic_ns();
-	char name[PCI_ADDRESS_LEN];
+	char text[PCI_ADDRESS_LEN];
+	const char *name = machine_device_name(wanted, text);
 	int err;
 
-	pci_address_format(&wanted->address, name);
 	if (machine->device_count == ARRAY_SIZE(machine->devices))
 		return too_many(name, machine->device_count, e);
 	err = device_exists(machine, name, e);

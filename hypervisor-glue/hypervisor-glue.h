@@ -30,22 +30,25 @@ struct machine_net {
 	uint8_t mac[6];
 };
 
-/* A PCI function to assign, and how. */
+/* A device of the kernel's VFIO to assign, and how: a PCI function, or a mediated device. */
 struct machine_device {
 	struct pci_address address;
-	bool device_rom;     /* show the device's own expansion ROM */
-	char rom_path[4096]; /* show this file's contents as one; "": no */
+	char mdev[UUID_TEXT_SIZE]; /* its UUID; "": it is the function at @address */
+	bool device_rom;	   /* show the device's own expansion ROM */
+	char rom_path[4096];	   /* show this file's contents as one; "": no */
 	bool in_p2p_clique;
 	uint8_t p2p_clique; /* 0-15 */
 };
 
 /*
- * machine_device_parse() - "0000:01:00.0[,rom=off|device|PATH][,clique=0..15]" to a device.
+ * machine_device_parse() - "0000:01:00.0[,rom=off|device|PATH][,clique=0..15]" to a device; a mediated device's UUID in the address's place.
+ * machine_device_name() - its address in full, or its UUID, as its struct vfio_device is called; in @text, or in @device.
  * @folder: relative paths are seen from it; "": from the current one
  * Returns 0 or -EINVAL ("bad-value").
  */
 int machine_device_parse(const char *text, const char *folder, struct machine_device *device,
 			 struct error *e);
+const char *machine_device_name(const struct machine_device *device, char text[PCI_ADDRESS_LEN]);
 
 /* A NUMA node of the guest. */
 struct machine_node {

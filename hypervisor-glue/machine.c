@@ -53,7 +53,10 @@ int machine_assigned_open(struct machine *machine, const struct machine_device *
 	int err;
 
 	*out = (struct machine_assigned){ .wanted = *wanted };
-	err = vfio_device_open("", &wanted->address, machine->space, &out->device, e);
+	if (wanted->mdev[0])
+		err = vfio_mdev_open("", wanted->mdev, machine->space, &out->device, e);
+	else
+		err = vfio_device_open("", &wanted->address, machine->space, &out->device, e);
 	if (err)
 		return err;
 	/* Once and before the guest runs: a file may be out of reach later. */

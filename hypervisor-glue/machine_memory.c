@@ -45,7 +45,8 @@ unsigned machine_reserved(const struct machine_config *config, const char *root,
 		ranges[count++] = hypertransport;
 	for (unsigned i = 0; group && i < config->device_count; i++) {
 		/* What is wrong with a device is said when it is opened. */
-		if (iommu_group_load(root, &config->devices[i].address, group, NULL))
+		if (config->devices[i].mdev[0] ||
+		    iommu_group_load(root, &config->devices[i].address, group, NULL))
 			continue;
 		for (unsigned j = 0; j < group->reserved_count && count < max; j++) {
 			const struct iommu_reserved_region *region = &group->reserved[j];

@@ -38,6 +38,7 @@ struct vfio_kernel_device {
 	int fd;
 	bool attached; /* cdev: bound to and attached in @space */
 	struct pci_address address;
+	bool is_mdev; /* no PCI function of the host: @address is nothing, its name is its UUID */
 	char *root;
 	char reset_methods
 		[64]; /* as sysfs had them at opening: a confined process cannot ask again */

@@ -34,34 +34,35 @@ struct vfio_group {
 };
 
 /* Who has it, when the kernel says that somebody does; nothing of ours may be open by then. */
-static int refuse_in_use(const char *root, const struct pci_address *address, const unsigned *group,
+static int refuse_in_use(const struct vfio_kernel_device *kernel, const unsigned *group,
 			 const char *node, struct error *e)
 {
-	struct vfio_holders holders;
-	char bdf[PCI_ADDRESS_LEN];
+	struct vfio_holders holders = { 0 };
 
-	if (vfio_holders_find(root, address, 1, group, &holders) == 0 && holders.count)
+	if (!kernel->is_mdev &&
+	    vfio_holders_find(kernel->root, &kernel->address, 1, group, &holders) == 0 &&
+	    holders.count)
 		return vfio_holders_refuse(&holders, e);
 	return error_set(e, EBUSY, "device-in-use", "find who has it: fuser -v /dev/vfio/*",
 			 "%s: %s is in use, by a process that could not be found%s",
-			 pci_address_format(address, bdf), node,
+			 kernel->device.name, node,
 			 holders.unreadable ? " (some belong to other users)" : "");
 }
 
-static int open_node(const char *root, const struct pci_address *address, const unsigned *group,
+static int open_node(const struct vfio_kernel_device *kernel, const unsigned *group,
 		     const char *node, struct error *e)
 {
-	char path[VFIO_PATH_MAX], bdf[PCI_ADDRESS_LEN], next[sizeof(e->next)];
+	char path[VFIO_PATH_MAX], next[sizeof(e->next)];
+	const char *bdf = kernel->device.name;
 	int err, fd;
 
-	pci_address_format(address, bdf);
-	fd = open(vfio_sysfs_path(path, root, "%s", node), O_RDWR | O_CLOEXEC);
+	fd = open(vfio_sysfs_path(path, kernel->root, "%s", node), O_RDWR | O_CLOEXEC);
 	if (fd >= 0)
 		return fd;
 	err = errno;
 	switch (err) {
 	case EBUSY:
-		return refuse_in_use(root, address, group, node, e);
+		return refuse_in_use(kernel, group, node, e);
 	case EACCES:
 	case EPERM:
 		snprintf(next, sizeof(next), "run as root, or: setfacl -m u:%u:rw %s",
@@ -108,11 +109,13 @@ static void group_put(struct vfio_group *group)
 	pthread_mutex_unlock(&space->vfio_lock);
 }
 
-static int group_get_locked(const char *root, const struct pci_address *address, unsigned id,
-			    struct iommu_space *space, struct vfio_group **out, struct error *e)
+static int group_get_locked(const struct vfio_kernel_device *kernel, unsigned id,
+			    struct vfio_group **out, struct error *e)
 {
 	struct vfio_group_status status = { .argsz = sizeof(status) };
-	char node[64], bdf[PCI_ADDRESS_LEN], next[64];
+	struct iommu_space *space = kernel->space;
+	const char *bdf = kernel->device.name;
+	char node[64], next[96];
 	struct vfio_group *group;
 	int err;
 
@@ -123,7 +126,6 @@ static int group_get_locked(const char *root, const struct pci_address *address,
 			return 0;
 		}
 	}
-	pci_address_format(address, bdf);
 	snprintf(node, sizeof(node), "/dev/vfio/%u", id);
 	group = calloc(1, sizeof(*group));
 	if (!group)
@@ -131,7 +133,7 @@ static int group_get_locked(const char *root, const struct pci_address *address,
 	group->space = space;
 	group->id = id;
 	group->references = 1;
-	group->fd = open_node(root, address, &id, node, e);
+	group->fd = open_node(kernel, &id, node, e);
 	if (group->fd < 0) {
 		err = group->fd;
 		goto free_group;
@@ -178,14 +180,14 @@ bool vfio_group_find(const struct iommu_space *space, unsigned id, int *fd, unsi
 	return false;
 }
 
-static int group_get(const char *root, const struct pci_address *address, unsigned id,
-		     struct iommu_space *space, struct vfio_group **out, struct error *e)
+static int group_get(const struct vfio_kernel_device *kernel, unsigned id, struct vfio_group **out,
+		     struct error *e)
 {
 	int err;
 
-	pthread_mutex_lock(&space->vfio_lock);
-	err = group_get_locked(root, address, id, space, out, e);
-	pthread_mutex_unlock(&space->vfio_lock);
+	pthread_mutex_lock(&kernel->space->vfio_lock);
+	err = group_get_locked(kernel, id, out, e);
+	pthread_mutex_unlock(&kernel->space->vfio_lock);
 	return err;
 }
 
@@ -196,7 +198,7 @@ static int open_by_group(struct vfio_kernel_device *kernel, unsigned id, struct 
 	const char *bdf = kernel->device.name;
 	int err;
 
-	err = group_get(kernel->root, &kernel->address, id, kernel->space, &kernel->group, e);
+	err = group_get(kernel, id, &kernel->group, e);
 	if (err)
 		return err;
 	kernel->fd = ioctl(kernel->group->fd, VFIO_GROUP_GET_DEVICE_FD, bdf);
@@ -212,16 +214,20 @@ static int open_by_group(struct vfio_kernel_device *kernel, unsigned id, struct 
 
 static int open_by_cdev(struct vfio_kernel_device *kernel, struct error *e)
 {
-	char name[32], node[64];
+	char name[32], node[64], path[VFIO_PATH_MAX];
 	int err;
 
-	if (vfio_sysfs_cdev(kernel->root, &kernel->address, name, sizeof(name)))
+	if (kernel->is_mdev)
+		vfio_sysfs_mdev(path, kernel->root, kernel->device.name, "vfio-dev");
+	else
+		vfio_sysfs_pci(path, kernel->root, &kernel->address, "vfio-dev");
+	if (vfio_sysfs_cdev(path, name, sizeof(name)))
 		return error_set(e, ENODEV, "no-iommufd", "use the type1 backend",
 				 "%s: the kernel made no character device for it (no vfio-dev "
 				 "folder in sysfs: built without CONFIG_VFIO_DEVICE_CDEV?)",
 				 kernel->device.name);
 	snprintf(node, sizeof(node), "/dev/vfio/devices/%s", name);
-	kernel->fd = open_node(kernel->root, &kernel->address, NULL, node, e);
+	kernel->fd = open_node(kernel, NULL, node, e);
 	if (kernel->fd < 0)
 		return kernel->fd;
 	err = kernel->space->ops->attach(kernel->space, kernel->fd, e);
@@ -234,7 +240,7 @@ static int open_by_cdev(struct vfio_kernel_device *kernel, struct error *e)
 	 * owner shows as EBUSY (by its group) or EINVAL (by its cdev). Then the owner is the fact
 	 * worth telling, unless there is none.
 	 */
-	if (err == -EBUSY || err == -EINVAL) {
+	if ((err == -EBUSY || err == -EINVAL) && !kernel->is_mdev) {
 		struct vfio_holders holders;
 		char group[16];
 		unsigned id;
@@ -295,53 +301,112 @@ static int check_openable(const char *root, const struct pci_address *address, u
 	return err;
 }
 
-int vfio_device_open(const char *root, const struct pci_address *address, struct iommu_space *space,
-		     struct vfio_device **out, struct error *e)
+/* What a mediated device's folder says, before it is opened. */
+static int check_mdev(const char *root, const char *uuid, unsigned *group_id, struct error *e)
 {
-	struct vfio_kernel_device *kernel;
-	unsigned group_id;
-	uint64_t start;
+	char path[VFIO_PATH_MAX], driver[VFIO_DRIVER_LEN], group[16];
+
+	if (!uuid_ok(uuid) || access(vfio_sysfs_mdev(path, root, uuid, ""), F_OK))
+		return error_set(e, ENOENT, "no-such-device", "ls /sys/bus/mdev/devices",
+				 "there is no mediated device %.40s", uuid);
+	vfio_sysfs_link_at(vfio_sysfs_mdev(path, root, uuid, "driver"), driver, sizeof(driver));
+	if (!driver[0])
+		return error_set(e, ENODEV, "not-bound-to-vfio", NULL,
+				 "%s is bound to no driver: its parent's is the one it needs",
+				 uuid);
+	if (vfio_sysfs_link_at(vfio_sysfs_mdev(path, root, uuid, "iommu_group"), group,
+			       sizeof(group)) ||
+	    sscanf(group, "%u", group_id) != 1)
+		return error_set(e, ENODEV, "no-iommu-group", NULL, "%s: VFIO made no group for it",
+				 uuid);
+	return 0;
+}
+
+/* @kernel: as far as it is known without the device's file; released on failure */
+static int open_device(struct vfio_kernel_device *kernel, unsigned group_id,
+		       struct vfio_device **out, struct error *e)
+{
+	const uint64_t start = monotonic_ns();
 	int err;
 
-	err = check_openable(root, address, &group_id, e);
-	if (err)
-		return err;
-	kernel = calloc(1, sizeof(*kernel));
-	if (!kernel)
-		return error_set(e, ENOMEM, "out-of-memory", NULL, "no memory for a device");
-	kernel->fd = -1;
-	kernel->space = space;
-	kernel->address = *address;
-	kernel->device.ops = &vfio_kernel_ops;
-	pci_address_format(address, kernel->device.name);
-	kernel->root = strdup(root);
-	if (!kernel->root) {
-		err = error_set(e, ENOMEM, "out-of-memory", NULL, "no memory for a device");
-		goto release;
-	}
-	/* Opening resets the function, so what the link was is asked before. */
-	kernel->link = vfio_link_sysfs(root, address);
-	start = monotonic_ns();
-	if (space->ops->kind == IOMMU_IOMMUFD)
+	if (kernel->space->ops->kind == IOMMU_IOMMUFD)
 		err = open_by_cdev(kernel, e);
 	else
 		err = open_by_group(kernel, group_id, e);
-	if (err)
-		goto release;
-	err = vfio_kernel_device_query(kernel, e);
-	if (err)
-		goto release;
-	read_reset_methods(kernel);
-	vfio_link_check(kernel, "it was opened");
+	if (!err)
+		err = vfio_kernel_device_query(kernel, e);
+	if (err) {
+		vfio_kernel_device_release(kernel);
+		return err;
+	}
+	if (kernel->is_mdev) {
+		strcpy(kernel->reset_methods, "its driver's");
+	} else {
+		read_reset_methods(kernel);
+		vfio_link_check(kernel, "it was opened");
+	}
 	log_info("%s: opened by its %s in group %u, %u regions, in %.1f ms", kernel->device.name,
 		 kernel->group ? "group" : "character device", group_id,
 		 kernel->device.region_count, (double)(monotonic_ns() - start) / 1e6);
 	*out = &kernel->device;
 	return 0;
+}
 
-release:
-	vfio_kernel_device_release(kernel);
-	return err;
+static struct vfio_kernel_device *kernel_device(const char *root, struct iommu_space *space,
+						struct error *e)
+{
+	struct vfio_kernel_device *kernel = calloc(1, sizeof(*kernel));
+	char *copy = strdup(root);
+
+	if (!kernel || !copy) {
+		free(kernel);
+		free(copy);
+		error_set(e, ENOMEM, "out-of-memory", NULL, "no memory for a device");
+		return NULL;
+	}
+	kernel->fd = -1;
+	kernel->space = space;
+	kernel->root = copy;
+	kernel->device.ops = &vfio_kernel_ops;
+	return kernel;
+}
+
+int vfio_device_open(const char *root, const struct pci_address *address, struct iommu_space *space,
+		     struct vfio_device **out, struct error *e)
+{
+	struct vfio_kernel_device *kernel;
+	unsigned group_id;
+	int err;
+
+	err = check_openable(root, address, &group_id, e);
+	if (err)
+		return err;
+	kernel = kernel_device(root, space, e);
+	if (!kernel)
+		return -ENOMEM;
+	kernel->address = *address;
+	pci_address_format(address, kernel->device.name);
+	/* Opening resets the function, so what the link was is asked before. */
+	kernel->link = vfio_link_sysfs(root, address);
+	return open_device(kernel, group_id, out, e);
+}
+
+int vfio_mdev_open(const char *root, const char *uuid, struct iommu_space *space,
+		   struct vfio_device **out, struct error *e)
+{
+	struct vfio_kernel_device *kernel;
+	unsigned group_id;
+	int err;
+
+	err = check_mdev(root, uuid, &group_id, e);
+	if (err)
+		return err;
+	kernel = kernel_device(root, space, e);
+	if (!kernel)
+		return -ENOMEM;
+	kernel->is_mdev = true;
+	strcpy(kernel->device.name, uuid);
+	return open_device(kernel, group_id, out, e);
 }
 
 void vfio_kernel_device_release(struct vfio_kernel_device *kernel)

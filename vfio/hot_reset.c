@@ -28,7 +28,7 @@ static struct vfio_kernel_device *find_open(struct vfio_device *const *devices, 
 		if (devices[i]->ops != &vfio_kernel_ops)
 			continue;
 		kernel = container_of(devices[i], struct vfio_kernel_device, device);
-		if (pci_address_equal(&kernel->address, address))
+		if (!kernel->is_mdev && pci_address_equal(&kernel->address, address))
 			return kernel;
 	}
 	return NULL;

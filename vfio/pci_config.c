@@ -238,7 +238,8 @@ int pci_config_snapshot(struct vfio_pci *pci, struct error *e)
 
 	if (device->region_count > VFIO_PCI_CONFIG_REGION_INDEX)
 		ret = device->ops->get_region(device, VFIO_PCI_CONFIG_REGION_INDEX, &region);
-	if (!ret && region.size < PCI_CONFIG_SNAPSHOT_SIZE)
+	/* Linux's samples of mediated devices have 255 bytes (0xff), and so may drivers made after them. */
+	if (!ret && region.size < PCI_CONFIG_SNAPSHOT_SIZE - 1)
 		ret = -EINVAL;
 	if (ret)
 		return error_set(e, -ret, "config-unreadable", NULL,
@@ -248,10 +249,11 @@ int pci_config_snapshot(struct vfio_pci *pci, struct error *e)
 							       : PCI_CONFIG_SNAPSHOT_SIZE;
 
 	for (unsigned at = 0; at < PCI_CONFIG_SNAPSHOT_SIZE; at += 4) {
+		const size_t size = MIN((size_t)4, (size_t)(region.size - at));
 		ssize_t got = device->ops->region_read(device, VFIO_PCI_CONFIG_REGION_INDEX, at,
-						       pci->original + at, 4);
+						       pci->original + at, size);
 
-		if (got != 4)
+		if (got != (ssize_t)size)
 			return error_set(e, got < 0 ? (int)-got : EIO, "config-unreadable", NULL,
 					 "%s: reading config space at 0x%x: %s", device->name, at,
 					 got < 0 ? strerror((int)-got) : "short");

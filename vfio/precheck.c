@@ -222,7 +222,8 @@ static void check_node(struct check *c)
 	if (!vfio_sysfs_driver_is_vfio(c->driver) ||
 	    vfio_sysfs_link_name(c->root, c->address, "iommu_group", group, sizeof(group)))
 		return;
-	use_cdev = vfio_sysfs_cdev(c->root, c->address, cdev, sizeof(cdev)) == 0 &&
+	use_cdev = vfio_sysfs_cdev(vfio_sysfs_pci(path, c->root, c->address, "vfio-dev"), cdev,
+				   sizeof(cdev)) == 0 &&
 		   access(vfio_sysfs_path(path, c->root, "/dev/iommu"), F_OK) == 0 &&
 		   access(vfio_sysfs_path(path, c->root, "/dev/vfio/devices/%s", cdev), F_OK) == 0;
 	if (!use_cdev)

@@ -28,6 +28,13 @@ const char *vfio_sysfs_pci(char path[VFIO_PATH_MAX], const char *root,
 			       pci_address_format(address, bdf), leaf[0] ? "/" : "", leaf);
 }
 
+const char *vfio_sysfs_mdev(char path[VFIO_PATH_MAX], const char *root, const char *uuid,
+			    const char *leaf)
+{
+	return vfio_sysfs_path(path, root, "/sys/bus/mdev/devices/%s%s%s", uuid, leaf[0] ? "/" : "",
+			       leaf);
+}
+
 int vfio_sysfs_exists(const char *root, const struct pci_address *address, struct error *e)
 {
 	char path[VFIO_PATH_MAX], bdf[PCI_ADDRESS_LEN];
@@ -42,12 +49,19 @@ int vfio_sysfs_exists(const char *root, const struct pci_address *address, struc
 int vfio_sysfs_link_name(const char *root, const struct pci_address *address, const char *leaf,
 			 char *name, size_t size)
 {
-	char path[VFIO_PATH_MAX], target[VFIO_PATH_MAX];
+	char path[VFIO_PATH_MAX];
+
+	return vfio_sysfs_link_at(vfio_sysfs_pci(path, root, address, leaf), name, size);
+}
+
+int vfio_sysfs_link_at(const char *path, char *name, size_t size)
+{
+	char target[VFIO_PATH_MAX];
 	const char *base;
 	ssize_t n;
 
 	name[0] = '\0';
-	n = readlink(vfio_sysfs_pci(path, root, address, leaf), target, sizeof(target) - 1);
+	n = readlink(path, target, sizeof(target) - 1);
 	if (n < 0)
 		return -errno;
 	target[n] = '\0';
@@ -73,14 +87,13 @@ bool vfio_sysfs_is_bridge(const char *root, const struct pci_address *address)
 	       class_code >> 8 == 0x0604;
 }
 
-int vfio_sysfs_cdev(const char *root, const struct pci_address *address, char *name, size_t size)
+int vfio_sysfs_cdev(const char *path, char *name, size_t size)
 {
-	char path[VFIO_PATH_MAX];
 	struct dirent *entry;
 	int err = -ENOENT;
 	DIR *dir;
 
-	dir = opendir(vfio_sysfs_pci(path, root, address, "vfio-dev"));
+	dir = opendir(path);
 	if (!dir)
 		return -errno;
 	while (err == -ENOENT && (entry = readdir(dir))) {

@@ -21,6 +21,10 @@ const char *vfio_sysfs_path(char path[VFIO_PATH_MAX], const char *root, const ch
 const char *vfio_sysfs_pci(char path[VFIO_PATH_MAX], const char *root,
 			   const struct pci_address *address, const char *leaf);
 
+/* vfio_sysfs_mdev() - ROOT/sys/bus/mdev/devices/UUID/LEAF. Returns @path. */
+const char *vfio_sysfs_mdev(char path[VFIO_PATH_MAX], const char *root, const char *uuid,
+			    const char *leaf);
+
 /*
  * vfio_sysfs_exists() - whether the function is there; error "no-such-device" where it is not.
  * Returns 0 or -ENOENT.
@@ -35,13 +39,16 @@ int vfio_sysfs_exists(const char *root, const struct pci_address *address, struc
 int vfio_sysfs_link_name(const char *root, const struct pci_address *address, const char *leaf,
 			 char *name, size_t size);
 
+/* vfio_sysfs_link_at() - the same of the link @path. */
+int vfio_sysfs_link_at(const char *path, char *name, size_t size);
+
 /* vfio_sysfs_driver_is_vfio() - vfio-pci or a variant of it (nvgrace-gpu-vfio-pci, mlx5_vfio_pci). */
 bool vfio_sysfs_driver_is_vfio(const char *driver);
 
 /* vfio_sysfs_is_bridge() - class 0604, PCI-to-PCI bridge. */
 bool vfio_sysfs_is_bridge(const char *root, const struct pci_address *address);
 
-/* vfio_sysfs_cdev() - "vfioN" of a function on a VFIO driver. Returns 0 or -errno. */
-int vfio_sysfs_cdev(const char *root, const struct pci_address *address, char *name, size_t size);
+/* vfio_sysfs_cdev() - "vfioN", the only entry of a device's folder "vfio-dev", which is @path. Returns 0 or -errno. */
+int vfio_sysfs_cdev(const char *path, char *name, size_t size);
 
 #endif

@@ -158,6 +158,15 @@ struct vfio_device {
 int vfio_device_open(const char *root, const struct pci_address *address, struct iommu_space *space,
 		     struct vfio_device **out, struct error *e);
 /*
+ * vfio_mdev_open() - the same for a mediated device of the kernel's, by its UUID
+ * (Documentation/driver-api/vfio-mediated-device.rst). It has no address on a bus, no link and no reset method in sysfs: what a reset does
+ * is its parent's driver's. Its group is its own; only its driver decides what of @space it touches.
+ *
+ * Returns 0 or -errno: "no-such-device", "not-bound-to-vfio", "no-iommu-group", "device-in-use", "permission-denied".
+ */
+int vfio_mdev_open(const char *root, const char *uuid, struct iommu_space *space,
+		   struct vfio_device **out, struct error *e);
+/*
  * vfio_device_start() - start the device's threads: once, before the guest runs. Until then the
  * device answers its caller's thread, but hears neither doorbells nor its peer. So a process can
  * open everything, then confine itself, and have no thread that was there before.

@@ -114,7 +114,7 @@ static int found_instance(void *opaque, const char *name, struct error *e)
 	const struct walk *walk = opaque;
 	struct mdev_instance *instance;
 
-	if (!mdev_uuid_ok(name))
+	if (!uuid_ok(name))
 		return 0;
 	instance = mdev_instance_add(walk->instances, &mdev_provider_kernel, e);
 	if (!instance)
@@ -156,7 +156,7 @@ static int remove_one(const struct mdev_host *host, const char *id, struct error
 {
 	char path[512], full[1024];
 
-	if (!mdev_uuid_ok(id))
+	if (!uuid_ok(id))
 		return -ENOENT;
 	snprintf(path, sizeof(path), DEVICES "/%s/remove", id);
 	snprintf(full, sizeof(full), "%s%s", host->root, path);

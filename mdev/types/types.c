@@ -159,19 +159,6 @@ char *mdev_instances_json(const struct mdev_instances *instances)
 
 /* ---- UUIDs --------------------------------------------------------------------------------- */
 
-bool mdev_uuid_ok(const char *uuid)
-{
-	if (strlen(uuid) != MDEV_UUID_LEN - 1)
-		return false;
-	for (unsigned i = 0; i < MDEV_UUID_LEN - 1; i++) {
-		const bool dash = i == 8 || i == 13 || i == 18 || i == 23;
-
-		if (dash ? uuid[i] != '-' : !strchr("0123456789abcdef", uuid[i]))
-			return false;
-	}
-	return true;
-}
-
 /* Version 4, random (RFC 9562, 5.4). */
 static int uuid_make(char uuid[MDEV_UUID_LEN], struct error *e)
 {
@@ -225,7 +212,7 @@ static int uuid_choose(const struct mdev_host *host, const char *asked, char uui
 
 	if (!asked)
 		return uuid_make(uuid, e);
-	if (!mdev_uuid_ok(asked))
+	if (!uuid_ok(asked))
 		return error_set(e, EINVAL, "bad-uuid", "take uuidgen(1)'s",
 				 "%.40s is no UUID in lower case", asked);
 	strcpy(uuid, asked);

@@ -33,9 +33,6 @@ struct mdev_type *mdev_type_add(struct mdev_types *types, const struct mdev_prov
 struct mdev_instance *mdev_instance_add(struct mdev_instances *instances,
 					const struct mdev_provider *provider, struct error *e);
 
-/* mdev_uuid_ok() - lower case, five groups. Also what keeps an ID from being a path. */
-bool mdev_uuid_ok(const char *uuid);
-
 /* mdev_sysfs_read() - a line of a file below ROOT; "" when it is not there. */
 void mdev_sysfs_read(const struct mdev_host *host, const char *path, char *text, size_t size);
 /* mdev_sysfs_write() - what the kernel refuses is "sysfs-refused", with the file and its reason. */

@@ -94,7 +94,7 @@ static int found(void *opaque, const char *name, struct error *e)
 	struct mdev_instance *instance;
 	struct error bad = { 0 };
 
-	if (!mdev_uuid_ok(name))
+	if (!uuid_ok(name))
 		return 0;
 	instance = mdev_instance_add(walk->list, &mdev_provider_vgpu, e);
 	if (!instance)
@@ -298,7 +298,7 @@ static int remove_one(const struct mdev_host *host, const char *id, struct error
 {
 	int parent, lock, err = 0;
 
-	if (!mdev_uuid_ok(id))
+	if (!uuid_ok(id))
 		return -ENOENT;
 	lock = instance_lock(host, id);
 	if (lock == -ENOENT)
@@ -326,7 +326,7 @@ int mdev_open(const struct mdev_host *host, const char *uuid, struct mdev_instan
 {
 	int fd, err;
 
-	if (!mdev_uuid_ok(uuid))
+	if (!uuid_ok(uuid))
 		return error_set(e, EINVAL, "bad-uuid", NULL, "%.40s is no UUID in lower case",
 				 uuid);
 	fd = instance_lock(host, uuid);

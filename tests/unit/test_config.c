@@ -216,6 +216,16 @@ static void devices_are_addresses_named_once(void **state)
 	expect_bad(f, "vfio", "0000:01:00.0");
 	assert_non_null(strstr(f->e.text, "0000:01:00.0"));
 	expect_bad(f, "vfio", "gpu");
+	/* Mediated devices have no address. */
+	assert_int_equal(set(f, "vfio", "83b8f4f2-509f-382f-3c1e-e6bfe0fa1001,rom=off"), 0);
+	assert_string_equal(f->config.devices[2].mdev, "83b8f4f2-509f-382f-3c1e-e6bfe0fa1001");
+	assert_int_equal(set(f, "vfio", "83b8f4f2-509f-382f-3c1e-e6bfe0fa1002"), 0);
+	assert_int_equal(f->config.device_count, 4);
+	expect_bad(f, "vfio", "83b8f4f2-509f-382f-3c1e-e6bfe0fa1001");
+	assert_non_null(strstr(f->e.text, "named twice"));
+	expect_bad(f, "vfio", "83B8F4F2-509F-382F-3C1E-E6BFE0FA1001");
+	expect_bad(f, "vfio", "83b8f4f2-509f-382f-3c1e-e6bfe0fa100/");
+	expect_bad(f, "vfio", "../../../83b8f4f2-509f-382f-3c1e-e6b");
 }
 
 static void a_device_has_options(void **state)

@@ -253,6 +253,83 @@ static void without_threads_they_are_opened_one_after_the_other(void **state)
 	close_all(&o);
 }
 
+/* ---- mediated devices ------------------------------------------------------------------------- */
+
+#define MDEV "83b8f4f2-509f-382f-3c1e-e6bfe0fa1001"
+
+/* @group, @driver: whether it has one */
+static void add_mdev(bool group, bool driver)
+{
+	struct fake_sysfs *fs = &fake_kernel.fs;
+
+	fake_sysfs_folder(fs, "sys/bus/mdev/devices/" MDEV "/vfio-dev/vfio9");
+	fake_sysfs_write(fs, "dev/vfio/devices/vfio9", "%s", "");
+	fake_sysfs_write(fs, "dev/vfio/77", "%s", "");
+	fake_sysfs_folder(fs, "sys/kernel/iommu_groups/77");
+	fake_sysfs_folder(fs, "sys/bus/mdev/drivers/nvidia-vgpu-vfio");
+	fake_sysfs_link(fs, "sys/bus/mdev/devices/" MDEV "/iommu_group",
+			"sys/kernel/iommu_groups/77");
+	if (!group)
+		fake_sysfs_remove(fs, "sys/bus/mdev/devices/" MDEV "/iommu_group");
+	fake_sysfs_link(fs, "sys/bus/mdev/devices/" MDEV "/driver",
+			"sys/bus/mdev/drivers/nvidia-vgpu-vfio");
+	if (!driver)
+		fake_sysfs_remove(fs, "sys/bus/mdev/devices/" MDEV "/driver");
+}
+
+static void a_mediated_device_is_opened_by_its_uuid(void **state)
+{
+	add_mdev(true, true);
+	for (unsigned i = 0; i < ARRAY_SIZE(kinds); i++) {
+		struct vfio_device *device;
+		struct opening o = { 0 };
+
+		assert_int_equal(iommu_space_open(fake_kernel.fs.root, kinds[i], &o.space, &err),
+				 0);
+		if (vfio_mdev_open(fake_kernel.fs.root, MDEV, o.space, &device, &err))
+			fail_msg("%s", err.text);
+		assert_string_equal(device->name, MDEV);
+		assert_true(vfio_device_file(device) >= 0);
+		assert_int_equal(fake_kernel_attached(), 1);
+		/* Beside a function of the hardware's, in one space. */
+		open_one(&o, 3);
+		assert_int_equal(o.results[3], 0);
+		assert_int_equal(fake_kernel_attached(), 2);
+		vfio_device_close(device);
+		vfio_device_close(o.devices[3]);
+		assert_null(o.space->vfio_groups);
+		iommu_space_close(o.space);
+	}
+}
+
+static void what_is_no_mediated_device_is_refused(void **state)
+{
+	static const struct {
+		const char *uuid, *code;
+		bool group, driver;
+	} cases[] = {
+		{ "0000:02:00.0", "no-such-device", true, true },
+		{ "../../pci/devices/0000:02:00.0/vfio-", "no-such-device", true, true },
+		{ "83b8f4f2-509f-382f-3c1e-e6bfe0fa1002", "no-such-device", true, true },
+		{ MDEV, "no-iommu-group", false, true },
+		{ MDEV, "not-bound-to-vfio", true, false },
+	};
+
+	for (unsigned i = 0; i < ARRAY_SIZE(cases); i++) {
+		struct vfio_device *device = NULL;
+		struct iommu_space *space;
+
+		add_mdev(cases[i].group, cases[i].driver);
+		assert_int_equal(iommu_space_open(fake_kernel.fs.root, IOMMU_TYPE1, &space, &err),
+				 0);
+		assert_true(vfio_mdev_open(fake_kernel.fs.root, cases[i].uuid, space, &device,
+					   &err) < 0);
+		assert_string_equal(err.code, cases[i].code);
+		assert_null(device);
+		iommu_space_close(space);
+	}
+}
+
 /* ---- maps by file ------------------------------------------------------------------------------ */
 
 static void follow_and_leave(bool by_file)
@@ -313,6 +390,8 @@ int main(void)
 		TEST(devices_are_opened_beside_each_other),
 		TEST(one_that_fails_takes_no_other_with_it),
 		TEST(without_threads_they_are_opened_one_after_the_other),
+		TEST(a_mediated_device_is_opened_by_its_uuid),
+		TEST(what_is_no_mediated_device_is_refused),
 		TEST(memory_is_mapped_by_its_file_where_the_kernel_can),
 		TEST(memory_is_mapped_by_address_where_it_cannot),
 	};
