@@ -130,6 +130,8 @@ $(addprefix $(BUILD)/tests/unit/,test_faults test_reset test_vfio_open): WRAP :=
 	ftruncate64 fstat64 fstatfs64 pipe2 socket connect setsockopt sendmsg recvmsg read pread64 pwrite64 readlinkat \
 	opendir fdopendir sigaction madvise pthread_create sd_event_new sd_event_add_io sd_event_add_signal \
 	mmap64 munmap open64 openat64 fcntl64 close ioctl
+# The kernel's mediated devices of tests/unit/fake_mdev.h.
+$(addprefix $(BUILD)/tests/unit/,test_daemon_slices test_daemon_crash test_daemon_api): WRAP := file_write
 # Drivers that hang and crash.
 $(BUILD)/tests/unit/test_node_vulkan: WRAP := launch_gpu_list
 # The hook of tests/unit/vfio_user_server.h.

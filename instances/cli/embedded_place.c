@@ -64,6 +64,11 @@ static int instance_fill(struct embedded *m, const struct node *node, const stru
 
 		if (!gpu)
 			return error_set(e, ENODEV, "no-such-gpu", NULL, "%s is gone", part->gpu);
+		if (part->mode == TYPE_DEDICATED && part->provider == TYPE_MDEV)
+			return error_set(
+				e, ENOTSUP, "mdev-needs-daemon", "systemctl start divvyd",
+				"%s wants a mediated device, which divvyd makes and removes",
+				type->name);
 		if (part->mode == TYPE_DEDICATED) {
 			err = dedicated_part(gpu, out, e);
 		} else {

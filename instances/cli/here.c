@@ -45,12 +45,13 @@ static json_t *gpu_json(const struct node_gpu *gpu)
 	json_t *json = node_gpu_api_json(gpu);
 
 	if (!json_object_update_new(
-		    json, json_pack("{s:o, s:s, s:b, s:n, s:b, s:f, s:i, s:[], s:n, s:i, s:n, s:n}",
-				    "link", linked ? node_link_api_json(&gpu->link) : json_null(),
-				    "state", "free", "drained", 0, "quarantine", "bound",
-				    !strcmp(gpu->driver, "vfio-pci"), "share_sold", 0.0,
-				    "memory_sold_bytes", 0, "vgpus", "instance", "resets_total", 0,
-				    "utilisation", "lease")))
+		    json,
+		    json_pack("{s:o, s:s, s:b, s:n, s:b, s:f, s:i, s:[], s:i, s:n, s:i, s:n, s:n}",
+			      "link", linked ? node_link_api_json(&gpu->link) : json_null(),
+			      "state", "free", "drained", 0, "quarantine", "bound",
+			      !strcmp(gpu->driver, "vfio-pci"), "share_sold", 0.0,
+			      "memory_sold_bytes", 0, "vgpus", "slices", 0, "instance",
+			      "resets_total", 0, "utilisation", "lease")))
 		return json;
 	json_decref(json);
 	return NULL;

@@ -73,14 +73,33 @@ static void gpu_state(const json_t *gpu, char *to, size_t size)
 		text_append(to, size, ", drained");
 }
 
-/* Who is on it: the instance that has it whole, or how many vGPUs. */
+/* Who is on it: the instance that has it whole, or how many vGPUs or slices. */
 static void gpu_users(const json_t *gpu, char *to, size_t size)
 {
 	const size_t count = json_array_size(json_object_get(gpu, "vgpus"));
+	const json_int_t slices = integer(gpu, "slices");
 
 	snprintf(to, size, "%s", text(gpu, "instance"));
 	if (count)
 		snprintf(to, size, "%zu vGPU%s", count, count == 1 ? "" : "s");
+	else if (slices)
+		snprintf(to, size, "%lld slice%s", (long long)slices, slices == 1 ? "" : "s");
+}
+
+/* What it is, and what it is a part of or can be cut into. */
+static void gpu_kind(const json_t *gpu, char *to, size_t size)
+{
+	const char *physical = text(gpu, "physical_function");
+
+	snprintf(to, size, "%s", text(gpu, "name"));
+	if (physical[0])
+		text_append(to, size, ", virtual function of %s", physical);
+	if (integer(gpu, "sriov_total"))
+		text_append(to, size, ", %lld of %lld virtual functions",
+			    (long long)integer(gpu, "sriov_now"),
+			    (long long)integer(gpu, "sriov_total"));
+	if (json_array_size(json_object_get(gpu, "mdev_types")))
+		text_append(to, size, ", mediated devices");
 }
 
 static void gpus_table(const struct cli *cli, const json_t *gpus)
@@ -92,7 +111,7 @@ static void gpus_table(const struct cli *cli, const json_t *gpus)
 		{ .title = "what it is", .least = 12 },
 	};
 	struct table *table = table_create(columns, ARRAY_SIZE(columns));
-	char state[64], users[64], memory[32];
+	char state[64], users[64], memory[32], kind[320];
 	json_t *gpu;
 	size_t i;
 
@@ -100,6 +119,7 @@ static void gpus_table(const struct cli *cli, const json_t *gpus)
 	{
 		gpu_state(gpu, state, sizeof(state));
 		gpu_users(gpu, users, sizeof(users));
+		gpu_kind(gpu, kind, sizeof(kind));
 		memory[0] = '~';
 		show_mib(memory + 1, sizeof(memory) - 1, number(gpu, "memory_bytes") / (double)MIB);
 		table_cell(table, TABLE_PLAIN, "%s", text(gpu, "id"));
@@ -111,7 +131,7 @@ static void gpus_table(const struct cli *cli, const json_t *gpus)
 										    : memory + 1);
 		table_cell(table, TABLE_PLAIN, "%s", users);
 		table_cell(table, TABLE_PLAIN, "%s", text(gpu, "driver"));
-		table_cell(table, TABLE_PLAIN, "%s", text(gpu, "name"));
+		table_cell(table, TABLE_PLAIN, "%s", kind);
 	}
 	print(cli, table, "no GPU was found (next: divvy list devices)");
 }
@@ -133,7 +153,11 @@ static void type_gpus(const json_t *type, char *to, size_t size)
 		text_append(to, size, "%s", i ? " + " : "");
 		if (count > 1)
 			text_append(to, size, "%lld x ", (long long)count);
-		if (!strcmp(text(gpu, "mode"), "dedicated"))
+		if (!strcmp(text(gpu, "provider"), "sriov"))
+			text_append(to, size, "virtual function");
+		else if (!strcmp(text(gpu, "provider"), "mdev"))
+			text_append(to, size, "mdev %s", text(gpu, "mdev_type"));
+		else if (!strcmp(text(gpu, "mode"), "dedicated"))
 			text_append(to, size, "whole GPU");
 		else if (partition > 0)
 			text_append(to, size, "%.4g %% %s", 100 * partition, text(gpu, "policy"));

@@ -68,11 +68,13 @@ static json_t *placed(const struct instance *instance)
 		for (char *one = strtok_r(copy, " ", &save); one; one = strtok_r(NULL, " ", &save))
 			json_array_append_new(addresses, json_string(one));
 		json_array_append_new(
-			list, json_pack("{s:s, s:s, s:o, s:f, s:I}", "gpu", part->gpu, "mode",
-					part->dedicated ? "dedicated" : "shared", "pci_addresses",
-					addresses, "share",
-					part->dedicated ? 1.0 : (double)part->share_ppm / SCHED_PPM,
-					"vram_bytes", (json_int_t)part->vram_bytes));
+			list,
+			json_pack("{s:s, s:s, s:s, s:o, s:o, s:f, s:I}", "gpu", part->gpu, "mode",
+				  part->dedicated ? "dedicated" : "shared", "provider",
+				  part->provider, "pci_addresses", addresses, "mdev",
+				  part->mdev[0] ? json_string(part->mdev) : json_null(), "share",
+				  device_leased(part) ? 1.0 : (double)part->share_ppm / SCHED_PPM,
+				  "vram_bytes", (json_int_t)part->vram_bytes));
 	}
 	return list;
 }
@@ -220,8 +222,10 @@ static json_t *tenants(struct daemon *daemon, const struct http_request *request
 			if (strcmp(instance->parts[p].gpu, id) != 0)
 				continue;
 			launch_vgpu_name(instance->row.name, p, name);
-			if (instance->parts[p].dedicated)
+			if (device_leased(&instance->parts[p]))
 				*whole = instance->row.name;
+			else if (instance->parts[p].dedicated)
+				continue;
 			else if (!request || api_may(request, instance, false))
 				json_array_append_new(list, json_string(name));
 		}
@@ -244,7 +248,7 @@ static const char *gpu_state(const struct gpu *gpu, const struct placement_gpu_u
 	if ((gpu && gpu->busy) ||
 	    (whole && (whole->step == STEP_BIND || whole->step == STEP_RESET)))
 		return "busy";
-	return usage->whole ? "dedicated" : usage->users ? "shared" : "free";
+	return usage->whole ? "dedicated" : usage->users || usage->slices ? "shared" : "free";
 }
 
 json_t *api_gpu(struct daemon *daemon, const struct http_request *request,
@@ -283,6 +287,7 @@ json_t *api_gpu(struct daemon *daemon, const struct http_request *request,
 	json_object_set_new(json, "memory_sold_bytes",
 			    json_integer((json_int_t)(usage.vram_mib * MIB)));
 	json_object_set_new(json, "vgpus", vgpus);
+	json_object_set_new(json, "slices", json_integer(usage.slices));
 	json_object_set_new(json, "instance", whole && shown ? json_string(whole) : json_null());
 	json_object_set_new(json, "resets_total",
 			    json_integer(gpu ? (json_int_t)gpu->row.resets : 0));
@@ -322,8 +327,8 @@ json_t *api_node(struct daemon *daemon, const struct http_request *request)
 		struct placement_gpu_usage one = { 0 };
 
 		placement_gpu_usage(daemon->ledger, daemon->node->gpus[i].id, &one);
-		counts[0] += !one.whole && !one.users;
-		counts[1] += !one.whole && one.users;
+		counts[0] += !one.whole && !one.users && !one.slices;
+		counts[1] += !one.whole && (one.users || one.slices);
 		counts[2] += one.whole;
 		counts[3] += gpu && gpu->row.drained;
 		counts[4] += gpu && gpu->row.quarantine_code[0];

@@ -92,7 +92,8 @@ struct work {
 	struct {
 		bool unbind;
 		char before[48];
-		struct launch_gpu gpu; /* its functions */
+		struct launch_gpu gpu; /* its functions, or its UUID */
+		char mdev_parent[PCI_ADDRESS_LEN], mdev_type[NODE_MDEV_SIZE];
 	} parts[LAUNCH_GPUS_MAX];
 };
 
@@ -130,7 +131,11 @@ static int prepare_work(void *opaque, void *result, struct error *e)
 	const char *root = work->daemon->options.root;
 	int err = 0;
 
-	for (unsigned i = 0; i < work->part_count && !err; i++)
+	for (unsigned i = 0; i < work->part_count && !err; i++) {
+		if (work->parts[i].gpu.mdev[0])
+			err = device_mdev_make(root, work->parts[i].gpu.mdev,
+					       work->parts[i].mdev_parent, work->parts[i].mdev_type,
+					       e);
 		for (unsigned f = 0; f < work->parts[i].gpu.function_count && !err; f++) {
 			const struct pci_address *address = &work->parts[i].gpu.functions[f];
 
@@ -139,17 +144,21 @@ static int prepare_work(void *opaque, void *result, struct error *e)
 				err = vfio_bind(root, work->daemon->bind, address, DEVICE_BIND_MS,
 						e);
 		}
+	}
 	return err;
 }
 
-/* All-ones, or another's numbers: it does not answer any more (PCIe 6.0, 2.3.2). */
+/*
+ * All-ones, or another's numbers: it does not answer any more (PCIe 6.0, 2.3.2). A virtual function has all-ones in the place of its
+ * numbers, and only there (PCIe 6.0, 9.3.4.1).
+ */
 static bool answers(const struct daemon *daemon, const struct pci_address *address, char text[256])
 {
 	char path[4200], bdf[PCI_ADDRESS_LEN];
 	uint64_t vendor = 0;
 	uint8_t config[64];
 	int fd;
-	bool whole;
+	bool whole, is_virtual;
 
 	sysfs(daemon, address, "config", path);
 	fd = open(path, O_RDONLY | O_CLOEXEC);
@@ -157,8 +166,10 @@ static bool answers(const struct daemon *daemon, const struct pci_address *addre
 	fd_close(&fd);
 	sysfs(daemon, address, "vendor", path);
 	file_read_u64(AT_FDCWD, path, &vendor);
-	if (whole && config[0] == (vendor & 0xff) && config[1] == (vendor >> 8) &&
-	    (config[14] & 0x7f) != 0x7f)
+	sysfs(daemon, address, "physfn", path);
+	is_virtual = !access(path, F_OK);
+	if (whole && (config[14] & 0x7f) != 0x7f &&
+	    (is_virtual || (config[0] == (vendor & 0xff) && config[1] == (vendor >> 8))))
 		return true;
 	snprintf(text, 256, "%s does not answer after its reset: config space %s",
 		 pci_address_format(address, bdf), whole ? "is not its own" : "cannot be read");
@@ -210,6 +221,12 @@ static int release_work(void *opaque, void *out, struct error *e)
 		const struct launch_gpu *gpu = &work->parts[i].gpu;
 		struct error why = { 0 };
 
+		if (gpu->mdev[0] &&
+		    device_mdev_remove(work->daemon->options.root, gpu->mdev, &why)) {
+			result->failed = true;
+			strcpy(result->code, "mdev-stays");
+			snprintf(result->text, sizeof(result->text), "%.250s", why.text);
+		}
 		for (unsigned f = 0; f < gpu->function_count; f++)
 			function_reset(work, i, &gpu->functions[f], result);
 		if (gpu->function_count)
@@ -255,6 +272,18 @@ static int lease_take(void *opaque, const struct store_lease *lease)
 	return 0;
 }
 
+/* Where its driver is asked for it. */
+static void mdev_describe(const struct instance *instance, unsigned part,
+			  char parent[PCI_ADDRESS_LEN], char type[NODE_MDEV_SIZE])
+{
+	const struct node_gpu *gpu =
+		node_gpu_find(instance->daemon->node, instance->parts[part].gpu);
+
+	if (gpu && gpu->has_address)
+		pci_address_format(&gpu->address, parent);
+	snprintf(type, NODE_MDEV_SIZE, "%s", instance->placement.parts[part].mdev_type);
+}
+
 static int work_make(struct instance *instance, struct work **out, struct error *e)
 {
 	struct launch_instance *launch = calloc(1, sizeof(*launch));
@@ -269,8 +298,13 @@ static int work_make(struct instance *instance, struct work **out, struct error 
 	work->daemon = instance->daemon;
 	work->memory_bytes = launch->memory_bytes;
 	for (unsigned i = 0; i < launch->gpu_count; i++)
-		if (launch->gpus[i].dedicated)
+		if (launch->gpus[i].dedicated) {
+			if (launch->gpus[i].mdev[0])
+				mdev_describe(instance, i,
+					      work->parts[work->part_count].mdev_parent,
+					      work->parts[work->part_count].mdev_type);
 			work->parts[work->part_count++].gpu = launch->gpus[i];
+		}
 	free(launch);
 	*out = work;
 	return 0;
@@ -289,6 +323,8 @@ static int leases_begin(struct instance *instance, const struct work *work, stru
 		if (!instance->parts[i].dedicated)
 			continue;
 		gpu = &work->parts[at++].gpu;
+		if (!device_leased(&instance->parts[i]))
+			continue;
 		snprintf(lease.gpu, sizeof(lease.gpu), "%s", instance->parts[i].gpu);
 		memcpy(lease.instance, instance->row.name, sizeof(lease.instance));
 		memcpy(lease.uuid, instance->row.uuid, sizeof(lease.uuid));
@@ -325,7 +361,7 @@ static void prepared(void *opaque, int err, const void *result, const struct err
 		return;
 	}
 	for (unsigned i = 0; i < instance->part_count; i++)
-		if (instance->parts[i].dedicated)
+		if (device_leased(&instance->parts[i]))
 			event_lease(instance, instance->parts[i].gpu, "leased");
 	look_again(instance->daemon);
 	start_continue(instance, STEP_DISKS);
@@ -361,6 +397,8 @@ int device_ended(struct instance *instance, struct error *e)
 		if (!instance->parts[i].dedicated || !instance->results)
 			continue;
 		result = &instance->results[at++];
+		if (!device_leased(&instance->parts[i]))
+			continue;
 		snprintf(lease.gpu, sizeof(lease.gpu), "%s", instance->parts[i].gpu);
 		snprintf(lease.link_after, sizeof(lease.link_after), "%s", result->link);
 		lease.resets = result->resets;

@@ -156,9 +156,14 @@ static int may_do(struct daemon *daemon, const struct node_gpu *found, const str
 		return error_set(e, EBUSY, "gpu-busy", "wait for its event", "%s: %s", found->id,
 				 gpu->busy);
 	placement_gpu_usage(daemon->ledger, found->id, &usage);
-	if ((!strcmp(verb, "bind") || !strcmp(verb, "unbind")) && (usage.whole || usage.users))
+	if ((!strcmp(verb, "bind") || !strcmp(verb, "unbind")) &&
+	    (usage.whole || usage.users || usage.slices))
 		return error_set(e, EBUSY, "gpu-in-use", "divvy list instances", "%s: %s",
-				 found->id, usage.whole ? "an instance has it" : "vGPUs run on it");
+				 found->id,
+				 usage.whole   ? "an instance has it"
+				 : usage.users ? "vGPUs run on it"
+					       : "instances have virtual functions or mediated "
+						 "devices of it");
 	return 0;
 }
 

@@ -280,6 +280,29 @@ static void describe_functions(const char *text, struct launch_gpu *gpu)
 			gpu->function_count++;
 }
 
+void instance_mdev_uuid(const struct instance *instance, unsigned index, char uuid[37])
+{
+	const unsigned last = (unsigned)strtoul(instance->row.uuid + 34, NULL, 16);
+
+	/* RFC 9562: of version 4 (4.2) becomes version 8 (5.8), whose contents are ours. */
+	snprintf(uuid, 37, "%.14s8%.19s%02x", instance->row.uuid, instance->row.uuid + 15,
+		 (last + index) & 0xff);
+}
+
+bool instance_mdev_is(const struct instance *instance, const char *uuid)
+{
+	char one[37];
+
+	for (unsigned i = 0; i < LAUNCH_GPUS_MAX; i++) {
+		instance_mdev_uuid(instance, i, one);
+		if (strncmp(one, uuid, 34) != 0)
+			return false;
+		if (!strcmp(one, uuid))
+			return true;
+	}
+	return false;
+}
+
 void instance_describe(const struct instance *instance, struct launch_instance *launch)
 {
 	*launch = (struct launch_instance){
@@ -294,6 +317,9 @@ void instance_describe(const struct instance *instance, struct launch_instance *
 		launch->gpus[i].dedicated = instance->parts[i].dedicated;
 		if (launch->gpus[i].dedicated)
 			describe_functions(instance->parts[i].functions, &launch->gpus[i]);
+		if (launch->gpus[i].dedicated)
+			memcpy(launch->gpus[i].mdev, instance->parts[i].mdev,
+			       sizeof(launch->gpus[i].mdev));
 		else
 			describe_shared(instance, i, &launch->gpus[i]);
 	}

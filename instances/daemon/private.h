@@ -11,7 +11,8 @@
  *   start.c, stop.c     their life, a step at a time
  *   disks.c             room for their disks, and the disks
  *   progress.c          how far it is with what takes long
- *   device.c            whole GPUs: bound, leased, reset, looked at
+ *   device.c            whole GPUs and virtual functions: bound, leased, reset, looked at
+ *   device_mdev.c       mediated devices: made and removed
  *   gpu.c               what is remembered of a GPU, and done with one by an admin
  *   arbiter.c           the arbiter's process, and what it tells of vGPUs; credits
  *   reconcile.c         what is found at the start
@@ -215,6 +216,13 @@ int instance_delete(struct instance *instance, struct error *e);
 struct process *instance_process(struct instance *instance, const char *role);
 /* As launch wants it. */
 void instance_describe(const struct instance *instance, struct launch_instance *launch);
+/*
+ * instance_mdev_uuid() - of the mediated device of part @index: the instance's own UUID, marked, so that it is the same at each start, and that
+ * what is left of one is known for whose it is.
+ * instance_mdev_is() - whether @uuid is one of the instance's.
+ */
+void instance_mdev_uuid(const struct instance *instance, unsigned index, char uuid[37]);
+bool instance_mdev_is(const struct instance *instance, const char *uuid);
 void instance_timer(struct instance *instance, uint64_t delay_ms,
 		    int (*handler)(sd_event_source *source, uint64_t usec, void *instance));
 void instance_quiet(struct instance *instance); /* no timer, question or job any more */
@@ -268,6 +276,18 @@ void device_prepare(struct instance *instance); /* then STEP_DISKS, or instance_
 void device_release(struct instance *instance); /* then STEP_DONE */
 /* device_ended() - the leases' end, as instance->results say. Within a transaction. */
 int device_ended(struct instance *instance, struct error *e);
+/* device_leased() - a function that goes from one tenant to the next; not a mediated device, which is made anew. */
+bool device_leased(const struct store_reservation *part);
+/*
+ * device_mdev_make() - a mediated device of @type, made by the driver of the PCI function @parent; in a child. One of this UUID that is there
+ * already was left by an earlier start, and goes first. Errors are mdev_create()'s.
+ * device_mdev_remove() - it is no longer there; what was not there is not, either.
+ */
+int device_mdev_make(const char *root, const char *uuid, const char *parent, const char *type,
+		     struct error *e);
+int device_mdev_remove(const char *root, const char *uuid, struct error *e);
+/* device_orphans() - mediated devices of instances that have nothing are removed, by a child. */
+void device_orphans(struct daemon *daemon);
 /* device_on_vfio() - whether a driver of VFIO has it. */
 bool device_on_vfio(const struct daemon *daemon, const struct pci_address *address);
 

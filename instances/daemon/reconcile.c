@@ -285,6 +285,7 @@ int reconcile(struct daemon *daemon, struct error *e)
 	for (unsigned i = 0; i < changes.count; i++)
 		change_settle(daemon, &changes.items[i]);
 	free(changes.items);
+	device_orphans(daemon);
 	settle_instances(daemon);
 	return 0;
 }

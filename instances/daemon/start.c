@@ -129,6 +129,7 @@ static void part_describe(const struct instance *instance, unsigned index,
 			  const struct placement_part *part, struct store_reservation *row)
 {
 	const struct node_gpu *gpu = node_gpu_find(instance->daemon->node, part->gpu);
+	const struct node_gpu *physical;
 	char address[PCI_ADDRESS_LEN];
 
 	*row = (struct store_reservation){ .index = index,
@@ -137,10 +138,16 @@ static void part_describe(const struct instance *instance, unsigned index,
 					   .vram_bytes = part->vram_mib * MIB };
 	snprintf(row->instance, sizeof(row->instance), "%s", instance->row.name);
 	snprintf(row->gpu, sizeof(row->gpu), "%s", part->gpu);
+	snprintf(row->provider, sizeof(row->provider), "%s",
+		 row->dedicated ? type_provider_name(part->provider) : "vulkan");
+	memcpy(row->mdev, part->mdev, sizeof(row->mdev));
 	if (!gpu)
 		return;
+	physical = node_gpu_physical(instance->daemon->node, gpu);
+	if (physical && row->dedicated)
+		snprintf(row->parent, sizeof(row->parent), "%s", physical->id);
 	snprintf(row->arbiter_gpu, sizeof(row->arbiter_gpu), "%s", gpu->vulkan_name);
-	for (unsigned i = 0; row->dedicated && i < gpu->function_count; i++)
+	for (unsigned i = 0; device_leased(row) && i < gpu->function_count; i++)
 		text_append(row->functions, sizeof(row->functions), "%s%s", i ? " " : "",
 			    pci_address_format(&gpu->functions[i].address, address));
 }
@@ -200,6 +207,9 @@ static int place(struct instance *instance, struct error *e)
 	}
 	if (err)
 		return err;
+	for (unsigned i = 0; i < found->part_count; i++)
+		if (found->parts[i].provider == TYPE_MDEV)
+			instance_mdev_uuid(instance, i, found->parts[i].mdev);
 	json = placement_json(found);
 	instance->row.placement = json ? json_dumps(json, JSON_COMPACT) : NULL;
 	json_decref(json);

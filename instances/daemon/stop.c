@@ -380,7 +380,7 @@ static void taken_back(struct instance *instance)
 static void devices_returned(struct instance *instance)
 {
 	for (unsigned i = 0; i < instance->part_count; i++)
-		if (instance->parts[i].dedicated)
+		if (device_leased(&instance->parts[i]))
 			event_lease(instance, instance->parts[i].gpu, "returned");
 	free(instance->results);
 	instance->results = NULL;

@@ -226,6 +226,8 @@ int launch_spawn_vmm(const struct launch_places *places, const struct launch_ins
 		for (unsigned f = 0; gpu->dedicated && f < gpu->function_count; f++)
 			pair(&command, "--vfio", "%s",
 			     pci_address_format(&gpu->functions[f], address));
+		if (gpu->mdev[0])
+			pair(&command, "--vfio", "%s", gpu->mdev);
 		if (gpu->dedicated)
 			continue;
 		snprintf(file, sizeof(file), "gpu%u.sock", i);

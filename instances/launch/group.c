@@ -64,7 +64,7 @@ void group_make(const struct launch_places *places, const struct launch_instance
 	for (unsigned i = 0; i < instance->gpu_count; i++) {
 		const struct launch_gpu *gpu = &instance->gpus[i];
 
-		memory += gpu->dedicated ? gpu->function_count * FUNCTION_BYTES
+		memory += gpu->dedicated ? (gpu->function_count + !!gpu->mdev[0]) * FUNCTION_BYTES
 					 : VGPU_BYTES + gpu->vram_bytes;
 		vgpus += !gpu->dedicated;
 	}

@@ -33,9 +33,10 @@ struct launch_places {
 };
 
 struct launch_gpu {
-	/* dedicated: PCI addresses of its functions, vGPU: none */
+	/* dedicated: PCI addresses of its functions, or the UUID of a mediated device; vGPU: none */
 	unsigned function_count;
 	struct pci_address functions[8];
+	char mdev[UUID_TEXT_SIZE];
 	bool dedicated;
 	/* vGPU, as divvy run-native takes it */
 	char gpu[48];	 /* "": the only one */

@@ -104,6 +104,27 @@ static json_t *providers(const struct node_gpu *gpu)
 	return list;
 }
 
+static json_t *mdev_types(const struct node_gpu *gpu)
+{
+	json_t *list = json_array();
+
+	for (unsigned i = 0; i < gpu->mdev_type_count; i++) {
+		const struct node_mdev_type *type = &gpu->mdev_types[i];
+		struct building b = { .object = json_object() };
+
+		put(&b, "type", json_string(type->id));
+		put(&b, "name", text_or_null(type->name));
+		put(&b, "available", number(type->available));
+		json_array_append_new(list, done(&b));
+	}
+	return list;
+}
+
+static json_t *physical_function(const struct node_gpu *gpu)
+{
+	return gpu->is_virtual_function ? address(&gpu->physical_function) : json_null();
+}
+
 static json_t *vram_source(enum node_vram_source source)
 {
 	switch (source) {
@@ -164,9 +185,9 @@ static json_t *node_gpu_json(const struct node_gpu *gpu)
 	put(&b, "providers", providers(gpu));
 	put(&b, "sriov_total", json_integer(gpu->sriov_total));
 	put(&b, "sriov_now", json_integer(gpu->sriov_now));
-	put(&b, "physical_function",
-	    gpu->is_virtual_function ? address(&gpu->physical_function) : json_null());
-	put(&b, "mdev_types", json_integer(gpu->mdev_types));
+	put(&b, "physical_function", physical_function(gpu));
+	put(&b, "mdev_types", mdev_types(gpu));
+	put(&b, "mdev_now", json_integer(gpu->mdev_now));
 	put(&b, "vulkan_name", text_or_null(gpu->vulkan_name));
 	put(&b, "vulkan_device", text_or_null(gpu->vulkan_device));
 	return done(&b);
@@ -204,6 +225,10 @@ json_t *node_gpu_api_json(const struct node_gpu *gpu)
 	put(&b, "functions", list);
 	put(&b, "providers", providers(gpu));
 	put(&b, "reset_methods", words(gpu->reset_methods));
+	put(&b, "sriov_total", number(gpu->sriov_total));
+	put(&b, "sriov_now", number(gpu->sriov_now));
+	put(&b, "physical_function", physical_function(gpu));
+	put(&b, "mdev_types", mdev_types(gpu));
 	return done(&b);
 }
 
@@ -247,6 +272,20 @@ static json_t *gpus(const struct node *node)
 	return list;
 }
 
+static json_t *mdevs(const struct node *node)
+{
+	json_t *list = json_array();
+
+	for (unsigned i = 0; i < node->mdev_count; i++) {
+		struct building b = { .object = json_object() };
+
+		put(&b, "uuid", json_string(node->mdevs[i].uuid));
+		put(&b, "parent", address(&node->mdevs[i].parent));
+		json_array_append_new(list, done(&b));
+	}
+	return list;
+}
+
 json_t *node_json(const struct node *node)
 {
 	struct building b = { .object = json_object() };
@@ -261,6 +300,7 @@ json_t *node_json(const struct node *node)
 	put(&b, "acs_override", json_boolean(node->acs_override));
 	put(&b, "interrupt_remapping", json_boolean(node->interrupt_remapping));
 	put(&b, "gpus", gpus(node));
+	put(&b, "mdevs", mdevs(node));
 	put(&b, "truncated", json_boolean(node->truncated));
 	return done(&b);
 }

@@ -111,8 +111,10 @@ int node_read(const struct node_options *options, struct node **out, struct erro
 
 void node_free(struct node *node)
 {
-	if (node)
-		free(node->gpus);
+	if (!node)
+		return;
+	free(node->gpus);
+	free(node->mdevs);
 	free(node);
 }
 
@@ -149,6 +151,24 @@ bool node_gpu_matches(const struct node_gpu *gpu, const char *selector)
 		return gpu->has_address && strtoul(selector, NULL, 16) == gpu->vendor &&
 		       strtoul(selector + 5, NULL, 16) == gpu->device;
 	return strcasestr(gpu->name, selector) || strcasestr(gpu->vulkan_device, selector);
+}
+
+const struct node_gpu *node_gpu_physical(const struct node *node, const struct node_gpu *gpu)
+{
+	for (unsigned i = 0; gpu->is_virtual_function && i < node->gpu_count; i++)
+		if (node->gpus[i].has_address &&
+		    pci_address_equal(&node->gpus[i].address, &gpu->physical_function))
+			return &node->gpus[i];
+	return NULL;
+}
+
+const struct node_mdev_type *node_mdev_type_find(const struct node_gpu *gpu, const char *name)
+{
+	for (unsigned i = 0; i < gpu->mdev_type_count; i++)
+		if (!strcmp(gpu->mdev_types[i].id, name) ||
+		    (name[0] && !strcasecmp(gpu->mdev_types[i].name, name)))
+			return &gpu->mdev_types[i];
+	return NULL;
 }
 
 bool node_equal(const struct node *a, const struct node *b)

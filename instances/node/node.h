@@ -20,6 +20,9 @@
 #define NODE_ID_SIZE	   72
 #define NODE_VULKAN_MAX	   32
 #define NODE_VULKAN_NAME   48
+#define NODE_MDEV_SIZE	   64
+#define NODE_MDEV_TYPES	   64 /* of a GPU */
+#define NODE_MDEVS_MAX	   4096
 
 enum node_provider {
 	NODE_WHOLE = 1,	 /* the whole function, by VFIO */
@@ -46,6 +49,13 @@ struct node_function {
 struct node_link {
 	unsigned mts, width;	     /* now; 0: not known */
 	unsigned max_mts, max_width; /* of the device */
+};
+
+/* What a GPU's driver makes of it when asked (Documentation/driver-api/vfio-mediated-device.rst). */
+struct node_mdev_type {
+	char id[NODE_MDEV_SIZE];   /* of its folder: "nvidia-558" */
+	char name[NODE_MDEV_SIZE]; /* the driver's: "NVIDIA A40-4Q"; "": it tells none */
+	unsigned available;	   /* how many more the driver would make now */
 };
 
 struct node_gpu {
@@ -85,7 +95,9 @@ struct node_gpu {
 	unsigned sriov_total, sriov_now;
 	bool is_virtual_function;
 	struct pci_address physical_function;
-	unsigned mdev_types;
+	unsigned mdev_type_count; /* those of VFIO's PCI kind */
+	struct node_mdev_type mdev_types[NODE_MDEV_TYPES];
+	unsigned mdev_now; /* mediated devices of it that are there */
 	/* As a GPU that vGPUs run on. */
 	char vulkan_name
 		[NODE_VULKAN_NAME]; /* what the arbiter and `run-native --gpu` call it; "": they don't */
@@ -105,6 +117,12 @@ struct node_numa {
 	struct node_huge_pages huge_2m, huge_1g;
 };
 
+/* A mediated device of a GPU, whoever made it. */
+struct node_mdev {
+	char uuid[37];
+	struct pci_address parent;
+};
+
 struct node {
 	unsigned cpu_count; /* online */
 	struct cpu_list cpus;
@@ -117,7 +135,9 @@ struct node {
 	bool interrupt_remapping;
 	unsigned gpu_count;
 	struct node_gpu *gpus; /* in order of address; those without one last */
-	bool truncated;	       /* there are more than NODE_GPUS_MAX */
+	unsigned mdev_count;
+	struct node_mdev *mdevs; /* by UUID, NODE_MDEVS_MAX at most */
+	bool truncated;		 /* there are more than NODE_GPUS_MAX */
 };
 
 /* ---- what Vulkan says --------------------------------------------------------------------- */
@@ -176,6 +196,10 @@ bool node_equal(const struct node *a, const struct node *b);
 const struct node_gpu *node_gpu_find(const struct node *node, const char *id);
 /* node_gpu_matches() - whether a type's selector (struct type_gpu) names the GPU. */
 bool node_gpu_matches(const struct node_gpu *gpu, const char *selector);
+/* node_gpu_physical() - of a virtual function: the GPU that it is a part of; NULL: it is none, or that is not in the inventory. */
+const struct node_gpu *node_gpu_physical(const struct node *node, const struct node_gpu *gpu);
+/* node_mdev_type_find() - the type of a GPU that is called @name, in sysfs or by its driver (in any case); NULL. */
+const struct node_mdev_type *node_mdev_type_find(const struct node_gpu *gpu, const char *name);
 /* node_json() - all of it; the keys are documented in docs/node.md. NULL: out of memory. */
 json_t *node_json(const struct node *node);
 /*

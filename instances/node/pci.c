@@ -182,11 +182,6 @@ static void found_drm(void *opaque, const char *name)
 		snprintf(gpu->render, sizeof(gpu->render), "%.20s", name);
 }
 
-static void found_type(void *opaque, const char *name)
-{
-	++*(unsigned *)opaque;
-}
-
 static void read_rest(const char *root, struct node_gpu *gpu)
 {
 	char path[NODE_PATH_MAX], text[4096];
@@ -210,8 +205,6 @@ static void read_rest(const char *root, struct node_gpu *gpu)
 		node_number(node_pci_path(path, root, &gpu->address, "sriov_totalvfs"), 0), 65535u);
 	gpu->sriov_now = (unsigned)MIN(
 		node_number(node_pci_path(path, root, &gpu->address, "sriov_numvfs"), 0), 65535u);
-	node_names(node_pci_path(path, root, &gpu->address, "mdev_supported_types"), 1024,
-		   found_type, &gpu->mdev_types);
 }
 
 /* ---- could it be handed out whole ----------------------------------------------------------------- */
@@ -252,6 +245,23 @@ static void judge(struct node_gpu *gpu, const struct iommu_group *group)
 	if (gpu->sriov_now)
 		snprintf(gpu->not_assignable, sizeof(gpu->not_assignable),
 			 "%u virtual functions of it are there", gpu->sriov_now);
+	else if (gpu->mdev_now)
+		snprintf(gpu->not_assignable, sizeof(gpu->not_assignable),
+			 "%u mediated device%s of it %s there", gpu->mdev_now,
+			 gpu->mdev_now == 1 ? "" : "s", gpu->mdev_now == 1 ? "is" : "are");
+}
+
+/* A guest that had the physical function could reach into what its virtual ones do. */
+static void judge_physical(const char *root, struct node_gpu *gpu)
+{
+	char path[NODE_PATH_MAX], driver[64], bdf[PCI_ADDRESS_LEN];
+
+	node_link_name(node_pci_path(path, root, &gpu->physical_function, "driver"), driver,
+		       sizeof(driver));
+	if (strstr(driver, "vfio"))
+		snprintf(gpu->not_assignable, sizeof(gpu->not_assignable),
+			 "its physical function %s is with %.40s, for a guest",
+			 pci_address_format(&gpu->physical_function, bdf), driver);
 }
 
 static void read_group(const char *root, bool acs_override, struct node_gpu *gpu)
@@ -269,11 +279,13 @@ static void read_group(const char *root, bool acs_override, struct node_gpu *gpu
 	if (!gpu->viable)
 		snprintf(gpu->why_not, sizeof(gpu->why_not), "%.500s", e.text);
 	judge(gpu, &group);
+	if (gpu->is_virtual_function)
+		judge_physical(root, gpu);
 	gpu->assignable = !gpu->not_assignable[0];
 	gpu->isolated = gpu->assignable && !acs_override;
 }
 
-void node_gpu_read(const char *root, bool acs_override, struct node_gpu *gpu)
+void node_gpu_read(const char *root, const struct node *node, struct node_gpu *gpu)
 {
 	char path[NODE_PATH_MAX], physical[64];
 	struct node_function function;
@@ -295,9 +307,10 @@ void node_gpu_read(const char *root, bool acs_override, struct node_gpu *gpu)
 	read_link(root, gpu);
 	read_upstream(root, gpu);
 	read_rest(root, gpu);
-	read_group(root, acs_override, gpu);
+	node_mdev_types_read(root, node, gpu);
+	read_group(root, node->acs_override, gpu);
 	gpu->providers = (gpu->assignable ? NODE_WHOLE : 0) | (gpu->sriov_total ? NODE_SRIOV : 0) |
-			 (gpu->mdev_types ? NODE_MDEV : 0);
+			 (gpu->mdev_type_count ? NODE_MDEV : 0);
 }
 
 /* ---- all of them ------------------------------------------------------------------------------------ */
@@ -343,7 +356,7 @@ static void found_function(void *opaque, const char *name)
 		return;
 	}
 	gpu->address = address;
-	node_gpu_read(walk->root, walk->node->acs_override, gpu);
+	node_gpu_read(walk->root, walk->node, gpu);
 	node_pci_name(walk->names, gpu->vendor, gpu->device, gpu->name, sizeof(gpu->name));
 	node_pci_class_name(walk->names, gpu->class_code, gpu->class_name, sizeof(gpu->class_name));
 	node_serial_read(walk->root, gpu);
@@ -354,6 +367,7 @@ int node_pci_read(const char *root, struct node *node)
 	struct walk walk = { .root = root, .node = node, .names = node_pci_names_open() };
 	char path[NODE_PATH_MAX];
 
+	walk.failed = node_mdevs_read(root, node) != 0;
 	/* Names in order are addresses in order: all have one form. */
 	node_names(node_path(path, root, "/sys/bus/pci/devices"), 65536, found_function, &walk);
 	node_pci_names_close(walk.names);

@@ -37,7 +37,14 @@ int node_pci_read(const char *root, struct node *node);
 /* node_gpu_add() - room for one more, zeroed; NULL: out of memory, or node->truncated. */
 struct node_gpu *node_gpu_add(struct node *node);
 /* node_gpu_read() - all that sysfs says of gpu->address. */
-void node_gpu_read(const char *root, bool acs_override, struct node_gpu *gpu);
+void node_gpu_read(const char *root, const struct node *node, struct node_gpu *gpu);
+
+/* ---- mdev.c ------------------------------------------------------------------------------------------------ */
+
+/* node_mdevs_read() - which mediated devices there are, of any parent that is a PCI function. Returns 0 or -ENOMEM. */
+int node_mdevs_read(const char *root, struct node *node);
+/* node_mdev_types_read() - what can be made of gpu->address, and how many there are by now (node_mdevs_read() comes before). */
+void node_mdev_types_read(const char *root, const struct node *node, struct node_gpu *gpu);
 
 /* ---- identity.c ------------------------------------------------------------------------------------------ */
 

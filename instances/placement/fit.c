@@ -26,6 +26,7 @@ struct placement_gpu_sum placement_gpu_sum(const struct placement_ledger *ledger
 		.users_max = ledger->limits.users_max,
 		.time_ppm = taken->time_ppm,
 		.vram_mib = taken->vram_mib,
+		.slices = taken->slices,
 		.whole = taken->whole,
 	};
 
@@ -33,10 +34,18 @@ struct placement_gpu_sum placement_gpu_sum(const struct placement_ledger *ledger
 		if (taken->wishes[i])
 			sum.users_max = i;
 	for (unsigned i = 0; i < before_count; i++) {
-		if (strcmp(before[i].gpu, ledger->node->gpus[index].id) != 0)
+		const bool device = before[i].mode == TYPE_DEDICATED,
+			   slice = device && before[i].provider != TYPE_WHOLE;
+
+		if (strcmp(before[i].gpu, ledger->node->gpus[index].id) != 0) {
+			const int other = slice ? placement_gpu_index(ledger, before[i].gpu) : -1;
+
+			sum.slices += other >= 0 && ledger->physical[other] == (int)index;
 			continue;
-		if (before[i].mode == TYPE_DEDICATED) {
-			sum.whole = true;
+		}
+		if (device) {
+			sum.whole |= before[i].provider != TYPE_MDEV;
+			sum.slices += before[i].provider == TYPE_MDEV;
 			continue;
 		}
 		sum.users++;
@@ -48,6 +57,33 @@ struct placement_gpu_sum placement_gpu_sum(const struct placement_ledger *ledger
 			sum.users_max = MIN(sum.users_max, before[i].users_max);
 	}
 	return sum;
+}
+
+bool placement_selected(const struct placement_ledger *ledger, unsigned index,
+			const struct type_gpu *wanted)
+{
+	const int physical = ledger->physical[index];
+	const bool slice = wanted->mode == TYPE_DEDICATED && wanted->provider != TYPE_WHOLE;
+
+	return node_gpu_matches(&ledger->node->gpus[index], wanted->selector) ||
+	       (slice && physical >= 0 &&
+		node_gpu_matches(&ledger->node->gpus[physical], wanted->selector));
+}
+
+int placement_mdevs_left(const struct placement_ledger *ledger, unsigned index, const char *name,
+			 const struct placement_part *before, unsigned before_count)
+{
+	const struct node_gpu *gpu = &ledger->node->gpus[index];
+	const struct node_mdev_type *type = node_mdev_type_find(gpu, name);
+	uint64_t taken;
+
+	if (!type)
+		return -1;
+	taken = ledger->gpus[index].mdevs[type - gpu->mdev_types];
+	for (unsigned i = 0; i < before_count; i++)
+		taken += before[i].provider == TYPE_MDEV && !strcmp(before[i].gpu, gpu->id) &&
+			 !strcmp(before[i].mdev_type, type->id);
+	return taken < type->available ? (int)(type->available - taken) : 0;
 }
 
 /* @amount / 10^@digits, without zeros at its end. */
@@ -76,8 +112,9 @@ struct fitting {
 	const struct node_gpu *gpu;
 	enum placement_closed closed;
 	const char *selector;
-	const struct placement_part *part;
-	struct placement_gpu_sum sum;
+	const struct placement_part *part, *before;
+	unsigned index, before_count;
+	struct placement_gpu_sum sum, physical; /* @physical: of the GPU that it is a part of */
 	struct placement_refusal *refusal;
 };
 
@@ -107,33 +144,70 @@ static bool asked_by_name(const struct fitting *f)
 	return !f->selector || f->selector[0];
 }
 
+/* Neither it nor what it is a part of is set aside. */
 static bool is_open(struct fitting *f)
 {
+	const int physical = f->ledger->physical[f->index];
+	const struct node_gpu *gpus = f->ledger->node->gpus, *closed = f->gpu;
+	enum placement_closed why = f->closed;
+	const char *of = "it is";
 	char next[96];
 
-	snprintf(next, sizeof(next), "divvy undrain %.70s", f->gpu->id);
-	if (f->closed == PLACEMENT_DRAINED)
+	if (why == PLACEMENT_OPEN && physical >= 0) {
+		why = f->ledger->closed[physical];
+		closed = &gpus[physical];
+		of = "the GPU that it is a part of is";
+	}
+	snprintf(next, sizeof(next), "divvy undrain %.70s", closed->id);
+	if (why == PLACEMENT_DRAINED)
 		return refuse(f, 2, "gpu-drained", "nothing new goes to it", next,
-			      "it is being drained");
-	snprintf(next, sizeof(next), "divvy show %.70s", f->gpu->id);
-	if (f->closed == PLACEMENT_QUARANTINED)
+			      "%s being drained", of);
+	snprintf(next, sizeof(next), "divvy show %.70s", closed->id);
+	if (why == PLACEMENT_QUARANTINED)
 		return refuse(f, 2, "gpu-quarantined", "it failed, and waits for somebody to look",
-			      next, "it is in quarantine");
+			      next, "%s in quarantine", of);
 	return true;
 }
 
-static bool whole_fits(struct fitting *f)
+/* Nobody has it whole, nor runs vGPUs on it; nor, of a virtual function, on what it is a part of. */
+static bool is_free(struct fitting *f)
+{
+	if (f->sum.whole)
+		return refuse(f, 3, "gpu-taken", "an instance has all of it",
+			      "divvy list instances", "it is handed out whole");
+	if (f->sum.users)
+		return refuse(f, 3, "gpu-shared", "what serves vGPUs can't be handed out whole",
+			      "divvy list instances", "it serves %u vGPU%s", f->sum.users,
+			      f->sum.users == 1 ? "" : "s");
+	if (f->physical.whole)
+		return refuse(f, 3, "gpu-taken", "an instance has all of that",
+			      "divvy list instances",
+			      "the GPU that it is a part of is handed out whole");
+	if (f->physical.users)
+		return refuse(f, 3, "gpu-shared", "vGPUs are promised parts of all of a GPU's time",
+			      "divvy list instances",
+			      "the GPU that it is a part of serves %u vGPU%s", f->physical.users,
+			      f->physical.users == 1 ? "" : "s");
+	return true;
+}
+
+static bool is_uncut(struct fitting *f)
+{
+	if (!f->sum.slices)
+		return true;
+	return refuse(f, 3, "gpu-sliced", "a GPU is handed out whole, in slices, or by its time",
+		      "divvy list instances",
+		      "%u virtual function%s or mediated device%s of it %s with instances",
+		      f->sum.slices, f->sum.slices == 1 ? "" : "s", f->sum.slices == 1 ? "" : "s",
+		      f->sum.slices == 1 ? "is" : "are");
+}
+
+/* A function of the hardware's, behind an IOMMU that keeps it where it belongs. */
+static bool is_assignable(struct fitting *f)
 {
 	const struct placement_limits *limits = &f->ledger->limits;
 	char next[96], bdf[PCI_ADDRESS_LEN];
 
-	if (f->gpu->is_virtual_function && !asked_by_name(f))
-		return refuse(f, 0, "gpu-virtual-function",
-			      "it is a part of a GPU, not a whole one",
-			      "name it in the type's selector", "it is a virtual function");
-	if (f->gpu->boot_vga && !asked_by_name(f))
-		return refuse(f, 0, "gpu-console", "the host would lose its screen",
-			      "name it in the type's selector", "the host's console is on it");
 	if (!f->gpu->has_address)
 		return refuse(f, 0, "gpu-not-assignable", "only PCI functions are handed out whole",
 			      NULL, "it is no PCI function");
@@ -154,15 +228,71 @@ static bool whole_fits(struct fitting *f)
 			      "a device could raise any interrupt of the host",
 			      "switch on interrupt remapping in the firmware setup",
 			      "interrupts are not remapped on this machine");
-	if (!is_open(f))
+	return true;
+}
+
+static bool whole_fits(struct fitting *f)
+{
+	if (f->gpu->is_virtual_function)
+		return refuse(f, 0, "gpu-virtual-function",
+			      "it is a part of a GPU, not a whole one",
+			      "provider: sriov in the type", "it is a virtual function");
+	if (f->gpu->boot_vga && !asked_by_name(f))
+		return refuse(f, 0, "gpu-console", "the host would lose its screen",
+			      "name it in the type's selector", "the host's console is on it");
+	return is_assignable(f) && is_open(f) && is_free(f) && is_uncut(f);
+}
+
+static bool virtual_function_fits(struct fitting *f)
+{
+	char next[96], bdf[PCI_ADDRESS_LEN];
+
+	if (f->gpu->is_virtual_function)
+		return is_assignable(f) && is_open(f) && is_free(f) && is_uncut(f);
+	/* One that has some is not in the way: they answer for themselves. */
+	for (unsigned i = 0; i < f->ledger->node->gpu_count; i++)
+		if (f->ledger->physical[i] == (int)f->index)
+			return false;
+	if (f->gpu->sriov_now)
+		return refuse(f, 1, "gpu-no-virtual-functions",
+			      "only displays and accelerators are looked at", "divvy list devices",
+			      "its %u virtual functions are no GPUs by their class",
+			      f->gpu->sriov_now);
+	snprintf(next, sizeof(next), "echo N > /sys/bus/pci/devices/%s/sriov_numvfs",
+		 pci_address_format(&f->gpu->address, bdf));
+	if (f->gpu->sriov_total)
+		return refuse(f, 2, "gpu-no-virtual-functions",
+			      "who administers the machine makes them, by the GPU's driver", next,
+			      "none of its %u virtual functions are there", f->gpu->sriov_total);
+	return refuse(f, 0, "gpu-no-virtual-functions", "not every GPU and driver has them", NULL,
+		      "it has no SR-IOV");
+}
+
+/* What its isolation is worth is its driver's affair: no IOMMU group tells anything about it. */
+static bool mdev_fits(struct fitting *f)
+{
+	const struct node_gpu *gpu = f->gpu;
+	const char *type = f->part->mdev_type;
+	const int left =
+		placement_mdevs_left(f->ledger, f->index, type, f->before, f->before_count);
+	char known[96] = "";
+
+	if (!gpu->mdev_type_count)
+		return refuse(f, 0, "gpu-no-mdev", "its driver makes them, or does not",
+			      "ls /sys/class/mdev_bus",
+			      "it offers no mediated devices (driver %.40s)",
+			      gpu->driver[0] ? gpu->driver : "none");
+	for (unsigned i = 0; left < 0 && i < gpu->mdev_type_count; i++)
+		text_append(known, sizeof(known), "%s%s", i ? ", " : "", gpu->mdev_types[i].id);
+	if (left < 0)
+		return refuse(f, 1, "gpu-no-mdev", "types are the driver's", "divvy show GPU",
+			      "it offers no %.40s, but %.90s", type, known);
+	if (!is_open(f) || !is_free(f))
 		return false;
-	if (f->sum.whole)
-		return refuse(f, 3, "gpu-taken", "an instance has all of it",
-			      "divvy list instances", "it is handed out whole");
-	if (f->sum.users)
-		return refuse(f, 3, "gpu-shared", "what serves vGPUs can't be handed out whole",
-			      "divvy list instances", "it serves %u vGPU%s", f->sum.users,
-			      f->sum.users == 1 ? "" : "s");
+	if (!left)
+		return refuse(f, 4, "gpu-mdev-short",
+			      "so many the driver makes, beside the others that are there",
+			      "divvy list instances", "no more %.60s can be made of it", type);
 	return true;
 }
 
@@ -218,6 +348,8 @@ static bool share_fits(struct fitting *f)
 	if (f->sum.whole)
 		return refuse(f, 3, "gpu-taken", "an instance has all of it",
 			      "divvy list instances", "it is handed out whole");
+	if (!is_uncut(f))
+		return false;
 	if (f->sum.users >= users_max)
 		return refuse(f, 4, "gpu-users-full", "so many are allowed on it",
 			      "divvy list instances", "it has %u vGPUs of %u", f->sum.users,
@@ -251,12 +383,22 @@ bool placement_part_fits(const struct placement_ledger *ledger, unsigned index,
 		.gpu = &ledger->node->gpus[index],
 		.closed = ledger->closed[index],
 		.selector = selector,
+		.index = index,
 		.part = part,
+		.before = before,
+		.before_count = before_count,
 		.sum = placement_gpu_sum(ledger, index, before, before_count),
 		.refusal = refusal,
 	};
 
-	return part->mode == TYPE_DEDICATED ? whole_fits(&f) : share_fits(&f);
+	if (ledger->physical[index] >= 0)
+		f.physical = placement_gpu_sum(ledger, (unsigned)ledger->physical[index], before,
+					       before_count);
+	if (part->mode == TYPE_SHARED)
+		return share_fits(&f);
+	return part->provider == TYPE_SRIOV  ? virtual_function_fits(&f)
+	       : part->provider == TYPE_MDEV ? mdev_fits(&f)
+					     : whole_fits(&f);
 }
 
 void placement_refusal_add(const struct placement_refusal *refusal, struct findings *findings)

@@ -8,13 +8,22 @@
 static json_t *part_json(const struct placement_part *part)
 {
 	const bool shared = part->mode == TYPE_SHARED;
+	json_t *json;
 
-	return json_pack("{s:s, s:i, s:s, s:o, s:I, s:I, s:i, s:i}", "gpu", part->gpu, "entry",
+	json = json_pack("{s:s, s:i, s:s, s:o, s:I, s:I, s:i, s:i}", "gpu", part->gpu, "entry",
 			 (int)part->entry, "mode", type_mode_name(part->mode), "policy",
 			 shared ? json_string(sched_policy_name(part->policy)) : json_null(),
 			 "time_ppm", (json_int_t)part->time_ppm, "vram_mib",
 			 (json_int_t)part->vram_mib, "heads", (int)part->heads, "users_max",
 			 (int)part->users_max);
+	if (!json || shared)
+		return json;
+	json_object_set_new(json, "provider", json_string(type_provider_name(part->provider)));
+	if (part->provider != TYPE_MDEV)
+		return json;
+	json_object_set_new(json, "mdev_type", json_string(part->mdev_type));
+	json_object_set_new(json, "mdev", json_string(part->mdev));
+	return json;
 }
 
 json_t *placement_json(const struct placement *placement)
@@ -43,6 +52,25 @@ static bool number(const json_t *object, const char *key, uint64_t max, uint64_t
 	return *value <= max;
 }
 
+/* What a dedicated part is; one that was written before there were several kinds is a whole GPU. */
+static bool device_from(const json_t *json, struct placement_part *part)
+{
+	const char *provider = json_string_value(json_object_get(json, "provider"));
+	const char *type = json_string_value(json_object_get(json, "mdev_type"));
+	const char *mdev = json_string_value(json_object_get(json, "mdev"));
+
+	if (provider && type_provider_parse(provider, &part->provider))
+		return false;
+	if (part->provider != TYPE_MDEV)
+		return true;
+	if (!type || !type[0] || strlen(type) >= sizeof(part->mdev_type) || !mdev ||
+	    strlen(mdev) >= sizeof(part->mdev))
+		return false;
+	strcpy(part->mdev_type, type);
+	strcpy(part->mdev, mdev);
+	return true;
+}
+
 static bool part_from(const json_t *json, struct placement_part *part)
 {
 	const char *gpu = json_string_value(json_object_get(json, "gpu"));
@@ -68,7 +96,7 @@ static bool part_from(const json_t *json, struct placement_part *part)
 	};
 	strcpy(part->gpu, gpu);
 	if (part->mode == TYPE_DEDICATED)
-		return true;
+		return device_from(json, part);
 	for (unsigned i = 0; policy && i < SCHED_POLICIES; i++)
 		if (!strcmp(policy, sched_policy_name((enum sched_policy)i))) {
 			part->policy = (enum sched_policy)i;

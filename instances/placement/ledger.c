@@ -74,10 +74,14 @@ static void totals(struct placement_ledger *ledger)
 			.huge_1g = numa->huge_1g.total,
 		};
 	}
-	for (unsigned i = 0; i < node->gpu_count; i++)
+	for (unsigned i = 0; i < node->gpu_count; i++) {
+		const struct node_gpu *physical = node_gpu_physical(node, &node->gpus[i]);
+
+		ledger->physical[i] = physical ? (int)(physical - node->gpus) : -1;
 		ledger->hardware_shares |=
 			(node->gpus[i].providers & NODE_VULKAN || node->gpus[i].vulkan_name[0]) &&
 			!node->gpus[i].software;
+	}
 }
 
 int placement_ledger_create(const struct node *node, const struct placement_limits *limits,
@@ -88,13 +92,14 @@ int placement_ledger_create(const struct node *node, const struct placement_limi
 	char *memory;
 
 	memory = calloc(1, sizeof(*ledger) + count * (2 * sizeof(*ledger->gpus)) +
-				   count * sizeof(*ledger->closed));
+				   count * (sizeof(*ledger->closed) + sizeof(*ledger->physical)));
 	if (!memory)
 		return error_set(e, ENOMEM, "no-memory", NULL, "no memory for the ledger");
 	ledger = (void *)memory;
 	ledger->gpus = (void *)(memory + sizeof(*ledger));
 	ledger->gpus_saved = ledger->gpus + count;
 	ledger->closed = (void *)(ledger->gpus_saved + count);
+	ledger->physical = (void *)(ledger->closed + count);
 	ledger->node = node;
 	ledger->limits = *limits;
 	totals(ledger);
@@ -163,12 +168,40 @@ static bool waits(const struct placement_part *part)
 	return part->policy == SCHED_WEIGHTED || part->policy == SCHED_EQUAL_SHARE;
 }
 
-static void part_add(struct placement_taken *taken, const struct placement_part *part, int sign)
+static bool is_there(const struct placement_ledger *ledger, const char *mdev)
 {
+	for (unsigned i = 0; i < ledger->node->mdev_count; i++)
+		if (!strcmp(ledger->node->mdevs[i].uuid, mdev))
+			return true;
+	return false;
+}
+
+/* What is not a GPU's time and memory: all of it, or a slice that its hardware or its driver makes. */
+static void device_add(struct placement_ledger *ledger, unsigned gpu,
+		       const struct placement_part *part, unsigned s)
+{
+	const struct node_gpu *of = &ledger->node->gpus[gpu];
+	const struct node_mdev_type *type;
+
+	if (part->provider != TYPE_MDEV)
+		ledger->gpus[gpu].whole += s;
+	else
+		ledger->gpus[gpu].slices += s;
+	if (part->provider != TYPE_WHOLE && ledger->physical[gpu] >= 0)
+		ledger->gpus[ledger->physical[gpu]].slices += s;
+	type = part->provider == TYPE_MDEV ? node_mdev_type_find(of, part->mdev_type) : NULL;
+	if (type && !is_there(ledger, part->mdev))
+		ledger->gpus[gpu].mdevs[type - of->mdev_types] += s;
+}
+
+static void part_add(struct placement_ledger *ledger, unsigned gpu,
+		     const struct placement_part *part, int sign)
+{
+	struct placement_taken *taken = &ledger->gpus[gpu];
 	const unsigned s = (unsigned)sign;
 
 	if (part->mode == TYPE_DEDICATED) {
-		taken->whole += s;
+		device_add(ledger, gpu, part, s);
 		return;
 	}
 	taken->users += s;
@@ -193,7 +226,7 @@ static int add(struct placement_ledger *ledger, const struct placement *placemen
 		const int gpu = placement_gpu_index(ledger, placement->parts[i].gpu);
 
 		if (gpu >= 0)
-			part_add(&ledger->gpus[gpu], &placement->parts[i], sign);
+			part_add(ledger, (unsigned)gpu, &placement->parts[i], sign);
 		else
 			err = -ENOENT;
 	}
@@ -246,6 +279,7 @@ int placement_gpu_usage(const struct placement_ledger *ledger, const char *id,
 	taken = &ledger->gpus[index];
 	*usage = (struct placement_gpu_usage){
 		.whole = taken->whole > 0,
+		.slices = taken->slices,
 		.users = taken->users,
 		.heads = taken->heads,
 		.time_ppm = taken->whole ? SCHED_PPM : (uint32_t)MIN(taken->time_ppm, UINT32_MAX),

@@ -47,6 +47,9 @@ struct placement_part {
 	char gpu[NODE_ID_SIZE];
 	unsigned entry; /* of the type's gpus */
 	enum type_mode mode;
+	enum type_provider provider;	/* dedicated */
+	char mdev_type[NODE_MDEV_SIZE]; /* mdev: as its folder in sysfs is called */
+	char mdev[37]; /* mdev: its UUID, once the caller has chosen one; "": not yet */
 	enum sched_policy policy;
 	uint32_t time_ppm;
 	uint64_t vram_mib;
@@ -122,7 +125,8 @@ unsigned placement_fits_count(struct placement_ledger *ledger, const struct inst
 
 /* What is taken of a GPU, and of the machine. */
 struct placement_gpu_usage {
-	bool whole; /* handed out as one */
+	bool whole;	 /* handed out as one; of a virtual function too */
+	unsigned slices; /* virtual functions and mediated devices of it that are handed out */
 	unsigned users, heads;
 	uint32_t time_ppm; /* guaranteed; a whole one's is all of it, as is its memory */
 	uint64_t vram_mib, vram_total_mib;

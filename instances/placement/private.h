@@ -8,11 +8,15 @@
 /* What is taken of one GPU. */
 struct placement_taken {
 	unsigned whole; /* 1; more only where what runs was taken beyond the limits */
+	unsigned
+		slices; /* mediated devices of it, and what is handed out of its virtual functions */
 	unsigned users, heads;
 	unsigned waiters; /* users of what shares and baselines leave: weighted, equal_share */
 	uint64_t time_ppm, vram_mib;
 	/* How many wish for at most that many users, by number; [0] have no wish. */
 	uint32_t wishes[TYPE_USERS_MAX + 1];
+	/* Of each of its types of mediated devices, those that the inventory has not seen yet: what it says is available is less by them. */
+	uint32_t mdevs[NODE_MDEV_TYPES];
 };
 
 /* CPUs, memory and pages: of the machine, or of a NUMA node. */
@@ -33,6 +37,7 @@ struct placement_ledger {
 	struct placement_state state, saved;
 	enum placement_closed *closed; /* a GPU each, in the node's order, as the next two */
 	struct placement_taken *gpus, *gpus_saved;
+	int *physical;	      /* of a virtual function: the GPU that it is a part of; -1: none */
 	bool hardware_shares; /* there is a GPU for vGPUs that is not the CPU */
 };
 
@@ -61,10 +66,16 @@ void placement_refusal_add(const struct placement_refusal *refusal, struct findi
 int placement_gpu_index(const struct placement_ledger *ledger, const char *id);
 /* placement_numa_index() - of a node's number; -1: not there. */
 int placement_numa_index(const struct placement_ledger *ledger, int numa);
+/* placement_selected() - whether @selector names GPU @index; of a virtual function or a mediated device also by its physical function. */
+bool placement_selected(const struct placement_ledger *ledger, unsigned index,
+			const struct type_gpu *wanted);
+/* placement_mdevs_left() - how many more mediated devices of @type GPU @index has, beside @before; -1: it has no such type. */
+int placement_mdevs_left(const struct placement_ledger *ledger, unsigned index, const char *type,
+			 const struct placement_part *before, unsigned before_count);
 struct placement_amounts placement_amounts_of(const struct placement *placement);
 /* Of a GPU with @before on it, too. */
 struct placement_gpu_sum {
-	unsigned users, heads, waiters, users_max;
+	unsigned users, heads, waiters, users_max, slices;
 	uint64_t time_ppm, vram_mib;
 	bool whole;
 };

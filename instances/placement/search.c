@@ -44,8 +44,17 @@ static struct placement_part part_of(const struct search *s, unsigned entry, uns
 	struct placement_part part = { .entry = entry, .mode = wanted->mode };
 
 	memcpy(part.gpu, gpu_at(s, index)->id, sizeof(part.gpu));
-	if (wanted->mode == TYPE_DEDICATED)
+	if (wanted->mode == TYPE_DEDICATED) {
+		const struct node_mdev_type *type =
+			node_mdev_type_find(gpu_at(s, index), wanted->mdev_type);
+
+		part.provider = wanted->provider;
+		/* Where it has no such type: what was asked for, to say so. */
+		if (wanted->provider == TYPE_MDEV)
+			snprintf(part.mdev_type, sizeof(part.mdev_type), "%s",
+				 type ? type->id : wanted->mdev_type);
 		return part;
+	}
 	part.policy = wanted->policy;
 	part.time_ppm = wanted->time_ppm;
 	part.vram_mib = type_gpu_vram_mib(wanted, gpu_at(s, index)->vram_mib);
@@ -66,7 +75,7 @@ static bool fits(const struct search *s, unsigned entry, unsigned index,
 	struct placement_part part = part_of(s, entry, index);
 	struct placement_refusal ignored;
 
-	return node_gpu_matches(gpu_at(s, index), wanted->selector) &&
+	return placement_selected(s->ledger, index, wanted) &&
 	       placement_part_fits(s->ledger, index, wanted->selector, &part, s->out->parts,
 				   s->out->part_count, refusal ? refusal : &ignored);
 }
@@ -195,6 +204,29 @@ static struct candidate for_share(const struct search *s, unsigned index)
 	return c;
 }
 
+/* Mediated devices as vGPUs: on the fullest GPU, or on the emptiest. */
+static struct candidate for_mdev(const struct search *s, unsigned entry, unsigned index)
+{
+	const struct placement_gpu_sum sum =
+		placement_gpu_sum(s->ledger, index, s->out->parts, s->out->part_count);
+	const uint64_t left =
+		(uint64_t)MAX(placement_mdevs_left(s->ledger, index, s->type->gpus[entry].mdev_type,
+						   s->out->parts, s->out->part_count),
+			      0);
+	struct candidate c = { .index = index };
+
+	if (s->ledger->limits.policy == PLACEMENT_SPREAD) {
+		c.keys[0] = sum.slices;
+		c.keys[1] = UINT64_MAX - left;
+		return c;
+	}
+	c.keys[0] = s->ledger->limits.policy == PLACEMENT_NUMA_FIRST &&
+		    !numa_fits(s, numa_of(s, index));
+	c.keys[1] = !sum.slices;
+	c.keys[2] = left;
+	return c;
+}
+
 /* The host's console where it is named, and what could serve vGPUs, last. */
 static struct candidate for_whole(const struct search *s, unsigned index)
 {
@@ -220,17 +252,25 @@ static void rank_switches(const struct search *s, struct candidate *list, unsign
 	}
 }
 
+/* Whether an entry takes functions of the hardware, which go by sets. */
+static bool takes_functions(const struct type_gpu *wanted)
+{
+	return wanted->mode == TYPE_DEDICATED && wanted->provider != TYPE_MDEV;
+}
+
 /* Those that fit entry @entry now, best first. Returns how many. */
 static unsigned candidates(const struct search *s, unsigned entry,
 			   struct candidate list[NODE_GPUS_MAX])
 {
-	const bool whole = s->type->gpus[entry].mode == TYPE_DEDICATED;
+	const struct type_gpu *wanted = &s->type->gpus[entry];
 	unsigned count = 0;
 
 	for (unsigned i = 0; i < s->ledger->node->gpu_count; i++)
 		if (fits(s, entry, i, NULL))
-			list[count++] = whole ? for_whole(s, i) : for_share(s, i);
-	if (whole)
+			list[count++] = takes_functions(wanted)	      ? for_whole(s, i)
+					: wanted->mode == TYPE_SHARED ? for_share(s, i)
+								      : for_mdev(s, entry, i);
+	if (takes_functions(wanted))
 		rank_switches(s, list, count);
 	qsort(list, count, sizeof(*list), candidate_order);
 	return count;
@@ -339,8 +379,8 @@ static bool place(struct search *s, unsigned at)
 		return false;
 	if (at == s->type->gpu_count)
 		return settle(s);
-	return s->type->gpus[s->order[at]].mode == TYPE_DEDICATED ? place_whole(s, at)
-								  : place_share(s, at);
+	return takes_functions(&s->type->gpus[s->order[at]]) ? place_whole(s, at)
+							     : place_share(s, at);
 }
 
 /* ---- words ------------------------------------------------------------------------------------------------- */
@@ -368,7 +408,7 @@ static bool explain_entry(struct search *s, unsigned entry, struct findings *fin
 			good++;
 		else if (refusal.code && count < REFUSALS_MAX)
 			refusals[count++] = refusal;
-		matching += node_gpu_matches(gpu_at(s, i), wanted->selector);
+		matching += placement_selected(s->ledger, i, wanted);
 	}
 	if (good >= wanted->count)
 		return false;
@@ -381,8 +421,10 @@ static bool explain_entry(struct search *s, unsigned entry, struct findings *fin
 	}
 	if (wanted->count > 1)
 		findings_add(findings, FINDING_BLOCKER, "gpus-short", "it takes more than are free",
-			     "divvy list gpus", "%s: %u whole GPUs are asked for, %u can be had",
-			     s->type->name, wanted->count, good);
+			     "divvy list gpus", "%s: %u %s are asked for, %u can be had",
+			     s->type->name, wanted->count,
+			     wanted->provider == TYPE_SRIOV ? "virtual functions" : "whole GPUs",
+			     good);
 	/* A stable order: they were found in the node's. */
 	for (unsigned i = 1; i < count; i++)
 		for (unsigned j = i; j && nearest_first(&refusals[j - 1], &refusals[j]) > 0; j--) {
@@ -427,7 +469,8 @@ static void notes(const struct search *s, struct findings *findings)
 	for (unsigned i = 0; i < s->out->part_count; i++) {
 		const int index = placement_gpu_index(s->ledger, s->out->parts[i].gpu);
 
-		if (s->out->parts[i].mode == TYPE_DEDICATED && index >= 0)
+		if (s->out->parts[i].mode == TYPE_DEDICATED &&
+		    s->out->parts[i].provider == TYPE_WHOLE && index >= 0)
 			whole[count++] = (unsigned)index;
 	}
 	for (unsigned i = 1; i < count; i++) {
@@ -475,10 +518,10 @@ static void take_machine(const struct search *s)
 	};
 }
 
-/* Entries that name a GPU first, whole ones before vGPUs, then as they are written. */
+/* Entries that name a GPU first, whole functions before what shares a GPU, then as they are written. */
 static unsigned rank(const struct type_gpu *gpu)
 {
-	return (gpu->selector[0] ? 0 : 2) + (gpu->mode == TYPE_SHARED);
+	return (gpu->selector[0] ? 0 : 2) + !takes_functions(gpu);
 }
 
 static void order_entries(struct search *s)

@@ -12,7 +12,7 @@
 
 #include "base/base.h"
 
-#define STORE_VERSION	  2
+#define STORE_VERSION	  3
 #define STORE_NAME_SIZE	  48
 #define STORE_GPU_SIZE	  104
 #define STORE_EVENTS_KEPT 10000
@@ -104,16 +104,20 @@ int store_instances(struct store *store, int (*each)(void *opaque, struct store_
 
 struct store_reservation {
 	char instance[STORE_NAME_SIZE], gpu[STORE_GPU_SIZE];
-	unsigned index; /* of the instance's GPUs */
-	bool dedicated;
+	unsigned index;	  /* of the instance's GPUs */
+	bool dedicated;	  /* by VFIO: all but a vGPU */
+	char provider[8]; /* "whole", "sriov", "mdev", "vulkan" */
+	char parent
+		[STORE_GPU_SIZE]; /* of a virtual function, and of what is made of one: the GPU that it is a part of; "": none */
+	char mdev[37];	    /* mdev: its UUID; "": none */
 	uint32_t share_ppm; /* promised time: fixed share, baseline */
 	uint64_t vram_bytes;
 	char functions[8 * 16 + 1];	   /* dedicated: PCI addresses, with blanks between */
 	char arbiter_gpu[STORE_NAME_SIZE]; /* shared: how `divvy run-native --gpu` finds it */
 };
 /*
- * store_reservation_add() - refused by the store itself where a GPU would be given whole and shared, or whole twice, or fixed shares
- * would be above 1: "gpu-taken".
+ * store_reservation_add() - refused by the store itself where a GPU would be given whole and shared, or whole twice, or in slices and
+ * otherwise too, or fixed shares would be above 1: "gpu-taken".
  */
 int store_reservation_add(struct store *store, const struct store_reservation *reservation,
 			  struct error *e);

@@ -127,9 +127,10 @@ int store_reservation_add(struct store *store, const struct store_reservation *r
 	return store_do(
 		store, e, NULL, NULL,
 		"INSERT INTO reservations (instance, idx, gpu, dedicated, share_ppm, vram_bytes, functions,"
-		" arbiter_gpu) VALUES (?,?,?,?,?,?,?,?)",
-		"sisiiiss", r->instance, (int64_t)r->index, r->gpu, (int64_t)r->dedicated,
-		(int64_t)r->share_ppm, (int64_t)r->vram_bytes, r->functions, r->arbiter_gpu);
+		" arbiter_gpu, provider, parent, mdev) VALUES (?,?,?,?,?,?,?,?,?,?,?)",
+		"sisiiisssss", r->instance, (int64_t)r->index, r->gpu, (int64_t)r->dedicated,
+		(int64_t)r->share_ppm, (int64_t)r->vram_bytes, r->functions, r->arbiter_gpu,
+		r->provider, r->parent, r->mdev);
 }
 
 int store_reservations_drop(struct store *store, const char *instance, struct error *e)
@@ -151,6 +152,9 @@ static int reservation_row(void *opaque, sqlite3_stmt *row)
 	r.vram_bytes = (uint64_t)sqlite3_column_int64(row, 5);
 	store_text(row, 6, r.functions, sizeof(r.functions));
 	store_text(row, 7, r.arbiter_gpu, sizeof(r.arbiter_gpu));
+	store_text(row, 8, r.provider, sizeof(r.provider));
+	store_text(row, 9, r.parent, sizeof(r.parent));
+	store_text(row, 10, r.mdev, sizeof(r.mdev));
 	return reader->each.reservation(reader->opaque, &r);
 }
 
@@ -162,8 +166,8 @@ int store_reservations(struct store *store,
 
 	return store_do(
 		store, e, reservation_row, &reader,
-		"SELECT instance, idx, gpu, dedicated, share_ppm, vram_bytes, functions, arbiter_gpu"
-		" FROM reservations ORDER BY instance, idx",
+		"SELECT instance, idx, gpu, dedicated, share_ppm, vram_bytes, functions, arbiter_gpu,"
+		" provider, parent, mdev FROM reservations ORDER BY instance, idx",
 		"");
 }
 

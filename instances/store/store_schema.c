@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
- * The store's tables, one step a version. What may never be, the tables themselves refuse: a GPU whole and shared, whole twice, sold
- * beyond one, leased twice.
+ * The store's tables, one step a version. What may never be, the tables themselves refuse: a GPU whole and shared, whole twice, in slices
+ * and otherwise too, sold beyond one, leased twice.
  */
 #include "instances/store/store_private.h"
 
@@ -59,6 +59,24 @@ static const char *const steps[STORE_VERSION] = {
 
 	/* 2 */
 	"CREATE TABLE launches (owner INTEGER NOT NULL, at_ms INTEGER NOT NULL) STRICT;",
+
+	/* 3: slices of GPUs. Mediated devices share a GPU with each other and with nothing else; of virtual functions each is one. */
+	"DROP TRIGGER reservation_whole;"
+	"ALTER TABLE reservations ADD COLUMN provider TEXT NOT NULL DEFAULT 'vulkan'"
+	" CHECK (provider IN ('whole', 'sriov', 'mdev', 'vulkan'));"
+	"UPDATE reservations SET provider = 'whole' WHERE dedicated;"
+	"ALTER TABLE reservations ADD COLUMN parent TEXT NOT NULL DEFAULT '';"
+	"ALTER TABLE reservations ADD COLUMN mdev TEXT NOT NULL DEFAULT '';"
+	"CREATE UNIQUE INDEX reservation_mdev ON reservations (mdev) WHERE mdev != '';"
+	"CREATE INDEX reservation_parent ON reservations (parent) WHERE parent != '';"
+	"CREATE TRIGGER reservation_one BEFORE INSERT ON reservations"
+	" WHEN EXISTS (SELECT 1 FROM reservations WHERE gpu = NEW.gpu"
+	"  AND NOT (provider = NEW.provider AND provider IN ('mdev', 'vulkan')))"
+	" OR EXISTS (SELECT 1 FROM reservations WHERE parent = NEW.gpu AND NEW.provider IN ('whole', 'vulkan'))"
+	" OR (NEW.parent != '' AND EXISTS (SELECT 1 FROM reservations WHERE gpu = NEW.parent"
+	"  AND provider IN ('whole', 'vulkan')))"
+	" OR NEW.dedicated != (NEW.provider != 'vulkan')"
+	" BEGIN SELECT RAISE (ABORT, 'the GPU is another''s, whole or in part'); END;",
 };
 
 int store_schema(struct store *store, int version, struct error *e)

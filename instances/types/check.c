@@ -7,8 +7,15 @@
 
 void type_check_gpu(struct type_reader *r, const struct type_gpu *gpu)
 {
-	if (gpu->mode != TYPE_SHARED)
+	if (gpu->mode != TYPE_SHARED) {
+		if (gpu->provider == TYPE_MDEV && !gpu->mdev_type[0])
+			type_complain(r, "", "type-mdev", "mdev_type: nvidia-558",
+				      "a mediated device of which type? (mdev_type)");
+		if (gpu->provider == TYPE_MDEV && gpu->count > 1)
+			type_complain(r, "count", "type-count", "write an entry for each",
+				      "%u: a mediated device is made of one GPU", gpu->count);
 		return;
+	}
 	if (gpu->count > 1)
 		type_complain(r, "count", "type-count", "write an entry for each",
 			      "%u: a vGPU is a part of one GPU", gpu->count);

@@ -38,8 +38,13 @@ static json_t *gpu_json(const struct type_gpu *gpu)
 	put(&b, "count", json_integer(gpu->count));
 	if (gpu->selector[0])
 		put(&b, "selector", json_string(gpu->selector));
-	if (gpu->mode == TYPE_DEDICATED)
+	if (gpu->mode == TYPE_DEDICATED) {
+		if (gpu->provider != TYPE_WHOLE)
+			put(&b, "provider", json_string(type_provider_name(gpu->provider)));
+		if (gpu->mdev_type[0])
+			put(&b, "mdev_type", json_string(gpu->mdev_type));
 		return done(&b);
+	}
 	put(&b, "policy", json_string(sched_policy_name(gpu->policy)));
 	if (gpu->partition_ppm)
 		put(&b, "partition", share(gpu->partition_ppm));

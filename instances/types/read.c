@@ -20,9 +20,11 @@ static const char *const type_keys[] = {
 	"disks", "nics",	"huge_pages", "numa",	    "vCpuInfo", "memoryInfo",
 };
 static const char *const gpu_keys[] = {
-	"mode",	  "count",   "selector", "partition", "vram_mib",	  "policy",
-	"weight", "elastic", "credits",	 "users_max", "gpuPartitionSize", "memoryInfo",
+	"mode",	  "selector", "count",	 "provider", "mdev_type", "partition",	      "vram_mib",
+	"policy", "weight",   "elastic", "credits",  "users_max", "gpuPartitionSize", "memoryInfo",
 };
+#define GPU_KEYS_DEDICATED \
+	5 /* the first of them that a dedicated entry has; the rest is of vGPUs */
 static const char *const credit_keys[] = { "baseline", "max", "initial", "surplus" };
 static const char *const display_keys[] = { "width", "height" };
 static const char *const disk_keys[] = { "size_mib" };
@@ -30,6 +32,7 @@ static const char *const memory_info_keys[] = { "sizeInMiB" };
 static const char *const vcpu_info_keys[] = { "defaultVCpus" };
 
 static const char *const mode_words[] = { "dedicated", "shared" };
+static const char *const provider_words[] = { "whole", "sriov", "mdev" };
 static const char *const numa_words[] = { "any", "local" };
 static const char *const nic_words[] = { "user", "tap" };
 static const char *const huge_words[] = { "none", "2M", "1G" };
@@ -350,10 +353,17 @@ static void read_entry(struct type_reader *r, const json_t *json, struct type_gp
 	     sizeof(gpu->selector));
 	if (gpu->mode == TYPE_SHARED) {
 		read_shared(r, json, gpu);
+		unwanted(r, json, "provider", false, "for a vGPU");
+		unwanted(r, json, "mdev_type", false, "for a vGPU");
 		return;
 	}
-	for (unsigned i = 0; i < ARRAY_SIZE(gpu_keys); i++)
-		unwanted(r, json, gpu_keys[i], i < 3, "for a whole GPU");
+	gpu->provider = (enum type_provider)word(r, "provider", json_object_get(json, "provider"),
+						 provider_words, ARRAY_SIZE(provider_words));
+	text(r, "mdev_type", json_object_get(json, "mdev_type"), gpu->mdev_type,
+	     sizeof(gpu->mdev_type));
+	unwanted(r, json, "mdev_type", gpu->provider == TYPE_MDEV, "but for provider: mdev");
+	for (unsigned i = GPU_KEYS_DEDICATED; i < ARRAY_SIZE(gpu_keys); i++)
+		unwanted(r, json, gpu_keys[i], false, "for a dedicated device");
 }
 
 static void read_gpu(struct type_reader *r, const json_t *json, struct instance_type *type,

@@ -33,17 +33,28 @@
 #define TYPE_VRAM_MIB_MAX   (UINT64_C(4) * 1024 * 1024)	   /* 4 TiB */
 #define TYPE_CREDITS_MAX    1000000u			   /* minutes of a whole GPU */
 #define TYPE_USERS_MAX	    1024u
+#define TYPE_MDEV_SIZE	    64
 
 enum type_mode {
-	TYPE_DEDICATED, /* whole PCI functions, by VFIO */
+	TYPE_DEDICATED, /* a device of the kernel's, by VFIO */
 	TYPE_SHARED,	/* a vGPU: a part of a GPU's time and memory */
+};
+
+/* What a dedicated entry gets, as the inventory calls it (enum node_provider). */
+enum type_provider {
+	TYPE_WHOLE, /* a GPU with all functions of its slot */
+	TYPE_SRIOV, /* a virtual function of one */
+	TYPE_MDEV,  /* a mediated device, made for the instance by the GPU's driver */
 };
 
 struct type_gpu {
 	enum type_mode mode;
-	unsigned count; /* dedicated: how many GPUs; shared: 1 */
+	enum type_provider provider; /* dedicated */
+	unsigned count;		     /* dedicated: how many GPUs, or virtual functions; else 1 */
 	/* "": any. Else an ID, a PCI address, "vendor:device", "software", or a part of the GPU's name. */
 	char selector[TYPE_SELECTOR_SIZE];
+	char mdev_type
+		[TYPE_MDEV_SIZE]; /* mdev: of which type, by its name in sysfs or its driver's */
 	/* The rest is of shared entries; 0 where it means nothing. */
 	enum sched_policy policy;
 	uint32_t partition_ppm; /* as written: part of the GPU; 0: not said */
@@ -92,9 +103,11 @@ struct instance_type {
 };
 
 const char *type_mode_name(enum type_mode mode);
+const char *type_provider_name(enum type_provider provider); /* "whole", "sriov", "mdev" */
+int type_provider_parse(const char *text, enum type_provider *provider); /* 0 or -EINVAL */
 /* type_gpu_vram_mib() - device memory of a shared entry on a GPU that has @total_mib. */
 uint64_t type_gpu_vram_mib(const struct type_gpu *gpu, uint64_t total_mib);
-/* type_is_dedicated() - whether it has a whole GPU, so that its CPUs are its own too. */
+/* type_is_dedicated() - whether it has a device by VFIO, so that its CPUs are its own too. */
 bool type_is_dedicated(const struct instance_type *type);
 /* type_name_ok() - whether @name may be a type's: never a path, an option or a control character. */
 bool type_name_ok(const char *name);

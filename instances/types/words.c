@@ -141,6 +141,23 @@ const char *type_mode_name(enum type_mode mode)
 	return mode == TYPE_DEDICATED ? "dedicated" : "shared";
 }
 
+static const char *const providers[] = { "whole", "sriov", "mdev" };
+
+const char *type_provider_name(enum type_provider provider)
+{
+	return provider < ARRAY_SIZE(providers) ? providers[provider] : "unknown";
+}
+
+int type_provider_parse(const char *text, enum type_provider *provider)
+{
+	for (unsigned i = 0; i < ARRAY_SIZE(providers); i++)
+		if (!strcmp(text, providers[i])) {
+			*provider = (enum type_provider)i;
+			return 0;
+		}
+	return -EINVAL;
+}
+
 uint64_t type_gpu_vram_mib(const struct type_gpu *gpu, uint64_t total_mib)
 {
 	if (gpu->vram_mib)

@@ -407,6 +407,53 @@ static FAKE_UNUSED void fake_machine_sriov(struct fake_sysfs *fs)
 	fake_drm(fs, "0000:4d:00.0", 1, 128);
 }
 
+/* A desktop whose i915 makes mediated devices (GVT-g) of an UHD Graphics 630; one of them is there. */
+static FAKE_UNUSED void fake_machine_mdev(struct fake_sysfs *fs)
+{
+	static const struct {
+		const char *type, *left;
+	} types[] = { { "i915-GVTg_V5_4", "0" }, { "i915-GVTg_V5_8", "1" } };
+	static const char uuid[] = "83b8f4f2-509f-382f-3c1e-e6bfe0fa1001";
+	char folder[PATH_MAX], path[PATH_MAX + 128], device[PATH_MAX + 64];
+
+	fake_sysfs_create(fs);
+	fake_sysfs_cmdline(fs, "root=/dev/sda2 intel_iommu=on i915.enable_gvt=1");
+	fake_iommu_on(fs, "dmar0");
+	fake_totals(fs, "0-11", "0", 31940, 0, 0);
+	fake_numa_node(fs, 0, "0-11", 31940, 0, 0);
+	fake_sysfs_add_pci(fs, &(struct fake_pci){ .bdf = "0000:00:02.0",
+						   .vendor = 0x8086,
+						   .device = 0x3e98,
+						   .class_code = 0x030000,
+						   .group = 0,
+						   .driver = "i915" });
+	fake_place(fs, "0000:00:02.0", -1, "0-11");
+	fake_sysfs_device_write(fs, "0000:00:02.0", "boot_vga", "1\n");
+	fake_sysfs_device_write(fs, "0000:00:02.0", "reset_method", "flr\n");
+	fake_drm(fs, "0000:00:02.0", 0, 128);
+	fake_sysfs_device_path(fs, "0000:00:02.0", folder);
+	for (unsigned i = 0; i < ARRAY_SIZE(types); i++) {
+		snprintf(path, sizeof(path), "%s/mdev_supported_types/%s/name", folder,
+			 types[i].type);
+		fake_sysfs_write(fs, path, "%s\n", types[i].type + 5);
+		snprintf(path, sizeof(path), "%s/mdev_supported_types/%s/device_api", folder,
+			 types[i].type);
+		fake_sysfs_write(fs, path, "vfio-pci\n");
+		snprintf(path, sizeof(path), "%s/mdev_supported_types/%s/available_instances",
+			 folder, types[i].type);
+		fake_sysfs_write(fs, path, "%s\n", types[i].left);
+	}
+	/* Of another API: no function for a guest. */
+	snprintf(path, sizeof(path), "%s/mdev_supported_types/i915-other/device_api", folder);
+	fake_sysfs_write(fs, path, "vfio-ap\n");
+	snprintf(device, sizeof(device), "%s/%s", folder, uuid);
+	snprintf(path, sizeof(path), "%s/uevent", device);
+	fake_sysfs_write(fs, path, "DRIVER=vfio_mdev\n");
+	snprintf(path, sizeof(path), "sys/bus/mdev/devices/%s", uuid);
+	fake_sysfs_link(fs, path, device);
+	fake_sysfs_write(fs, "sys/bus/mdev/devices/no-uuid/uevent", "%s", "");
+}
+
 /* Two gaming cards in a desktop whose chipset keeps nothing apart, split by pcie_acs_override. */
 static FAKE_UNUSED void fake_machine_acs_override(struct fake_sysfs *fs)
 {

@@ -69,4 +69,15 @@ static struct instance_type whole_type(unsigned count)
 	return type;
 }
 
+/* @count whole GPUs or virtual functions, or a mediated device of the type "m-0" or, by its driver's name, "Profile 1". */
+static inline struct instance_type device_type(enum type_provider provider, unsigned count)
+{
+	struct instance_type type = whole_type(provider == TYPE_MDEV ? 1 : count);
+
+	type.gpus[0].provider = provider;
+	if (provider == TYPE_MDEV)
+		strcpy(type.gpus[0].mdev_type, count % 2 ? "m-0" : "profile 1");
+	return type;
+}
+
 #endif

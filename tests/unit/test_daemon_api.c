@@ -9,7 +9,7 @@
 #include <cmocka.h>
 
 #include "tests/unit/build_folder.h"
-#include "tests/unit/daemon_world.h"
+#include "tests/unit/fake_mdev.h"
 
 #define NOBODY 65534u /* a user, by the world's divvyd.yaml */
 #define OTHER  65533u /* no role */
@@ -282,7 +282,7 @@ static void a_request_that_waits_when_the_daemon_ends_is_answered(void **state)
 
 int main(int argc, char **argv)
 {
-#define T(name) cmocka_unit_test_setup_teardown(name, world_setup, world_teardown)
+#define T(name) cmocka_unit_test_setup_teardown(name, world_setup_slices, world_teardown)
 	const struct CMUnitTest tests[] = {
 		T(a_role_is_had_by_the_groups_of_who_connects),
 		T(every_answer_is_as_the_document_says),

@@ -13,7 +13,7 @@
 
 #include <cmocka.h>
 
-#include "tests/unit/daemon_world.h"
+#include "tests/unit/fake_mdev.h"
 
 #define AFTER_MOST 9 /* commits of the second one until it dies */
 
@@ -120,7 +120,7 @@ static bool day(const struct world *w, struct promise *a, struct promise *b, str
 {
 	unsigned status;
 
-	if (!define(w, "a", "pair", "", a) ||
+	if (!define(w, "a", "mixed", "", a) ||
 	    !define(w, "b", "quarter", ",\"restart\":\"always\"", b) || !start(w, "a", a) ||
 	    !start(w, "b", b) || !await(w, "a", "running", a) || !await(w, "b", "running", b) ||
 	    !define(w, "c", "burst", "", c) || !start(w, "c", c) || !await(w, "c", "running", c))
@@ -215,6 +215,7 @@ static bool course(char when, unsigned at)
 	bool whole;
 
 	world_create(&world);
+	world_slices(&world);
 	snprintf(crash, sizeof(crash), "%c%u", when, at);
 	whole = world_start(&world, crash) && day(&world, &a, &b, &c);
 	if (world.daemon && whole) {
@@ -240,6 +241,7 @@ static bool course(char when, unsigned at)
 	assert_int_equal(world_processes(&world, false), 0);
 	world_stop(&world);
 	world_check_empty(&world);
+	assert_int_equal(world_mdevs(&world), 0);
 	world_destroy(&world);
 	world.folder[0] = '\0';
 	return whole;

@@ -64,6 +64,13 @@ static void expect_golden(const char *text, const char *name)
 	assert_string_equal(text, golden);
 }
 
+/* Not shipped, since it is the operator who knows what his GPUs are cut into (docs/types.md). */
+static const char slices[] =
+	"- name: mdev\n  vcpus: 1\n  memory_mib: 1024\n"
+	"  gpus: [ { mode: dedicated, provider: mdev, mdev_type: GVTg_V5_8 } ]\n"
+	"- name: sriov\n  vcpus: 1\n  memory_mib: 1024\n"
+	"  gpus: [ { mode: dedicated, provider: sriov } ]\n";
+
 /* The inventory as JSON, then what fits: one file a machine. */
 static void print_types(FILE *out, const struct node *node, bool unisolated)
 {
@@ -74,6 +81,9 @@ static void print_types(FILE *out, const struct node *node, bool unisolated)
 
 	findings.count = 0;
 	assert_true(type_catalogue_add_folder(&catalogue, "instances/types.d", &findings) > 0);
+	assert_int_equal(
+		type_catalogue_add_text(&catalogue, slices, strlen(slices), "slices", &findings),
+		2);
 	placement_limits_default(node, &limits);
 	limits.allow_unisolated = unisolated;
 	assert_int_equal(placement_ledger_create(node, &limits, &ledger, &e), 0);
@@ -211,6 +221,11 @@ static void node_with_virtual_functions(void **state)
 	};
 
 	golden(fake_machine_sriov, &vulkan, "sriov");
+}
+
+static void desktop_whose_driver_makes_mediated_devices(void **state)
+{
+	golden(fake_machine_mdev, NULL, "mdev");
 }
 
 static void node_with_acs_override(void **state)
@@ -619,6 +634,7 @@ int main(void)
 		cmocka_unit_test(laptop_with_hybrid_graphics),
 		cmocka_unit_test(workstation_with_audio_and_usb_functions),
 		cmocka_unit_test(node_with_virtual_functions),
+		cmocka_unit_test(desktop_whose_driver_makes_mediated_devices),
 		cmocka_unit_test(node_with_acs_override),
 		cmocka_unit_test(machine_whose_iommu_is_off),
 		cmocka_unit_test(id_stays_while_the_driver_that_told_it_is_away),

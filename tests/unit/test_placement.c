@@ -49,14 +49,28 @@ static struct node *random_node(void)
 		gpu->providers = chance(5) ? NODE_VULKAN : 0;
 		gpu->vram_mib = chance(7) ? 1024 + chance(81559) : chance(3);
 		gpu->software = !chance(6);
-		gpu->is_virtual_function = !chance(8);
 		gpu->boot_vga = !chance(5);
 		gpu->numa_node = (int)chance(node->numa_count + 1) - 1;
 		gpu->upstream_count = chance(3);
 		gpu->upstream[0].device = gpu->upstream[1].device = (uint8_t)chance(4);
 		if (gpu->software)
 			gpu->has_address = false;
+		gpu->mdev_type_count = chance(3) ? 0 : 1 + chance(2);
+		for (unsigned t = 0; t < gpu->mdev_type_count; t++) {
+			snprintf(gpu->mdev_types[t].id, sizeof(gpu->mdev_types[t].id), "m-%u", t);
+			snprintf(gpu->mdev_types[t].name, sizeof(gpu->mdev_types[t].name),
+				 "Profile %u", t);
+			gpu->mdev_types[t].available = chance(5);
+		}
 	}
+	/* Some are virtual functions of the first, and of one that is no GPU. */
+	for (unsigned i = 1; i < node->gpu_count; i++)
+		if (node->gpus[i].has_address && !chance(3)) {
+			node->gpus[i].is_virtual_function = true;
+			node->gpus[i].physical_function =
+				chance(3) ? node->gpus[0].address
+					  : (struct pci_address){ .bus = 0xf0 };
+		}
 	return node;
 }
 
@@ -76,7 +90,7 @@ static struct instance_type random_type(const struct node *node)
 
 		*gpu = type.gpus[0];
 		if (!chance(3))
-			*gpu = whole_type(1 + chance(3)).gpus[0];
+			*gpu = device_type((enum type_provider)chance(3), 1 + chance(3)).gpus[0];
 		else if (!chance(3))
 			gpu->users_max = 1 + chance(12);
 		if (!chance(4) && node->gpu_count)
@@ -94,7 +108,7 @@ struct live {
 	struct instance_type type;
 };
 
-static unsigned placed, refused, counted;
+static unsigned placed, refused, counted, kinds[3];
 static struct live live[LIVE_MAX];
 static unsigned live_count;
 
@@ -113,17 +127,36 @@ static bool waits(const struct placement_part *part)
 	       (part->policy == SCHED_WEIGHTED || part->policy == SCHED_EQUAL_SHARE);
 }
 
-static void check_gpu(const struct node_gpu *gpu, const struct placement_limits *limits)
+/* A slice of @gpu by its hardware or its driver: on it, or on a virtual function of it. */
+static bool is_slice(const struct node *node, const struct placement_part *part,
+		     const struct node_gpu *gpu)
+{
+	if (part->mode != TYPE_DEDICATED || part->provider == TYPE_WHOLE)
+		return false;
+	if (!strcmp(part->gpu, gpu->id))
+		return part->provider == TYPE_MDEV;
+	return node_gpu_physical(node, gpu_of(node, part)) == gpu;
+}
+
+static void check_gpu(const struct node *node, const struct placement_ledger *ledger,
+		      const struct node_gpu *gpu, const struct placement_limits *limits)
 {
 	uint64_t time = 0, vram = 0;
 	unsigned whole = 0, users = 0, heads = 0, waiters = 0, most = limits->users_max;
+	unsigned slices = 0, mdevs[2] = { 0 };
+	struct placement_gpu_usage usage;
 
 	for (unsigned i = 0; i < live_count; i++)
 		for (unsigned j = 0; j < live[i].placement.part_count; j++) {
 			const struct placement_part *part = &live[i].placement.parts[j];
 
+			slices += is_slice(node, part, gpu);
 			if (strcmp(part->gpu, gpu->id) != 0)
 				continue;
+			if (part->mode == TYPE_DEDICATED && part->provider == TYPE_MDEV) {
+				mdevs[part->mdev_type[2] - '0']++;
+				continue;
+			}
 			if (part->mode == TYPE_DEDICATED) {
 				whole++;
 				continue;
@@ -137,7 +170,12 @@ static void check_gpu(const struct node_gpu *gpu, const struct placement_limits 
 				most = part->users_max;
 		}
 	assert_true(whole <= 1);
-	assert_true(!whole || !users);
+	assert_true(!!whole + !!users + !!slices <= 1);
+	for (unsigned t = 0; t < 2; t++)
+		assert_true(!mdevs[t] ||
+			    (t < gpu->mdev_type_count && mdevs[t] <= gpu->mdev_types[t].available));
+	assert_int_equal(placement_gpu_usage(ledger, gpu->id, &usage), 0);
+	assert_int_equal(usage.slices, slices);
 	assert_true(users <= most);
 	assert_true(heads <= limits->heads_max);
 	assert_true(time <= SCHED_PPM - (waiters ? limits->left_min_ppm : 0));
@@ -171,10 +209,11 @@ static void check_machine(const struct node *node, const struct placement_limits
 					       all);
 }
 
-static void check_all(const struct node *node, const struct placement_limits *limits)
+static void check_all(const struct node *node, const struct placement_ledger *ledger,
+		      const struct placement_limits *limits)
 {
 	for (unsigned i = 0; i < node->gpu_count; i++)
-		check_gpu(&node->gpus[i], limits);
+		check_gpu(node, ledger, &node->gpus[i], limits);
 	check_machine(node, limits, -1);
 	for (unsigned i = 0; i < node->numa_count; i++)
 		check_machine(node, limits, (int)i);
@@ -197,17 +236,29 @@ static void check_found(const struct node *node, const struct placement_ledger *
 		const struct type_gpu *wanted = &type->gpus[part->entry];
 		struct placement_gpu_usage usage;
 
+		const struct node_gpu *physical = node_gpu_physical(node, gpu);
+
 		assert_int_equal(part->mode, wanted->mode);
-		assert_true(node_gpu_matches(gpu, wanted->selector));
+		assert_int_equal(part->provider, wanted->provider);
+		assert_true(node_gpu_matches(gpu, wanted->selector) ||
+			    (wanted->provider != TYPE_WHOLE && physical &&
+			     node_gpu_matches(physical, wanted->selector)));
+		if (physical && part->mode == TYPE_DEDICATED) {
+			assert_int_equal(placement_gpu_usage(ledger, physical->id, &usage), 0);
+			assert_int_equal(usage.closed, PLACEMENT_OPEN);
+		}
 		assert_int_equal(placement_gpu_usage(ledger, gpu->id, &usage), 0);
 		assert_int_equal(usage.closed, PLACEMENT_OPEN);
 		heads += part->heads;
 		if (found->numa_node >= 0 && node->numa_count > 1)
 			assert_int_equal(gpu->numa_node, found->numa_node);
-		if (part->mode == TYPE_DEDICATED)
-			assert_true(gpu->assignable);
-		else
+		if (part->mode == TYPE_SHARED)
 			assert_true(gpu->providers & NODE_VULKAN);
+		else if (part->provider == TYPE_MDEV)
+			assert_non_null(node_mdev_type_find(gpu, wanted->mdev_type));
+		else
+			assert_true(gpu->assignable &&
+				    gpu->is_virtual_function == (part->provider == TYPE_SRIOV));
 	}
 	assert_int_equal(heads, shared ? type->display_count : 0);
 	if (type->numa == TYPE_NUMA_LOCAL && node->numa_count)
@@ -265,12 +316,15 @@ static bool room_for_one(const struct node *node, const struct placement_limits 
 	for (unsigned i = 0; i < node->gpu_count; i++) {
 		const struct node_gpu *gpu = &node->gpus[i];
 		const uint64_t vram = type_gpu_vram_mib(wanted, gpu->vram_mib);
-		struct placement_gpu_usage usage;
+		const struct node_gpu *physical = node_gpu_physical(node, gpu);
+		struct placement_gpu_usage usage, above = { 0 };
 		unsigned waiters =
 			wanted->policy == SCHED_WEIGHTED || wanted->policy == SCHED_EQUAL_SHARE;
 		unsigned most = limits->users_max;
 
 		assert_int_equal(placement_gpu_usage(ledger, gpu->id, &usage), 0);
+		if (physical)
+			placement_gpu_usage(ledger, physical->id, &above);
 		for (unsigned j = 0; j < live_count; j++)
 			for (unsigned k = 0; k < live[j].placement.part_count; k++) {
 				const struct placement_part *part = &live[j].placement.parts[k];
@@ -282,11 +336,47 @@ static bool room_for_one(const struct node *node, const struct placement_limits 
 					most = part->users_max;
 			}
 		room |= gpu->providers & NODE_VULKAN && (!gpu->software || !hardware) &&
-			!usage.closed && !usage.whole && usage.users < most && vram &&
+			!usage.closed && !above.closed && !usage.whole && !usage.slices &&
+			usage.users < most && vram &&
 			usage.heads + type->display_count <= limits->heads_max &&
 			usage.vram_mib + vram <= gpu->vram_mib &&
 			usage.time_ppm + wanted->time_ppm <=
 				SCHED_PPM - (waiters ? limits->left_min_ppm : 0);
+	}
+	return room;
+}
+
+/* For one virtual function or mediated device: whether any GPU has one. */
+static bool device_for_one(const struct node *node, const struct placement_limits *limits,
+			   const struct placement_ledger *ledger, const struct type_gpu *wanted)
+{
+	bool room = false;
+
+	for (unsigned i = 0; i < node->gpu_count; i++) {
+		const struct node_gpu *gpu = &node->gpus[i], *physical;
+		struct placement_gpu_usage usage, above = { 0 };
+		unsigned mdevs = 0;
+
+		physical = node_gpu_physical(node, gpu);
+		assert_int_equal(placement_gpu_usage(ledger, gpu->id, &usage), 0);
+		if (physical)
+			placement_gpu_usage(ledger, physical->id, &above);
+		if (usage.closed || usage.whole || usage.users || above.closed || above.whole ||
+		    above.users)
+			continue;
+		if (wanted->provider == TYPE_SRIOV) {
+			room |= gpu->is_virtual_function && gpu->assignable && !usage.slices &&
+				((gpu->isolated && node->interrupt_remapping) ||
+				 limits->allow_unisolated);
+			continue;
+		}
+		for (unsigned j = 0; j < live_count; j++)
+			for (unsigned k = 0; k < live[j].placement.part_count; k++)
+				mdevs += live[j].placement.parts[k].provider == TYPE_MDEV &&
+					 !strcmp(live[j].placement.parts[k].gpu, gpu->id);
+		/* Of one type all are of that one; of two it is not known here which. */
+		room |= gpu->mdev_type_count == 1 && !strcmp(wanted->mdev_type, "m-0") &&
+			mdevs < gpu->mdev_types[0].available;
 	}
 	return room;
 }
@@ -333,6 +423,11 @@ static void one_life(unsigned steps)
 			    type.numa == TYPE_NUMA_ANY &&
 			    placement_machine_fits(ledger, &found, NULL))
 				assert_false(room_for_one(node, &limits, ledger, &type));
+			if (type.gpu_count == 1 && type.gpus[0].mode == TYPE_DEDICATED &&
+			    type.gpus[0].provider != TYPE_WHOLE && type.gpus[0].count == 1 &&
+			    !type.gpus[0].selector[0] && type.numa == TYPE_NUMA_ANY &&
+			    placement_machine_fits(ledger, &found, NULL))
+				assert_false(device_for_one(node, &limits, ledger, &type.gpus[0]));
 			continue;
 		}
 		assert_int_equal(findings_blockers(&findings), 0);
@@ -345,8 +440,11 @@ static void one_life(unsigned steps)
 			continue;
 		assert_int_equal(placement_take(ledger, &found), 0);
 		placed++;
+		for (unsigned i = 0; i < found.part_count; i++)
+			if (found.parts[i].mode == TYPE_DEDICATED)
+				kinds[found.parts[i].provider]++;
 		live[live_count++] = (struct live){ found, type };
-		check_all(node, &limits);
+		check_all(node, ledger, &limits);
 	}
 	while (live_count)
 		placement_release(ledger, &live[--live_count].placement);
@@ -371,10 +469,14 @@ static void no_sequence_breaks_a_limit(void **state)
 		seed = (first + i) * UINT64_C(0x9e3779b97f4a7c15);
 		one_life(200);
 	}
-	print_message("seeds from %u on: %u placed, %u refused, %u counted\n", first, placed,
-		      refused, counted);
+	print_message("seeds from %u on: %u placed, %u refused, %u counted; %u whole, %u virtual "
+		      "functions, %u mediated devices\n",
+		      first, placed, refused, counted, kinds[TYPE_WHOLE], kinds[TYPE_SRIOV],
+		      kinds[TYPE_MDEV]);
 	/* It has to have met both answers often. */
 	assert_true(placed > 10 * count && refused > 10 * count && counted > 10 * count);
+	assert_true(kinds[TYPE_WHOLE] > count && kinds[TYPE_SRIOV] > count / 10 &&
+		    kinds[TYPE_MDEV] > count);
 }
 
 int main(void)

@@ -296,7 +296,7 @@ static void software_serves_where_nothing_else_does_or_by_name(void **state)
 	close_books();
 }
 
-static void console_and_virtual_functions_are_taken_by_name_only(void **state)
+static void console_is_taken_by_name_only_and_a_virtual_function_is_no_whole_gpu(void **state)
 {
 	struct instance_type whole = whole_type(1);
 
@@ -306,12 +306,157 @@ static void console_and_virtual_functions_are_taken_by_name_only(void **state)
 	assert_string_equal(goes_to(&whole), "-");
 	assert_true(found_code("gpu-console") && found_code("gpu-virtual-function"));
 	strcpy(whole.gpus[0].selector, "02:00.0");
-	assert_string_equal(goes_to(&whole), "2");
+	assert_string_equal(goes_to(&whole), "-");
+	assert_true(found_code("gpu-virtual-function"));
 	strcpy(whole.gpus[0].selector, "10de:2330");
 	assert_string_equal(goes_to(&whole), "1");
 	strcpy(whole.gpus[0].selector, "A100");
 	assert_string_equal(goes_to(&whole), "-");
 	assert_true(found_code("no-gpu"));
+	close_books();
+}
+
+/* GPU 1 has the virtual functions 2 and 3; 4 has none of its seven; 5 is another. */
+static void open_sliced(enum placement_policy policy)
+{
+	node = make_node(5, 1);
+	for (unsigned i = 1; i < 3; i++) {
+		node->gpus[i].is_virtual_function = true;
+		node->gpus[i].physical_function = node->gpus[0].address;
+		node->gpus[i].providers = NODE_WHOLE;
+		strcpy(node->gpus[i].name, "VF");
+	}
+	node->gpus[0].assignable = false;
+	node->gpus[0].sriov_total = node->gpus[0].sriov_now = 2;
+	node->gpus[3].sriov_total = 7;
+	for (unsigned i = 3; i < 5; i++) {
+		node->gpus[i].providers = NODE_WHOLE | NODE_MDEV;
+		node->gpus[i].mdev_type_count = 2;
+		node->gpus[i].mdev_types[0] = (struct node_mdev_type){ "m-0", "Profile 0", 4 };
+		node->gpus[i].mdev_types[1] = (struct node_mdev_type){ "m-1", "Profile 1", i - 2 };
+	}
+	placement_limits_default(node, &limits);
+	limits.policy = policy;
+	assert_int_equal(placement_ledger_create(node, &limits, &ledger, NULL), 0);
+}
+
+static void virtual_functions_go_one_by_one_and_not_beside_vgpus(void **state)
+{
+	const struct instance_type share = shared_type(100000, SCHED_FIXED_SHARE);
+	struct instance_type one = device_type(TYPE_SRIOV, 1), both = device_type(TYPE_SRIOV, 2);
+	struct placement_gpu_usage usage;
+	struct placement first;
+
+	open_sliced(PLACEMENT_PACK);
+	assert_int_equal(placement_fits_count(ledger, &one, 9, &findings), 2);
+	assert_true(found_code("gpu-no-virtual-functions") && found_code("gpu-taken"));
+	assert_int_equal(placement_fits_count(ledger, &both, 9, NULL), 1);
+	assert_string_equal(goes_to(&one), "2");
+	first = placement;
+	assert_int_equal(placement_gpu_usage(ledger, node->gpus[0].id, &usage), 0);
+	assert_true(usage.slices == 1 && !usage.whole);
+	assert_int_equal(placement_gpu_usage(ledger, node->gpus[1].id, &usage), 0);
+	assert_true(!usage.slices && usage.whole);
+	assert_string_equal(goes_to(&both), "-");
+	assert_true(found_code("gpus-short"));
+	/* The physical function's time is nobody's to promise any more. */
+	assert_string_equal(goes_to(&share), "-");
+	assert_true(found_code("gpu-sliced"));
+	placement_release(ledger, &first);
+	assert_string_equal(goes_to(&share), "1");
+	assert_string_equal(goes_to(&one), "-");
+	assert_true(found_code("gpu-shared"));
+	placement_release(ledger, &placement);
+	close_books();
+
+	/* A card whose virtual functions are none. */
+	open_sliced(PLACEMENT_PACK);
+	strcpy(one.gpus[0].selector, "05:00.0");
+	node->gpus[4].sriov_total = node->gpus[4].sriov_now = 4;
+	assert_string_equal(goes_to(&one), "-");
+	assert_true(found_code("gpu-no-virtual-functions"));
+	close_books();
+
+	/* Named by what it is a part of, or itself; and set aside with it. */
+	open_sliced(PLACEMENT_PACK);
+	strcpy(one.gpus[0].selector, "H100");
+	assert_string_equal(goes_to(&one), "2");
+	placement_release(ledger, &placement);
+	strcpy(one.gpus[0].selector, "03:00.0");
+	assert_string_equal(goes_to(&one), "3");
+	placement_release(ledger, &placement);
+	one.gpus[0].selector[0] = '\0';
+	assert_int_equal(placement_gpu_close(ledger, node->gpus[0].id, PLACEMENT_DRAINED), 0);
+	assert_string_equal(goes_to(&one), "-");
+	assert_true(found_code("gpu-drained"));
+	assert_int_equal(placement_gpu_close(ledger, node->gpus[0].id, PLACEMENT_OPEN), 0);
+	node->gpus[1].assignable = false;
+	node->gpus[2].isolated = false;
+	assert_string_equal(goes_to(&one), "-");
+	assert_true(found_code("gpu-not-assignable") && found_code("gpu-unisolated"));
+	close_books();
+}
+
+static void mediated_devices_are_as_many_as_the_driver_makes(void **state)
+{
+	struct instance_type small = device_type(TYPE_MDEV, 1), named = device_type(TYPE_MDEV, 2),
+			     whole = whole_type(1), two = named;
+	const struct instance_type share = shared_type(100000, SCHED_FIXED_SHARE);
+	static struct node_mdev there;
+	struct placement taken;
+
+	open_sliced(PLACEMENT_PACK);
+	assert_int_equal(placement_fits_count(ledger, &small, 99, &findings), 8);
+	assert_true(found_code("gpu-mdev-short") && found_code("gpu-no-mdev"));
+	assert_int_equal(placement_fits_count(ledger, &named, 99, NULL), 3);
+	two.gpus[1] = two.gpus[0];
+	two.gpu_count = 2;
+	assert_int_equal(placement_fits_count(ledger, &two, 99, NULL), 1);
+	assert_string_equal(goes_to(&two), "4 5");
+	assert_string_equal(placement.parts[0].mdev_type, "m-1");
+	taken = placement;
+	/* Neither whole nor by time any more, and none of a GPU that is. */
+	node->gpus[3].providers |= NODE_VULKAN;
+	strcpy(whole.gpus[0].selector, "04:00.0");
+	assert_string_equal(goes_to(&whole), "-");
+	assert_true(found_code("gpu-sliced"));
+	placement_release(ledger, &taken);
+	assert_string_equal(goes_to(&share), "1");
+	assert_string_equal(goes_to(&whole), "4");
+	assert_int_equal(placement_fits_count(ledger, &small, 99, &findings), 4);
+	assert_true(found_code("gpu-taken"));
+	strcpy(small.gpus[0].mdev_type, "m-7");
+	assert_string_equal(goes_to(&small), "-");
+	assert_true(found_code("gpu-no-mdev"));
+	close_books();
+
+	/* One that is there already is not counted twice. */
+	open_sliced(PLACEMENT_SPREAD);
+	strcpy(named.gpus[0].selector, "05:00.0");
+	assert_string_equal(goes_to(&named), "5");
+	assert_int_equal(placement_fits_count(ledger, &named, 99, NULL), 1);
+	placement_release(ledger, &placement);
+	strcpy(placement.parts[0].mdev, "83b8f4f2-509f-382f-3c1e-e6bfe0fa1001");
+	there = (struct node_mdev){ .parent = node->gpus[4].address };
+	strcpy(there.uuid, placement.parts[0].mdev);
+	node->mdevs = &there;
+	node->mdev_count = 1;
+	node->gpus[4].mdev_types[1].available = 1;
+	assert_int_equal(placement_take(ledger, &placement), 0);
+	assert_int_equal(placement_fits_count(ledger, &named, 99, NULL), 1);
+	placement_release(ledger, &placement);
+	node->mdevs = NULL;
+	close_books();
+
+	/* The fullest, or the emptiest. */
+	strcpy(small.gpus[0].mdev_type, "m-0");
+	open_sliced(PLACEMENT_PACK);
+	assert_string_equal(goes_to(&small), "4");
+	assert_string_equal(goes_to(&small), "4");
+	close_books();
+	open_sliced(PLACEMENT_SPREAD);
+	assert_string_equal(goes_to(&small), "4");
+	assert_string_equal(goes_to(&small), "5");
 	close_books();
 }
 
@@ -517,7 +662,10 @@ int main(void)
 		cmocka_unit_test(users_wish_holds_for_all_on_the_gpu),
 		cmocka_unit_test(some_time_is_left_to_those_without_a_promise),
 		cmocka_unit_test(software_serves_where_nothing_else_does_or_by_name),
-		cmocka_unit_test(console_and_virtual_functions_are_taken_by_name_only),
+		cmocka_unit_test(
+			console_is_taken_by_name_only_and_a_virtual_function_is_no_whole_gpu),
+		cmocka_unit_test(virtual_functions_go_one_by_one_and_not_beside_vgpus),
+		cmocka_unit_test(mediated_devices_are_as_many_as_the_driver_makes),
 		cmocka_unit_test(isolation_that_is_assumed_is_refused),
 		cmocka_unit_test(named_gpu_is_kept_for_who_names_it),
 		cmocka_unit_test(dead_end_is_taken_back),

@@ -69,9 +69,24 @@ static int reserve(struct store *store, const char *instance, unsigned index, co
 				       .dedicated = dedicated,
 				       .share_ppm = share_ppm };
 
+	strcpy(r.provider, dedicated ? "whole" : "vulkan");
 	snprintf(r.instance, sizeof(r.instance), "%s", instance);
 	snprintf(r.gpu, sizeof(r.gpu), "%s", gpu);
 	return store_reservation_add(store, &r, e);
+}
+
+/* A slice: a virtual function @gpu of @parent, or, with a UUID, a mediated device of @gpu. */
+static int reserve_slice(struct store *store, unsigned index, const char *gpu, const char *parent,
+			 const char *mdev)
+{
+	struct store_reservation r = { .index = index, .dedicated = true };
+
+	strcpy(r.instance, "a");
+	strcpy(r.provider, mdev[0] ? "mdev" : "sriov");
+	snprintf(r.gpu, sizeof(r.gpu), "%s", gpu);
+	snprintf(r.parent, sizeof(r.parent), "%s", parent);
+	snprintf(r.mdev, sizeof(r.mdev), "%s", mdev);
+	return store_reservation_add(store, &r, NULL);
 }
 
 static int count_instance(void *count, struct store_instance *instance)
@@ -207,6 +222,70 @@ static void a_gpu_is_never_given_whole_twice_or_whole_and_shared(void **state)
 	assert_int_equal(store_instance_delete(store, "a", NULL), 0);
 	assert_int_equal(reservations(store), 1);
 	assert_int_equal(reserve(store, "b", 1, "g0", true, 0, &e), 0);
+	store_close(store);
+}
+
+static void a_gpu_in_slices_is_nothing_else(void **state)
+{
+	struct store *store = opened();
+
+	put(store, "a", STORE_DEFINED);
+	/* Virtual functions: each once, their GPU neither whole nor by its time; and the other way round. */
+	assert_int_equal(reserve_slice(store, 0, "vf0", "pf", ""), 0);
+	assert_int_equal(reserve_slice(store, 1, "vf0", "pf", ""), -EBUSY);
+	assert_int_equal(reserve_slice(store, 1, "vf1", "pf", ""), 0);
+	assert_int_equal(reserve(store, "a", 2, "vf0", false, 1, NULL), -EBUSY);
+	assert_int_equal(reserve(store, "a", 2, "pf", true, 0, NULL), -EBUSY);
+	assert_int_equal(reserve(store, "a", 2, "pf", false, 1, NULL), -EBUSY);
+	assert_int_equal(reserve(store, "a", 2, "pf2", false, 1, NULL), 0);
+	assert_int_equal(reserve_slice(store, 3, "vf2", "pf2", ""), -EBUSY);
+	assert_int_equal(reserve_slice(store, 3, "vf2", "pf2", "u9"), -EBUSY);
+	/* Mediated devices: several of a GPU, each with a UUID of its own, and nothing else of it. */
+	assert_int_equal(reserve_slice(store, 3, "g0", "", "u0"), 0);
+	assert_int_equal(reserve_slice(store, 4, "g0", "", "u0"), -EBUSY);
+	assert_int_equal(reserve_slice(store, 4, "g1", "", "u0"), -EBUSY);
+	assert_int_equal(reserve_slice(store, 4, "g0", "", "u1"), 0);
+	assert_int_equal(reserve(store, "a", 5, "g0", true, 0, NULL), -EBUSY);
+	assert_int_equal(reserve(store, "a", 5, "g0", false, 1, NULL), -EBUSY);
+	assert_int_equal(reserve(store, "a", 5, "g1", true, 0, NULL), 0);
+	assert_int_equal(reserve_slice(store, 6, "g1", "", "u2"), -EBUSY);
+	assert_int_equal(reserve_slice(store, 6, "vf1", "pf", "u2"), -EBUSY);
+	assert_int_equal(reservations(store), 6);
+	store_close(store);
+}
+
+static int is_whole(void *count, const struct store_reservation *r)
+{
+	assert_string_equal(r->provider, r->dedicated ? "whole" : "vulkan");
+	++*(unsigned *)count;
+	return 0;
+}
+
+/* From version 3 back to 2. */
+static const char before_slices[] =
+	"DROP TRIGGER reservation_one; DROP INDEX reservation_mdev; DROP INDEX reservation_parent;"
+	"ALTER TABLE reservations DROP COLUMN mdev; ALTER TABLE reservations DROP COLUMN parent;"
+	"ALTER TABLE reservations DROP COLUMN provider;"
+	"CREATE TRIGGER reservation_whole BEFORE INSERT ON reservations"
+	" WHEN EXISTS (SELECT 1 FROM reservations WHERE gpu = NEW.gpu AND (dedicated OR NEW.dedicated))"
+	" BEGIN SELECT RAISE (ABORT, 'the GPU is another''s, whole or in part'); END;"
+	"PRAGMA user_version = 2";
+
+static void a_store_of_before_slices_is_brought_up(void **state)
+{
+	struct store *store = opened();
+	unsigned count = 0;
+
+	put(store, "a", STORE_RUNNING);
+	assert_int_equal(reserve(store, "a", 0, "g0", true, 0, NULL), 0);
+	assert_int_equal(reserve(store, "a", 1, "g1", false, 500000, NULL), 0);
+	assert_int_equal(sqlite3_exec(store->db, before_slices, NULL, NULL, NULL), SQLITE_OK);
+	store_close(store);
+	store = opened();
+	assert_int_equal(store_reservations(store, is_whole, &count, NULL), 0);
+	assert_int_equal(count, 2);
+	assert_int_equal(reserve(store, "a", 2, "g0", false, 1, NULL), -EBUSY);
+	assert_int_equal(reserve_slice(store, 2, "g1", "", "u0"), -EBUSY);
 	store_close(store);
 }
 
@@ -521,6 +600,7 @@ static void a_store_of_an_older_version_becomes_one_of_this(void **state)
 	struct store *store = opened();
 
 	put(store, "a", STORE_RUNNING);
+	assert_int_equal(sqlite3_exec(store->db, before_slices, NULL, NULL, NULL), 0);
 	assert_int_equal(sqlite3_exec(store->db, "DROP TABLE launches; PRAGMA user_version = 1",
 				      NULL, NULL, NULL),
 			 0);
@@ -591,6 +671,8 @@ int main(void)
 		T(what_was_written_is_read_again),
 		T(what_was_committed_outlives_a_kill),
 		T(a_gpu_is_never_given_whole_twice_or_whole_and_shared),
+		T(a_gpu_in_slices_is_nothing_else),
+		T(a_store_of_before_slices_is_brought_up),
 		T(a_gpu_has_one_lease_at_a_time),
 		T(a_transaction_is_all_or_nothing),
 		T(an_open_change_is_found_again),

@@ -105,6 +105,30 @@ static void example_of_the_documents_is_what_it_says(void **state)
 	assert_null(type_catalogue_find(&catalogue, "../s1.quarter"));
 }
 
+static void slices_of_a_gpu_are_asked_for_and_go_through_json(void **state)
+{
+	const struct instance_type *type;
+	struct instance_type again;
+	json_t *json;
+
+	assert_int_equal(
+		add("name: t\nvcpus: 1\nmemory_mib: 64\ngpus:\n  - { mode: dedicated }\n"
+		    "  - { mode: dedicated, provider: sriov, count: 2, selector: Flex }\n"
+		    "  - { mode: dedicated, provider: mdev, mdev_type: \"NVIDIA A40-4Q\" }\n"),
+		1);
+	type = type_catalogue_find(&catalogue, "t");
+	assert_non_null(type);
+	assert_int_equal(type->gpus[0].provider, TYPE_WHOLE);
+	assert_true(type->gpus[1].provider == TYPE_SRIOV && type->gpus[1].count == 2);
+	assert_int_equal(type->gpus[2].provider, TYPE_MDEV);
+	assert_string_equal(type->gpus[2].mdev_type, "NVIDIA A40-4Q");
+	json = type_json(type);
+	assert_int_equal(type_from_json(json, "again", &again, &findings), 0);
+	memcpy(again.source, type->source, sizeof(again.source));
+	assert_memory_equal(&again, type, sizeof(again));
+	json_decref(json);
+}
+
 static void every_mistake_is_told_with_its_line(void **state)
 {
 	assert_int_equal(add("name: ../etc/passwd\n"
@@ -174,7 +198,22 @@ static void what_no_gpu_could_keep_is_refused(void **state)
 		  "type-value", "no number of credits" },
 		{ "{ mode: shared, partition: 0.5, vram_mib: 99999999 }", "type-value", "4194304" },
 		{ "{ mode: dedicated, partition: 0.5 }", "type-key",
-		  "means nothing for a whole GPU" },
+		  "means nothing for a dedicated device" },
+		{ "{ mode: dedicated, provider: sr-iov }", "type-value",
+		  "none of whole, sriov, mdev" },
+		{ "{ mode: dedicated, provider: vulkan }", "type-value", "provider" },
+		{ "{ mode: dedicated, provider: mdev }", "type-mdev", "of which type" },
+		{ "{ mode: dedicated, provider: mdev, mdev_type: 558 }", "type-value",
+		  "is not text" },
+		{ "{ mode: dedicated, provider: mdev, mdev_type: m, count: 2 }", "type-count",
+		  "made of one GPU" },
+		{ "{ mode: dedicated, provider: sriov, mdev_type: m }", "type-key",
+		  "means nothing but for provider: mdev" },
+		{ "{ mode: dedicated, mdev_type: m }", "type-key", "means nothing" },
+		{ "{ mode: shared, partition: 0.5, provider: sriov }", "type-key",
+		  "means nothing for a vGPU" },
+		{ "{ mode: shared, partition: 0.5, mdev_type: m }", "type-key",
+		  "means nothing for a vGPU" },
 		{ "{ mode: dedicated, count: 0 }", "type-value", "from 1 to 16" },
 		{ "{ mode: dedicated, count: 17 }", "type-value", "from 1 to 16" },
 		{ "{ mode: dedicated, count: 18446744073709551617 }", "type-value",
@@ -571,6 +610,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		TEST(shipped_families_are_good_and_go_through_json_exactly),
+		TEST(slices_of_a_gpu_are_asked_for_and_go_through_json),
 		TEST(example_of_the_documents_is_what_it_says),
 		TEST(every_mistake_is_told_with_its_line),
 		TEST(what_no_gpu_could_keep_is_refused),
