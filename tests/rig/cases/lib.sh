@@ -91,6 +91,13 @@ virtual_function() {
 }
 no_virtual_function() { [ "$(cat /sys/bus/pci/devices/$IGB/sriov_numvfs)" = 0 ] || echo 0 >/sys/bus/pci/devices/$IGB/sriov_numvfs; }
 
+# no_slices - what case "slices" loads goes, with what it made
+no_slices() {
+	local f
+	for f in /sys/bus/mdev/devices/*; do [ ! -e "$f/remove" ] || echo 1 >"$f/remove"; done
+	for f in rig_gpu mbochs mdev; do [ ! -e /sys/module/$f ] || rmmod $f || fail "cannot unload $f"; done
+}
+
 # Pages of any process held for DMA right now; /proc/vmstat counts both ways, once CPUs have added up.
 pinned() { cat /proc/sys/vm/stat_refresh 2>/dev/null; awk '/^nr_foll_pin_acquired/ { a = $2 } /^nr_foll_pin_released/ { r = $2 } END { print a - r }' /proc/vmstat; }
 
@@ -372,6 +379,7 @@ all_unpinned() {
 }
 
 trap 'exit 143' TERM
+no_slices
 no_virtual_function
 [ "$RIG_VARIANT" = once ] || vfio_stack "$RIG_VARIANT"
 release $DEVICES
