@@ -15,7 +15,9 @@
 #include "instances/daemon/private.h"
 #include "mdev/mdev.h"
 
-#define REMOVE_MS 60000
+#define REMOVE_MS      60000
+#define REMOVE_TRIES   200
+#define REMOVE_WAIT_US 10000
 
 bool device_leased(const struct store_reservation *part)
 {
@@ -27,12 +29,20 @@ int device_mdev_remove(const char *root, const char *uuid, struct error *e)
 	const struct mdev_host host = { .root = root };
 	struct error why = { 0 };
 	char path[4200];
-	int err = mdev_remove(&host, uuid, &why);
+	int err = -ENOENT;
 
 	snprintf(path, sizeof(path), "%s/sys/bus/mdev/devices/%s", root, uuid);
-	/* Somebody else may have been quicker. */
-	if (!err || access(path, F_OK))
-		return 0;
+	/* One that is being made is there a moment before it can be removed; and somebody else may be quicker. */
+	for (unsigned i = 0; i < REMOVE_TRIES && err == -ENOENT; i++) {
+		if (i)
+			usleep(REMOVE_WAIT_US);
+		err = mdev_remove(&host, uuid, &why);
+		if (!err || access(path, F_OK))
+			return 0;
+	}
+	if (err == -ENOENT)
+		return error_set(e, EBUSY, "mdev-stays", "dmesg",
+				 "%s is there and has no file \"remove\"", uuid);
 	if (e)
 		*e = why;
 	return err;

@@ -32,8 +32,11 @@ static inline void fake_mdev_count(const char *parent)
 	DIR *folder = opendir(parent);
 	FILE *file;
 
-	while (folder && (one = readdir(folder)))
-		there += uuid_ok(one->d_name);
+	while (folder && (one = readdir(folder))) {
+		snprintf(path, sizeof(path), "%.*s/sys/bus/mdev/devices/%.40s",
+			 (int)(strstr(parent, "/sys/") - parent), parent, one->d_name);
+		there += uuid_ok(one->d_name) && !access(path, F_OK);
+	}
 	if (folder)
 		closedir(folder);
 	snprintf(path, sizeof(path), "%s/mdev_supported_types/fake-small/available_instances",
@@ -50,6 +53,7 @@ static inline void fake_mdev_count(const char *parent)
 static inline int fake_mdev_made(const char *create, const char *uuid)
 {
 	char folder[PATH_MAX], device[PATH_MAX + 40], path[PATH_MAX + 160], *end;
+	char file_path[PATH_MAX + 160];
 	const char *sys = strstr(create, "/sys/");
 	FILE *file;
 
@@ -67,12 +71,13 @@ static inline int fake_mdev_made(const char *create, const char *uuid)
 	mkdir(folder, 0755);
 	strcat(folder, "/devices");
 	mkdir(folder, 0755);
-	if (symlink(device, path))
-		return -errno;
-	snprintf(path, sizeof(path), "%s/remove", device);
-	file = fopen(path, "we");
+	/* Whoever does this may be killed: what is there can be removed. */
+	snprintf(file_path, sizeof(file_path), "%s/remove", device);
+	file = fopen(file_path, "we");
 	if (file)
 		fclose(file);
+	if (symlink(device, path))
+		return -errno;
 	*strrchr(device, '/') = '\0';
 	fake_mdev_count(device);
 	return 0;

@@ -35,8 +35,8 @@ static int __init rig_gpu_init(void)
 		unsigned int domain, bus, slot, function;
 
 		if (sscanf(functions[i], "%x:%x:%x.%x", &domain, &bus, &slot, &function) == 4)
-			kept[i].dev = pci_get_domain_bus_and_slot(domain, bus,
-								  PCI_DEVFN(slot, function));
+			kept[i].dev =
+				pci_get_domain_bus_and_slot(domain, bus, PCI_DEVFN(slot, function));
 		if (!kept[i].dev) {
 			pr_err("rig_gpu: no function %s\n", functions[i]);
 			give_back();
