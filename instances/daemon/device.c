@@ -182,7 +182,6 @@ static void function_reset(const struct work *work, unsigned index,
 	char path[4200], bdf[PCI_ADDRESS_LEN], driver[64];
 	int err;
 
-	__atomic_fetch_add(&result->tried, 1, __ATOMIC_RELAXED);
 	/* It did not come as far as vfio-pci: no guest had it, and nobody resets it under the host's driver. */
 	driver_of(work->daemon, address, driver);
 	if (driver[0] && !strstr(driver, "vfio"))
@@ -227,8 +226,11 @@ static int release_work(void *opaque, void *out, struct error *e)
 			strcpy(result->code, "mdev-stays");
 			snprintf(result->text, sizeof(result->text), "%.250s", why.text);
 		}
-		for (unsigned f = 0; f < gpu->function_count; f++)
+		for (unsigned f = 0; f < gpu->function_count; f++) {
 			function_reset(work, i, &gpu->functions[f], result);
+			/* Who asks how far it is hears of those that are done. */
+			__atomic_fetch_add(&result->tried, 1, __ATOMIC_RELAXED);
+		}
 		if (gpu->function_count)
 			link_read(work->daemon, &gpu->functions[0], result->link,
 				  sizeof(result->link));

@@ -55,8 +55,8 @@ static bool of_resets(const struct instance *instance, struct progress *progress
 		if (!instance->parts[i].dedicated)
 			continue;
 		progress->done += __atomic_load_n(&results[at++].tried, __ATOMIC_RELAXED);
-		/* Addresses with blanks between. */
-		progress->total++;
+		/* Addresses with blanks between; a mediated device has none. */
+		progress->total += instance->parts[i].functions[0] != '\0';
 		for (const char *c = instance->parts[i].functions; *c; c++)
 			progress->total += *c == ' ';
 	}
