@@ -232,7 +232,9 @@ static void vgpu_row(struct top_line *line, const struct layout *layout,
 			break;
 		case COLUMN_CREDITS:
 			if (!isnan(vgpu->credits))
-				snprintf(text, sizeof(text), "%.2f", vgpu->credits);
+				/* no "-0.00" */
+				snprintf(text, sizeof(text), "%.2f",
+					 fabs(vgpu->credits) < 0.005 ? 0 : vgpu->credits);
 			cell = isnan(vgpu->credits) ? "-" : text;
 			break;
 		case COLUMN_VRAM:
