@@ -71,6 +71,9 @@ static int room_take(struct instance *instance, const struct launch_room *need, 
 	struct launch_room held;
 	struct statvfs fs;
 
+	/* What it has it may use, however little is left and whoever took that. */
+	if (!need->size_bytes)
+		return 0;
 	if (statvfs(daemon->places.state, &fs) < 0)
 		return error_set(e, errno, "disk-full", NULL, "%s: %s", daemon->places.state,
 				 strerror(errno));

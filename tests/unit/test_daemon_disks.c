@@ -383,6 +383,37 @@ static void a_disk_is_promised_whole_or_refused(void **state)
 	world_await(w, "b", "running");
 }
 
+/* Of its own it takes nothing more: what others were promised meanwhile, or had before there were promises, does not keep it down. */
+static void one_whose_disks_are_there_starts_on_a_full_disk(void **state)
+{
+	struct world *w = *state;
+	struct statvfs fs;
+	char path[200];
+
+	assert_int_equal(statvfs(w->folder, &fs), 0);
+	type_make(w, "small", 1);
+	assert_true(world_start(w, NULL));
+	for (const char *name = "ab"; *name; name++) {
+		const char one[2] = { *name, '\0' };
+
+		world_define(w, one, "small", "");
+		world_do(w, one, "start", NULL, 202);
+		world_await(w, one, "running");
+	}
+	world_do(w, "b", "stop", "{\"force\":true}", 202);
+	world_await(w, "b", "stopped");
+	snprintf(path, sizeof(path), "%s/state/instances/a/disk0.img", w->folder);
+	if (truncate(path, (off_t)(fs.f_bavail * fs.f_frsize + GIB)) < 0) {
+		print_message("skipped: %s\n", strerror(errno));
+		skip();
+	}
+	world_define(w, "c", "small", "");
+	world_do(w, "c", "start", NULL, 202);
+	assert_string_equal(failed_code(w, "c"), "disk-space-short");
+	world_do(w, "b", "start", NULL, 202);
+	world_await(w, "b", "running");
+}
+
 /* One that goes when it ends leaves its reason. */
 static void divvy_run_says_why_there_is_no_room(void **state)
 {
@@ -495,6 +526,7 @@ int main(int argc, char **argv)
 		T(memory_and_resets_are_told_of),
 		T(a_terminal_shows_one_line_and_a_file_none),
 		T(a_disk_is_promised_whole_or_refused),
+		T(one_whose_disks_are_there_starts_on_a_full_disk),
 		T(divvy_run_says_why_there_is_no_room),
 		T(thin_disks_are_promised_what_is_in_them),
 		T(one_user_does_not_fill_the_disk),
