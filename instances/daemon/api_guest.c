@@ -202,8 +202,12 @@ void api_instance_screen(struct http_request *request, const struct api_place *p
 static int socket_open(const char *path)
 {
 	struct sockaddr_un address = { .sun_family = AF_UNIX };
-	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	int fd;
 
+	/* A name too long is none, and none would be anybody's in the abstract name space (unix(7)). */
+	if (!path[0])
+		return -1;
+	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 	snprintf(address.sun_path, sizeof(address.sun_path), "%s", path);
 	if (fd >= 0 && connect(fd, (const struct sockaddr *)&address, sizeof(address)) < 0)
 		fd_close(&fd);
