@@ -87,6 +87,8 @@ void http_tls_destroy(struct http_tls *tls);
 gnutls_session_t http_tls_open(struct http_tls *tls, int fd);
 /* http_tls_name() - the certificate's common name, of a handshake that is done. False: it has none, or more than one. */
 bool http_tls_name(gnutls_session_t session, char *name, size_t size);
+/* http_tls_end_us() - when the first of its certificates is over, in microseconds of CLOCK_REALTIME; 0: that cannot be said. */
+uint64_t http_tls_end_us(gnutls_session_t session);
 
 /* ---- http_upgrade.c ------------------------------------------------------------------------------ */
 

@@ -28,7 +28,8 @@ struct remote {
 	uint8_t address[16];
 	gnutls_session_t tls;
 	sd_event_source *source, *deadline;
-	struct tunnel *tunnel; /* NULL: it shakes hands */
+	sd_event_source *expiry; /* of his certificate */
+	struct tunnel *tunnel;	 /* NULL: it shakes hands */
 	struct peer *peer;
 };
 
@@ -44,6 +45,7 @@ static void remote_free(struct remote *remote)
 	tunnel_destroy(remote->tunnel);
 	sd_event_source_disable_unref(remote->source);
 	sd_event_source_disable_unref(remote->deadline);
+	sd_event_source_disable_unref(remote->expiry);
 	if (remote->peer)
 		peer_remote_ended(remote->peer);
 	if (remote->tls)
@@ -68,6 +70,12 @@ static void on_ended(void *opaque)
 	remote_free(remote);
 }
 
+static int on_deadline(sd_event_source *source, uint64_t usec, void *opaque)
+{
+	remote_free(opaque);
+	return 0;
+}
+
 /* It is known who it is. False: there is no place for him. */
 static bool begin_http(struct remote *remote)
 {
@@ -81,6 +89,10 @@ static bool begin_http(struct remote *remote)
 	if (!user)
 		log_limited(LOG_LEVEL_INFO, "API: the certificate of \"%s\" is nobody's here",
 			    text_printable(name));
+	/* Not longer than he may be trusted, by the clock that says so, whatever it jumps. */
+	if (sd_event_add_time(http->daemon->event, &remote->expiry, CLOCK_REALTIME,
+			      http_tls_end_us(remote->tls), 0, on_deadline, remote) < 0)
+		return false;
 	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, pair) < 0)
 		return false;
 	remote->inner = pair[0];
@@ -126,12 +138,6 @@ static int on_handshake(sd_event_source *source, int fd, uint32_t events, void *
 	}
 	if (err < 0 || !begin_http(remote))
 		remote_free(remote);
-	return 0;
-}
-
-static int on_deadline(sd_event_source *source, uint64_t usec, void *opaque)
-{
-	remote_free(opaque);
 	return 0;
 }
 

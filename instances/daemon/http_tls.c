@@ -159,3 +159,26 @@ bool http_tls_name(gnutls_session_t session, char *name, size_t size)
 	gnutls_x509_crt_deinit(certificate);
 	return is;
 }
+
+uint64_t http_tls_end_us(gnutls_session_t session)
+{
+	unsigned count = 0;
+	const gnutls_datum_t *chain = gnutls_certificate_get_peers(session, &count);
+	uint64_t end_us = 0;
+
+	for (unsigned i = 0; chain && i < count; i++) {
+		gnutls_x509_crt_t certificate;
+		time_t end = -1;
+
+		if (gnutls_x509_crt_init(&certificate) < 0)
+			return 0;
+		if (gnutls_x509_crt_import(certificate, &chain[i], GNUTLS_X509_FMT_DER) >= 0)
+			end = gnutls_x509_crt_get_expiration_time(certificate);
+		gnutls_x509_crt_deinit(certificate);
+		if (end <= 0)
+			return 0;
+		if (!i || (uint64_t)end * 1000000 < end_us)
+			end_us = (uint64_t)end * 1000000;
+	}
+	return end_us;
+}

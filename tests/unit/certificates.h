@@ -30,6 +30,8 @@ struct certificate_wish {
 	bool expired;
 };
 
+static time_t certificate_lifetime_s = 86400;
+
 static inline void certificate_write(const char *path, const void *data, size_t size)
 {
 	int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
@@ -62,7 +64,8 @@ static inline struct certificate certificate_make(const struct certificate *issu
 	assert_int_equal(gnutls_x509_crt_set_version(made.crt, 3), 0);
 	assert_int_equal(gnutls_x509_crt_set_serial(made.crt, serial, sizeof(serial)), 0);
 	gnutls_x509_crt_set_activation_time(made.crt, now - 2 * 86400);
-	gnutls_x509_crt_set_expiration_time(made.crt, wish.expired ? now - 86400 : now + 86400);
+	gnutls_x509_crt_set_expiration_time(made.crt, wish.expired ? now - 86400
+								   : now + certificate_lifetime_s);
 	gnutls_x509_crt_set_basic_constraints(made.crt, authority, -1);
 	assert_int_equal(gnutls_x509_crt_get_key_id(issuer ? issuer->crt : made.crt, 0, id, &size),
 			 0);
@@ -116,6 +119,26 @@ static inline void certificate_save(const struct certificate *one, const char *f
 	snprintf(path, sizeof(path), "%s/%s.key", folder, name);
 	assert_int_equal(gnutls_x509_privkey_export(one->key, GNUTLS_X509_FMT_PEM, pem, &size), 0);
 	certificate_write(path, pem, size);
+}
+
+/* As certificate_save() left it. */
+static inline struct certificate certificate_load(const char *folder, const char *name)
+{
+	struct certificate one;
+	gnutls_datum_t pem;
+	char path[256];
+
+	assert_int_equal(gnutls_x509_privkey_init(&one.key), 0);
+	assert_int_equal(gnutls_x509_crt_init(&one.crt), 0);
+	snprintf(path, sizeof(path), "%s/%s.pem", folder, name);
+	assert_int_equal(gnutls_load_file(path, &pem), 0);
+	assert_int_equal(gnutls_x509_crt_import(one.crt, &pem, GNUTLS_X509_FMT_PEM), 0);
+	gnutls_free(pem.data);
+	snprintf(path, sizeof(path), "%s/%s.key", folder, name);
+	assert_int_equal(gnutls_load_file(path, &pem), 0);
+	assert_int_equal(gnutls_x509_privkey_import(one.key, &pem, GNUTLS_X509_FMT_PEM), 0);
+	gnutls_free(pem.data);
+	return one;
 }
 
 /* What @authority takes back: @one. */

@@ -191,8 +191,9 @@ static void a_users_connections_are_counted_over_tls_too(void **state)
 
 	assert_non_null(c);
 	for (unsigned i = 0; i < MANY; i++) {
+		/* A stream, which does not end while others shake hands. */
 		unsigned status = tls_open(&c[i], w, "alice", NULL)
-					  ? tls_request(&c[i], "GET", "node", NULL, NULL)
+					  ? tls_request(&c[i], "GET", "events", NULL, NULL)
 					  : 0;
 
 		served += status == 200;
@@ -210,6 +211,77 @@ static void a_users_connections_are_counted_over_tls_too(void **state)
 	for (unsigned i = 0; i < 300 && count_fds_of(w->daemon) > before; i++)
 		usleep(100000);
 	assert_in_range(count_fds_of(w->daemon), 0, before);
+}
+
+#define USER_PLACES  24
+#define ADDRESS_MOST 8
+#define ADDRESSES    4
+
+/* However many of them, and from wherever: who looks after the node gets in. */
+static void others_do_not_take_the_places_of_root(void **state)
+{
+	static const char *const who[] = { "alice", "bob", "watcher", "unknown" };
+	static const char events[] = "GET /api/v1/events HTTP/1.1\r\nHost: x\r\n\r\n";
+	const unsigned count = ARRAY_SIZE(who) * USER_PLACES + ADDRESSES * ADDRESS_MOST;
+	struct world *w = *state;
+	struct tls_client *c = calloc(count, sizeof(*c));
+
+	assert_non_null(c);
+	for (unsigned i = 0; i < count; i++) {
+		const bool over = i >= ARRAY_SIZE(who) * USER_PLACES;
+		const unsigned user = over ? 0 : i / USER_PLACES;
+
+		/* Those beyond their number wait to be told so, some from each address. */
+		tls_from = INADDR_LOOPBACK +
+			   (over ? (i - ARRAY_SIZE(who) * USER_PLACES) / ADDRESS_MOST : 0);
+		if (tls_open(&c[i], w, who[user], NULL) && !over)
+			gnutls_record_send(c[i].session, events, sizeof(events) - 1);
+	}
+	tls_from = INADDR_LOOPBACK;
+	world_expect(w, "GET", "node", NULL, 200u);
+	assert_int_equal(tls_ask(w, "ops", "GET", "node", NULL, NULL), 200);
+	for (unsigned i = 0; i < count; i++)
+		tls_close(&c[i]);
+	free(c);
+}
+
+#define SOON_S 8
+
+/* Who has a stream, or a console, does not keep it beyond what his certificate says. */
+static void a_connection_ends_with_its_certificate(void **state)
+{
+	struct world *w = *state;
+	struct certificate ca, one;
+	struct tls_client c;
+	char folder[128], text[4096];
+	ssize_t n;
+	time_t ends;
+
+	snprintf(folder, sizeof(folder), "%s/tls", w->folder);
+	ca = certificate_load(folder, "ca");
+	certificate_lifetime_s = SOON_S;
+	one = certificate_make(
+		&ca, (struct certificate_wish){ CERTIFICATE_CLIENT, "alice", NULL, false });
+	certificate_lifetime_s = 86400;
+	ends = gnutls_x509_crt_get_expiration_time(one.crt);
+	certificate_save(&one, folder, "brief");
+	certificate_free(&one);
+	certificate_free(&ca);
+	assert_true(tls_open(&c, w, "brief", NULL));
+	assert_true(gnutls_record_send(c.session, "GET /api/v1/events HTTP/1.1\r\nHost: x\r\n\r\n",
+				       41) > 0);
+	n = gnutls_record_recv(c.session, text, sizeof(text) - 1);
+	assert_true(n > 12);
+	assert_memory_equal(text, "HTTP/1.1 200", 12);
+	/* Its heartbeats come every 15 s, and 20 s without a byte are an end, too. */
+	do
+		n = gnutls_record_recv(c.session, text, sizeof(text));
+	while ((n > 0 || n == GNUTLS_E_INTERRUPTED) && time(NULL) < ends + 60);
+	assert_true(time(NULL) >= ends);
+	assert_true(time(NULL) < ends + 60);
+	tls_close(&c);
+	assert_int_equal(tls_ask(w, "brief", "GET", "node", NULL, NULL), 0);
+	assert_int_equal(tls_ask(w, "alice", "GET", "node", NULL, NULL), 200);
 }
 
 /* ---- divvy -------------------------------------------------------------------------------------------- */
@@ -307,6 +379,8 @@ int main(int argc, char **argv)
 		T(what_is_no_tls_is_let_go),
 		T(handshakes_that_stall_are_few_and_end),
 		T(a_users_connections_are_counted_over_tls_too),
+		T(others_do_not_take_the_places_of_root),
+		T(a_connection_ends_with_its_certificate),
 		T(divvy_asks_over_tls),
 		T(what_is_wrong_with_tls_is_said_at_the_start),
 	};

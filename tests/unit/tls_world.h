@@ -12,6 +12,7 @@
 #define TLS_WAIT_MS 20000
 
 static uint16_t tls_port;
+static in_addr_t tls_from = INADDR_LOOPBACK; /* whence tls_connect() comes */
 
 /* Certificates at FOLDER/tls: ca, server; of clients, each an enum's name below. */
 static inline void tls_certificates(const struct world *w)
@@ -113,11 +114,14 @@ static inline int tls_connect(void)
 	const struct sockaddr_in address = { .sin_family = AF_INET,
 					     .sin_port = htons(tls_port),
 					     .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
+	const struct sockaddr_in from = { .sin_family = AF_INET,
+					  .sin_addr.s_addr = htonl(tls_from) };
 	const struct timeval patience = { .tv_sec = TLS_WAIT_MS / 1000 };
 	int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
 
 	assert_true(fd >= 0);
 	assert_int_equal(setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof(patience)), 0);
+	assert_int_equal(bind(fd, (const struct sockaddr *)&from, sizeof(from)), 0);
 	assert_int_equal(connect(fd, (const struct sockaddr *)&address, sizeof(address)), 0);
 	return fd;
 }
