@@ -225,8 +225,8 @@ static enum pumped pump_up(struct api_tunnel *tunnel, int fd, struct buffer *up,
 
 void api_tunnel_pump(struct api_tunnel *tunnel, int fd)
 {
-	struct buffer *buffers = calloc(2, sizeof(*buffers)), *up = buffers, *down = buffers + 1;
-	enum pumped how = buffers ? GOES_ON : ENDED;
+	struct buffer *up = calloc(1, sizeof(*up)), *down = calloc(1, sizeof(*down));
+	enum pumped how = up && down ? GOES_ON : ENDED;
 	bool quiet = false, left = false;
 
 	while (how != ENDED) {
@@ -249,5 +249,6 @@ void api_tunnel_pump(struct api_tunnel *tunnel, int fd)
 		/* Not a half of it, which is no event: all. */
 		left |= (p[1].revents & (POLLHUP | POLLERR)) != 0;
 	}
-	free(buffers);
+	free(up);
+	free(down);
 }

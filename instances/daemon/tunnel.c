@@ -266,10 +266,10 @@ int tunnel_create(sd_event *event, int near, gnutls_session_t tls, int far, int 
 		  tunnel_ended *ended, void *opaque, struct tunnel **out)
 {
 	struct tunnel *tunnel = calloc(1, sizeof(*tunnel));
-	int err = tunnel ? 0 : -ENOMEM;
+	int err;
 
-	if (err)
-		return err;
+	if (!tunnel)
+		return -ENOMEM;
 	tunnel->ended = ended;
 	tunnel->opaque = opaque;
 	tunnel->near =
