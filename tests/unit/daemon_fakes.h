@@ -11,6 +11,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <jansson.h>
+#include <poll.h>
 #include <signal.h>
 #include <sqlite3.h>
 #include <stdio.h>
@@ -265,6 +266,8 @@ static inline int fake_talk(sd_event_source *source, int listener, uint32_t even
 			if (write(fd, block, sizeof(block)) <= 0)
 				_exit(0);
 	} while (n > 0);
+	/* Who says nothing more may still listen: only its end is the end, as with the real one. */
+	poll(&(struct pollfd){ .fd = fd }, 1, -1);
 	_exit(0);
 }
 
