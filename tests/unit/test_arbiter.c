@@ -131,7 +131,8 @@ static void who_is_alone_goes_on_without_asking(void **state)
 	create(f, SCHED_WEIGHTED, 100, 0, &a);
 	load.token = a.token;
 	run_loads(f, &load, 1, NSEC_PER_SEC / 2);
-	assert_true(load.jobs > 50);
+	/* More than some slices of 2 ms hold, however busy the machine is. */
+	assert_true(load.jobs > 10);
 	json = status(f);
 	/* One turn in all; it was told of every nanosecond all the same, or at least of the time it had. */
 	assert_int_equal(
