@@ -129,6 +129,9 @@ class Host:
             args += ["-fsdev", f"{share},id={tag},path={path}{mode}",
                      "-device", f"virtio-9p-pci,fsdev={tag},mount_tag={tag},disable-legacy=on"]
         args += iommu + devices(self.folder, more)
+        if self.flavour in SHAPES:
+            # All its processors are threads of one here: side by side they lose a race in QEMU sooner or later (docs/rig.md).
+            args = ["taskset", "-c", str(max(os.sched_getaffinity(0)))] + args
         if not detached:
             args = ["setpriv", "--pdeathsig", "KILL"] + args
         started = time.monotonic()

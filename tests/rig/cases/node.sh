@@ -28,7 +28,7 @@ node_begin <<TYPES
 - {name: show.cpus, vcpus: 64, memory_mib: 128, gpus: [{mode: shared, policy: weighted, vram_mib: 64, selector: software}]}
 TYPES
 # A job's length makes the guests' own speed no matter, and is far below hold_max, beyond which another may go beside it.
-iterations=$(taskset -c "$NODE_GPU_CPUS" "$RIG_BUILD/tests/live/vkload" load --job 20 --jobs 5 | sed 's/.*"iterations":\([0-9]*\).*/\1/')
+iterations=$(taskset -c "$NODE_GPU_CPUS" "$RIG_BUILD/tests/live/vkload" load --job 10 --jobs 5 | sed 's/.*"iterations":\([0-9]*\).*/\1/')
 [ "${iterations:-0}" -gt 0 ] || fail "a job could not be measured"
 
 mkfifo /tmp/kill /tmp/back
