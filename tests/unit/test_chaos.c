@@ -39,6 +39,7 @@
 #define SEED	      1
 #define CPUS	      "4"
 #define LIFE	      500u /* operations of the first processor in a life */
+#define PATIENCE      6
 #define SAMPLE_US     20000
 #define DELAY	      25 /* samples */
 #define DISTURB_EVERY 5	 /* samples */
@@ -436,7 +437,8 @@ static void a_guest_that_writes_everywhere_hurts_only_itself(void **state)
 	for (;;) {
 		uint64_t elapsed = monotonic_ns() - start;
 
-		if (elapsed >= whole)
+		/* On a machine that others want too a life may take longer than all of it should. */
+		if (elapsed >= PATIENCE * whole || (elapsed >= whole && count_lives(f) > 1))
 			break;
 		if (waitpid(f->vmm, &status, WNOHANG) == f->vmm) {
 			check_end(f, status);
