@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # shellcheck shell=bash
 # Case: a node: one dedicated and six shared instances of mixed types under load while others come and go; books, shares, metrics, top, divvyd killed
-# demo: type1@node
+# full: type1@node
 # limit: 3000
 # NODE_SECONDS is how long they work (600 is the whole show); what is looked at is the same (tests/rig/nodeshow).
 . tests/rig/node.sh
