@@ -188,14 +188,17 @@ static void a_socket_in_use_is_not_taken(void **state)
 	struct fixture *f = *state;
 	struct control_socket *second;
 	struct error e = { 0 };
-	unsigned fds = count_fds();
+	unsigned fds;
 
+	/* It has answered: what its thread opens at first is open. */
+	assert_int_equal(http(f->path, "GET", API "info", NULL, NULL), 200);
+	fds = count_fds();
 	assert_int_equal(control_socket_create(f->path, &second, &e), -EADDRINUSE);
 	assert_string_equal(e.code, "socket-in-use");
 	/* The one in use was asked, and may still be about to see that nobody is there. */
-	for (unsigned i = 0; i < 500 && count_fds() != fds; i++)
+	for (unsigned i = 0; i < 500 && count_fds() > fds; i++)
 		usleep(10000);
-	assert_int_equal(count_fds(), fds);
+	assert_in_range(count_fds(), 0, fds);
 	assert_int_equal(http(f->path, "GET", API "info", NULL, NULL), 200);
 }
 
