@@ -167,6 +167,21 @@ static int teardown(void **state)
 	return left;
 }
 
+/* Who is heard comes after all who came before, and is let go of a moment later; the thread has opened what it opens at first. */
+static unsigned fds_at_rest(struct fixture *f)
+{
+	unsigned before, now;
+
+	assert_int_equal(http(f->path, "GET", API "info", NULL, NULL), 200);
+	now = count_fds();
+	do {
+		before = now;
+		usleep(100000);
+		now = count_fds();
+	} while (now != before);
+	return now;
+}
+
 /* ---- the socket ------------------------------------------------------------------------------ */
 
 static void the_socket_is_its_owners_and_goes_with_the_machine(void **state)
@@ -188,18 +203,11 @@ static void a_socket_in_use_is_not_taken(void **state)
 	struct fixture *f = *state;
 	struct control_socket *second;
 	struct error e = { 0 };
-	unsigned fds;
+	const unsigned fds = fds_at_rest(f);
 
-	/* It has answered: what its thread opens at first is open. */
-	assert_int_equal(http(f->path, "GET", API "info", NULL, NULL), 200);
-	fds = count_fds();
 	assert_int_equal(control_socket_create(f->path, &second, &e), -EADDRINUSE);
 	assert_string_equal(e.code, "socket-in-use");
-	/* The one in use was asked, and may still be about to see that nobody is there. */
-	for (unsigned i = 0; i < 500 && count_fds() > fds; i++)
-		usleep(10000);
-	assert_in_range(count_fds(), 0, fds);
-	assert_int_equal(http(f->path, "GET", API "info", NULL, NULL), 200);
+	assert_int_equal(fds_at_rest(f), fds);
 }
 
 static void a_stale_socket_is_replaced_and_nothing_else_is(void **state)
@@ -455,7 +463,7 @@ static void clients_that_die_anywhere_leave_nothing(void **state)
 	static const char request[] = "PUT " API "add-device HTTP/1.1\r\nHost: x\r\n"
 				      "Content-Length: 20\r\n\r\n{\"device\": \"abcdef\"}";
 	struct fixture *f = *state;
-	unsigned fds = count_fds();
+	const unsigned fds = fds_at_rest(f);
 
 	for (size_t length = 0; length <= strlen(request); length++) {
 		int fd = http_connect(f->path);
@@ -464,9 +472,7 @@ static void clients_that_die_anywhere_leave_nothing(void **state)
 		send(fd, request, length, MSG_NOSIGNAL);
 		close(fd);
 	}
-	for (unsigned i = 0; i < 1000 && count_fds() != fds; i++)
-		usleep(1000);
-	assert_int_equal(count_fds(), fds);
+	assert_int_equal(fds_at_rest(f), fds);
 }
 
 static void a_client_that_never_reads_holds_nobody_up(void **state)
