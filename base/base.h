@@ -278,8 +278,7 @@ unsigned findings_blockers(const struct findings *f);
  *
  * unix_listener_open() - at @path. A socket that nobody listens on any more is replaced; anything else that is
  * there is not. On failure nothing is open. Errors: "socket-in-use", "socket-path".
- * unix_listener_accept() - who connected to the listening socket @fd, in an event loop: a descriptor that does not wait, or -1; who it is in
- * *peer (SO_PEERCRED). Out of descriptors it sleeps 10 ms, since the socket stays readable, and says so in the name of @what.
+ * unix_listener_accept() - as listener_accept(), below; who it is in *peer (SO_PEERCRED).
  * unix_listener_close() - also of one that is not open, which is { .fd = -1, .folder_fd = -1 }.
  */
 struct unix_listener {
@@ -290,6 +289,18 @@ struct ucred;
 int unix_listener_open(const char *path, struct unix_listener *listener, struct error *e);
 int unix_listener_accept(int fd, const char *what, struct ucred *peer);
 void unix_listener_close(struct unix_listener *listener);
+
+/*
+ * listener_accept() - who connected to the listening socket @fd, of any family, in an event loop: a descriptor that does not wait, or -1. Out of
+ * descriptors it sleeps 10 ms, since the socket stays readable, and says so in the name of @what.
+ */
+int listener_accept(int fd, const char *what);
+
+/*
+ * unix_connect() - to who listens at @path. @type: SOCK_STREAM or SOCK_SEQPACKET, with SOCK_NONBLOCK where it shall not wait; what is
+ * executed does not get it. Returns the descriptor, which is the caller's, or -errno: -ENAMETOOLONG also where @path is empty.
+ */
+int unix_connect(const char *path, int type);
 
 /*
  * tcp_listener_open() - listen at @where, a numeric ADDRESS:PORT or [ADDRESS]:PORT; port 0: any. *fd does not wait, and is the caller's.

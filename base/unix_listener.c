@@ -96,16 +96,24 @@ fail:
 	return err;
 }
 
-int unix_listener_accept(int fd, const char *what, struct ucred *peer)
+int listener_accept(int fd, const char *what)
 {
-	socklen_t size = sizeof(*peer);
 	int one = accept4(fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
 
 	/* Out of descriptors, it stays readable: later then, and no busy loop. */
-	if (one < 0 && (errno == EMFILE || errno == ENFILE || errno == ENOMEM)) {
+	if (one < 0 &&
+	    (errno == EMFILE || errno == ENFILE || errno == ENOMEM || errno == ENOBUFS)) {
 		log_limited(LOG_LEVEL_WARN, "%s: %s", what, strerror(errno));
 		usleep(10000);
 	}
+	return one;
+}
+
+int unix_listener_accept(int fd, const char *what, struct ucred *peer)
+{
+	socklen_t size = sizeof(*peer);
+	int one = listener_accept(fd, what);
+
 	if (one >= 0 && getsockopt(one, SOL_SOCKET, SO_PEERCRED, peer, &size) < 0)
 		fd_close(&one);
 	return one;

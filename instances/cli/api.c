@@ -42,17 +42,10 @@ char *api_socket(const struct cli *cli, char path[API_PATH_SIZE])
 
 bool api_there(const struct cli *cli)
 {
-	struct sockaddr_un address = { .sun_family = AF_UNIX };
 	char path[API_PATH_SIZE];
-	bool there = false;
-	int fd;
+	int fd = unix_connect(api_socket(cli, path), SOCK_STREAM);
+	const bool there = fd >= 0;
 
-	if (strlen(api_socket(cli, path)) >= sizeof(address.sun_path))
-		return false;
-	strcpy(address.sun_path, path);
-	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-	if (fd >= 0)
-		there = !connect(fd, (const struct sockaddr *)&address, sizeof(address));
 	fd_close(&fd);
 	return there;
 }

@@ -11,7 +11,6 @@
 #include <string.h>
 #include <sys/signalfd.h>
 #include <sys/socket.h>
-#include <sys/un.h>
 #include <termios.h>
 #include <unistd.h>
 
@@ -22,22 +21,18 @@
 
 int cli_console_connect(const char *path, const char *name, struct error *e)
 {
-	struct sockaddr_un address = { .sun_family = AF_UNIX };
 	int fd;
 
 	if (!path[0])
 		return error_set(e, ENOENT, "no-console", "divvy start NAME",
 				 "%s has no console: it does not run", name);
-	if (strlen(path) >= sizeof(address.sun_path))
+	fd = unix_connect(path, SOCK_STREAM);
+	if (fd == -ENAMETOOLONG)
 		return error_set(e, ENAMETOOLONG, "no-console", NULL, "%s: too long", path);
-	strcpy(address.sun_path, path);
-	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-	if (fd >= 0 && !connect(fd, (const struct sockaddr *)&address, sizeof(address)))
-		return fd;
-	error_set(e, errno, "no-console", errno == EACCES ? NULL : "divvy show NAME",
-		  "the console of %s at %s: %s", name, path, strerror(errno));
-	fd_close(&fd);
-	return -e->err;
+	if (fd < 0)
+		return error_set(e, -fd, "no-console", fd == -EACCES ? NULL : "divvy show NAME",
+				 "the console of %s at %s: %s", name, path, strerror(-fd));
+	return fd;
 }
 
 static bool write_all(int fd, const char *bytes, size_t count)

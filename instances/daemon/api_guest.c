@@ -5,7 +5,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
-#include <sys/un.h>
 
 #include "instances/daemon/api.h"
 #include "vgpu-sched/vgpu-sched.h"
@@ -198,22 +197,6 @@ void api_instance_screen(struct http_request *request, const struct api_place *p
 
 /* ---- console and displays ----------------------------------------------------------------------------------------- */
 
-/* The folder of sockets is root's: no instance can put another one there. */
-static int socket_open(const char *path)
-{
-	struct sockaddr_un address = { .sun_family = AF_UNIX };
-	int fd;
-
-	/* A name too long is none, and none would be anybody's in the abstract name space (unix(7)). */
-	if (!path[0])
-		return -1;
-	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-	snprintf(address.sun_path, sizeof(address.sun_path), "%s", path);
-	if (fd >= 0 && connect(fd, (const struct sockaddr *)&address, sizeof(address)) < 0)
-		fd_close(&fd);
-	return fd;
-}
-
 /* @what: "console", or a display's number for people. */
 static void tunnel_open(struct http_request *request, struct instance *instance, const char *path,
 			const char *code, const char *what)
@@ -225,7 +208,8 @@ static void tunnel_open(struct http_request *request, struct instance *instance,
 			   "%.60s is had by Connection: Upgrade, Upgrade: tcp", what);
 		return;
 	}
-	fd = socket_open(path);
+	/* The folder of sockets is root's: no instance can put another one there. */
+	fd = unix_connect(path, SOCK_STREAM | SOCK_NONBLOCK);
 	if (fd < 0) {
 		api_refuse(request, 409, "not-running", "divvy show instance NAME",
 			   "%.60s has none now: it does not run, or too many look",

@@ -196,15 +196,11 @@ static int on_listening(sd_event_source *source, int fd, uint32_t events, void *
 	struct http *http = opaque;
 	sd_event *event = http->daemon->event;
 	struct remote *remote;
-	int one = accept4(fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+	int one = listener_accept(fd, "API");
 	uint8_t address[16] = { 0 };
 
-	if (one < 0) {
-		/* Out of descriptors, it stays readable: later then, and no busy loop. */
-		if (errno == EMFILE || errno == ENFILE || errno == ENOMEM || errno == ENOBUFS)
-			usleep(10000);
+	if (one < 0)
 		return 0;
-	}
 	address_of(one, address);
 	remote = may_shake(http, address) ? calloc(1, sizeof(*remote)) : NULL;
 	if (!remote) {

@@ -9,7 +9,6 @@
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
-#include <sys/un.h>
 #include <systemd/sd-event.h>
 #include <unistd.h>
 
@@ -122,22 +121,15 @@ int launch_ask(struct sd_event *event, const char *path, const char *method, con
 	       const char *body, unsigned timeout_ms, launch_answered *done, void *opaque,
 	       struct launch_request **out)
 {
-	struct sockaddr_un address = { .sun_family = AF_UNIX };
-	struct launch_request *request;
-	int err = 0, n;
+	struct launch_request *request = calloc(1, sizeof(*request));
+	int err, n;
 
-	if (!path[0] || strlen(path) >= sizeof(address.sun_path))
-		return -ENAMETOOLONG;
-	strcpy(address.sun_path, path);
-	request = calloc(1, sizeof(*request));
 	if (!request)
 		return -ENOMEM;
 	request->done = done;
 	request->opaque = opaque;
-	request->fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-	if (request->fd < 0 ||
-	    connect(request->fd, (struct sockaddr *)&address, sizeof(address)) < 0)
-		err = -errno;
+	request->fd = unix_connect(path, SOCK_STREAM | SOCK_NONBLOCK);
+	err = MIN(request->fd, 0);
 	if (!err) {
 		n = asprintf(
 			&request->send,

@@ -49,19 +49,16 @@ int arbiter_status(const char *socket, char **json, struct error *e)
 int arbiter_ask(const char *path, struct error *e)
 {
 	const struct live_message message = { .type = LIVE_STATUS, .version = LIVE_VERSION };
-	struct sockaddr_un address = { .sun_family = AF_UNIX };
 	int fd, err;
 
 	if (!path)
 		path = ARBITER_SOCKET;
-	if (strlen(path) >= sizeof(address.sun_path))
+	fd = unix_connect(path, SOCK_SEQPACKET | SOCK_NONBLOCK);
+	if (fd == -ENAMETOOLONG)
 		return error_set(e, ENAMETOOLONG, "no-arbiter", NULL, "%s: too long", path);
-	strcpy(address.sun_path, path);
-	fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-	if (fd >= 0 && !connect(fd, (struct sockaddr *)&address, sizeof(address)) &&
-	    send(fd, &message, sizeof(message), MSG_NOSIGNAL) == sizeof(message))
+	if (fd >= 0 && send(fd, &message, sizeof(message), MSG_NOSIGNAL) == sizeof(message))
 		return fd;
-	err = errno;
+	err = fd < 0 ? -fd : errno;
 	fd_close(&fd);
 	return error_set(e, err, "no-arbiter", NULL, "%s: no arbiter answers: %s", path,
 			 strerror(err));
