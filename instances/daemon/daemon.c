@@ -39,14 +39,8 @@ int daemon_account(struct daemon *daemon, struct error *e)
 	for (unsigned i = 0; i < daemon->instance_count; i++)
 		if (daemon->instances[i]->placed)
 			placement_take(ledger, &daemon->instances[i]->placement);
-	for (unsigned i = 0; i < daemon->gpu_count; i++) {
-		const struct store_gpu *row = &daemon->gpus[i].row;
-
-		placement_gpu_close(ledger, row->id,
-				    row->quarantine_code[0] ? PLACEMENT_QUARANTINED
-				    : row->drained	    ? PLACEMENT_DRAINED
-							    : PLACEMENT_OPEN);
-	}
+	for (unsigned i = 0; i < daemon->gpu_count; i++)
+		gpu_account(ledger, &daemon->gpus[i].row);
 	placement_ledger_destroy(daemon->ledger);
 	daemon->ledger = ledger;
 	return 0;
@@ -136,6 +130,14 @@ int daemon_look(struct daemon *daemon, struct error *e)
 		err = job_run(daemon, vulkan_work, NULL, LOOK_MS, vulkan_done, daemon,
 			      &daemon->look, e);
 	return err;
+}
+
+void daemon_look_again(struct daemon *daemon)
+{
+	struct error e = { 0 };
+
+	if (!daemon->ending && daemon_look(daemon, &e))
+		log_warn("the machine: %s", e.text);
 }
 
 static void on_devices(void *opaque)

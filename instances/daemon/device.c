@@ -176,8 +176,8 @@ static bool answers(const struct daemon *daemon, const struct pci_address *addre
 	return false;
 }
 
-static void function_reset(const struct work *work, unsigned index,
-			   const struct pci_address *address, struct device_result *result)
+static void function_reset(const struct work *work, const struct pci_address *address,
+			   struct device_result *result)
 {
 	char path[4200], bdf[PCI_ADDRESS_LEN], driver[64];
 	int err;
@@ -227,7 +227,7 @@ static int release_work(void *opaque, void *out, struct error *e)
 			snprintf(result->text, sizeof(result->text), "%.250s", why.text);
 		}
 		for (unsigned f = 0; f < gpu->function_count; f++) {
-			function_reset(work, i, &gpu->functions[f], result);
+			function_reset(work, &gpu->functions[f], result);
 			/* Who asks how far it is hears of those that are done. */
 			__atomic_fetch_add(&result->tried, 1, __ATOMIC_RELAXED);
 		}
@@ -344,15 +344,6 @@ static int leases_begin(struct instance *instance, const struct work *work, stru
 	return err;
 }
 
-/* Other drivers have them now, or none; where there is no udev nobody else tells. */
-static void look_again(struct daemon *daemon)
-{
-	struct error e = { 0 };
-
-	if (!daemon->ending && daemon_look(daemon, &e))
-		log_warn("the machine: %s", e.text);
-}
-
 static void prepared(void *opaque, int err, const void *result, const struct error *e)
 {
 	struct instance *instance = opaque;
@@ -365,7 +356,7 @@ static void prepared(void *opaque, int err, const void *result, const struct err
 	for (unsigned i = 0; i < instance->part_count; i++)
 		if (device_leased(&instance->parts[i]))
 			event_lease(instance, instance->parts[i].gpu, "leased");
-	look_again(instance->daemon);
+	daemon_look_again(instance->daemon);
 	start_continue(instance, STEP_DISKS);
 }
 
@@ -452,7 +443,7 @@ static void released(void *opaque, int err, const void *result, const struct err
 			gpu_quarantine(instance->daemon, instance->parts[i].gpu, one->code,
 				       one->text);
 	}
-	look_again(instance->daemon);
+	daemon_look_again(instance->daemon);
 	stop_continue(instance, STEP_DONE);
 }
 

@@ -85,15 +85,13 @@ static int orphans_work(void *opaque, void *result, struct error *e)
 static void orphans_done(void *opaque, int err, const void *result, const struct error *e)
 {
 	struct daemon *daemon = opaque;
-	struct error why = { 0 };
 
 	if (err)
 		log_warn("a mediated device of an instance that has ended stays: %s", e->text);
 	else if (!daemon->ending)
 		event_other(daemon, "daemon", "orphans",
 			    "mediated devices of instances that have ended were removed");
-	if (!daemon->ending && daemon_look(daemon, &why))
-		log_warn("%s", why.text);
+	daemon_look_again(daemon);
 }
 
 void device_orphans(struct daemon *daemon)

@@ -30,15 +30,20 @@ struct gpu *gpu_find(struct daemon *daemon, const char *id, bool make)
 	return gpu;
 }
 
+void gpu_account(struct placement_ledger *ledger, const struct store_gpu *row)
+{
+	placement_gpu_close(ledger, row->id,
+			    row->quarantine_code[0] ? PLACEMENT_QUARANTINED
+			    : row->drained	    ? PLACEMENT_DRAINED
+						    : PLACEMENT_OPEN);
+}
+
 int gpu_save(struct daemon *daemon, const struct gpu *gpu, struct error *e)
 {
 	int err = store_gpu_put(daemon->store, &gpu->row, e);
 
 	if (!err)
-		placement_gpu_close(daemon->ledger, gpu->row.id,
-				    gpu->row.quarantine_code[0] ? PLACEMENT_QUARANTINED
-				    : gpu->row.drained		? PLACEMENT_DRAINED
-								: PLACEMENT_OPEN);
+		gpu_account(daemon->ledger, &gpu->row);
 	return err;
 }
 
@@ -92,15 +97,13 @@ static void verb_done(void *opaque, int err, const void *result, const struct er
 	struct daemon *daemon = verb->daemon;
 	struct gpu *gpu = gpu_find(daemon, verb->id, true);
 	const struct node_gpu *found;
-	struct error e = { 0 };
 
 	store_change_end(daemon->store, verb->change, err ? "undone" : "done", NULL);
 	if (gpu) {
 		free(gpu->busy);
 		gpu->busy = NULL;
 	}
-	if (!daemon->ending && daemon_look(daemon, &e))
-		log_warn("%s", e.text);
+	daemon_look_again(daemon);
 	if (!err)
 		event_gpu(daemon, verb->id, verb->bind ? "bound" : "unbound", "%s", "");
 	found = node_gpu_find(daemon->node, verb->id);

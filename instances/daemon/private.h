@@ -265,6 +265,8 @@ struct gpu {
 };
 struct gpu *gpu_find(struct daemon *daemon, const char *id, bool make);
 int gpu_save(struct daemon *daemon, const struct gpu *gpu, struct error *e);
+/* gpu_account() - whether anything new is placed on it, in @ledger. */
+void gpu_account(struct placement_ledger *ledger, const struct store_gpu *row);
 void gpu_quarantine(struct daemon *daemon, const char *id, const char *code, const char *text);
 struct http_request;
 /* gpu_do() - @verb: bind, unbind, drain, undrain, release. It is answered, at once or when it is done. */
@@ -377,6 +379,8 @@ struct daemon {
 
 /* daemon_look() - read the machine again, in a child where drivers are asked. */
 int daemon_look(struct daemon *daemon, struct error *e);
+/* daemon_look_again() - other drivers have its devices now, or none; where there is no udev nobody else tells. */
+void daemon_look_again(struct daemon *daemon);
 /* daemon_account() - a new ledger of what is taken. */
 int daemon_account(struct daemon *daemon, struct error *e);
 int64_t daemon_now_ms(void); /* UTC */
