@@ -8,6 +8,7 @@
 #include <grp.h>
 #include <limits.h>
 #include <pwd.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -37,36 +38,24 @@
 
 /* ---- keys ---------------------------------------------------------------------------------------------- */
 
-/* A name or a number. */
-static bool user_find(const char *who, uint32_t *uid)
+/* A user's, or a group's, name or number. */
+static bool id_find(const char *who, bool is_group, uint32_t *out)
 {
+	const struct passwd *user = NULL;
+	const struct group *group = NULL;
 	char *end;
 	unsigned long id = strtoul(who, &end, 10);
 
 	if (*end || !*who) {
-		const struct passwd *found = getpwnam(who);
-
-		if (!found)
+		if (is_group)
+			group = getgrnam(who);
+		else
+			user = getpwnam(who);
+		if (!user && !group)
 			return false;
-		id = found->pw_uid;
+		id = user ? user->pw_uid : group->gr_gid;
 	}
-	*uid = (uint32_t)id;
-	return id < UINT32_MAX;
-}
-
-static bool group_find(const char *name, uint32_t *gid)
-{
-	char *end;
-	unsigned long id = strtoul(name, &end, 10);
-
-	if (*end || !*name) {
-		const struct group *found = getgrnam(name);
-
-		if (!found)
-			return false;
-		id = found->gr_gid;
-	}
-	*gid = (uint32_t)id;
+	*out = (uint32_t)id;
 	return id < UINT32_MAX;
 }
 
@@ -81,7 +70,7 @@ static bool role_add(struct config *config, const char *who, const char *role)
 		index++;
 	if (index == ARRAY_SIZE(names) || config->rule_count == CONFIG_RULES_MAX || !who[group])
 		return false;
-	if (group ? !group_find(who + 1, &id) : !user_find(who, &id))
+	if (!id_find(who + group, group, &id))
 		return false;
 	config->rules[config->rule_count].group = group;
 	config->rules[config->rule_count].id = id;
@@ -130,86 +119,6 @@ static const char *take_placement(struct config *config, const json_t *value)
 		return "placement must be pack, spread or numa-first";
 	config->has_placement = true;
 	return NULL;
-}
-
-static bool number(const json_t *value, json_int_t most, uint32_t *out)
-{
-	if (!json_is_integer(value) || json_integer_value(value) < 0 ||
-	    json_integer_value(value) > most)
-		return false;
-	*out = (uint32_t)json_integer_value(value);
-	return true;
-}
-
-static const char *take_uid_first(struct config *config, const json_t *value)
-{
-	return number(value, INT32_MAX, &config->uid_first) ? NULL
-							    : "uid_first must be a user's number";
-}
-
-static const char *take_uid_count(struct config *config, const json_t *value)
-{
-	return number(value, 1 << 20, &config->uid_count) ? NULL : "uid_count must be 0 to 1048576";
-}
-
-static const char *take_per_user(struct config *config, const json_t *value)
-{
-	return number(value, INSTANCES_MAX, &config->instances_per_user)
-		       ? NULL
-		       : "instances_per_user must be 0 to 4096";
-}
-
-static const char *take_disk(struct config *config, const json_t *value)
-{
-	return number(value, INT32_MAX, &config->disk_mib_per_user) && config->disk_mib_per_user
-		       ? NULL
-		       : "disk_mib_per_user must be a number of MiB";
-}
-
-static const char *take_thin(struct config *config, const json_t *value)
-{
-	config->thin_disks = json_is_true(value);
-	return json_is_boolean(value) ? NULL : "thin_disks must be true or false";
-}
-
-static const char *take_slice(struct config *config, const json_t *value)
-{
-	return number(value, SLICE_MAX, &config->slice_ms) && config->slice_ms
-		       ? NULL
-		       : "slice_ms must be 1 to 1000";
-}
-
-static const char *take_events_kept(struct config *config, const json_t *value)
-{
-	return number(value, KEPT_MAX, &config->events_kept) && config->events_kept >= KEPT_MIN
-		       ? NULL
-		       : "events_kept must be 100 to 1000000";
-}
-
-static const char *take_leases_kept(struct config *config, const json_t *value)
-{
-	return number(value, KEPT_MAX, &config->leases_kept) && config->leases_kept >= KEPT_MIN
-		       ? NULL
-		       : "leases_kept must be 100 to 1000000";
-}
-
-static const char *take_initial_credits(struct config *config, const json_t *value)
-{
-	return number(value, INSTANCES_MAX, &config->initial_credits_per_day)
-		       ? NULL
-		       : "initial_credits_per_day must be 0 to 4096";
-}
-
-static const char *take_unisolated(struct config *config, const json_t *value)
-{
-	config->allow_unisolated = json_is_true(value);
-	return json_is_boolean(value) ? NULL : "allow_unisolated must be true or false";
-}
-
-static const char *take_no_reset(struct config *config, const json_t *value)
-{
-	config->allow_no_reset = json_is_true(value);
-	return json_is_boolean(value) ? NULL : "allow_no_reset must be true or false";
 }
 
 static const char *take_listen(struct config *config, const json_t *value)
@@ -271,40 +180,83 @@ static const char *take_certificates(struct config *config, const json_t *value)
 		if (!config->certificates[at].name)
 			return "certificates: no memory";
 		config->certificate_count++;
-		if (!name[0] || !who || !user_find(who, &config->certificates[at].uid))
+		if (!name[0] || !who || !id_find(who, false, &config->certificates[at].uid))
 			return "certificates: there is no such user";
 	}
 	return NULL;
 }
 
-static const struct {
-	const char *name;
-	const char *(*take)(struct config *config,
-			    const json_t *value); /* NULL, or what is wrong */
-} keys[] = {
-	{ "roles", take_roles },
-	{ "listen", take_listen },
-	{ "tls", take_tls },
-	{ "certificates", take_certificates },
-	{ "images", take_images },
-	{ "placement", take_placement },
-	{ "uid_first", take_uid_first },
-	{ "uid_count", take_uid_count },
-	{ "instances_per_user", take_per_user },
-	{ "disk_mib_per_user", take_disk },
-	{ "thin_disks", take_thin },
-	{ "slice_ms", take_slice },
-	{ "events_kept", take_events_kept },
-	{ "leases_kept", take_leases_kept },
-	{ "initial_credits_per_day", take_initial_credits },
-	{ "allow_unisolated", take_unisolated },
-	{ "allow_no_reset", take_no_reset },
+enum key_kind {
+	KEY_OTHER,
+	KEY_NUMBER,
+	KEY_FLAG
 };
+
+#define NUMBER(name, least, most) \
+	{ #name, KEY_NUMBER, NULL, offsetof(struct config, name), (least), (most), NULL }
+#define FLAG(name) { #name, KEY_FLAG, NULL, offsetof(struct config, name), 0, 0, NULL }
+
+static const struct key {
+	const char *name;
+	enum key_kind kind;
+	const char *(*take)(struct config *config,
+			    const json_t *value); /* another: NULL, or what is wrong */
+	size_t offset;				  /* of a number (uint32_t), a flag (bool) */
+	uint32_t least, most;
+	const char *is; /* a number, for people; NULL: its bounds */
+} keys[] = {
+	{ .name = "roles", .take = take_roles },
+	{ .name = "listen", .take = take_listen },
+	{ .name = "tls", .take = take_tls },
+	{ .name = "certificates", .take = take_certificates },
+	{ .name = "images", .take = take_images },
+	{ .name = "placement", .take = take_placement },
+	{ "uid_first", KEY_NUMBER, NULL, offsetof(struct config, uid_first), 0, INT32_MAX,
+	  "a user's number" },
+	NUMBER(uid_count, 0, 1 << 20),
+	NUMBER(instances_per_user, 0, INSTANCES_MAX),
+	{ "disk_mib_per_user", KEY_NUMBER, NULL, offsetof(struct config, disk_mib_per_user), 1,
+	  INT32_MAX, "a number of MiB" },
+	FLAG(thin_disks),
+	NUMBER(slice_ms, 1, SLICE_MAX),
+	NUMBER(events_kept, KEPT_MIN, KEPT_MAX),
+	NUMBER(leases_kept, KEPT_MIN, KEPT_MAX),
+	NUMBER(initial_credits_per_day, 0, INSTANCES_MAX),
+	FLAG(allow_unisolated),
+	FLAG(allow_no_reset),
+};
+
+/* NULL, or what is wrong; @text has room for that. */
+static const char *take_key(const struct key *key, struct config *config, const json_t *value,
+			    char text[96])
+{
+	void *field = (char *)config + key->offset;
+	const json_int_t number = json_integer_value(value);
+
+	if (key->kind == KEY_OTHER)
+		return key->take(config, value);
+	if (key->kind == KEY_FLAG) {
+		*(bool *)field = json_is_true(value);
+		snprintf(text, 96, "%s must be true or false", key->name);
+		return json_is_boolean(value) ? NULL : text;
+	}
+	if (json_is_integer(value) && number >= key->least && number <= key->most) {
+		*(uint32_t *)field = (uint32_t)number;
+		return NULL;
+	}
+	snprintf(text, 96, "%s must be ", key->name);
+	if (key->is)
+		text_append(text, 96, "%s", key->is);
+	else
+		text_append(text, 96, "%u to %u", key->least, key->most);
+	return text;
+}
 
 static int take(struct config *config, const char *path, const struct type_yaml *yaml,
 		struct error *e)
 {
 	const char *names[ARRAY_SIZE(keys)], *name, *wrong;
+	char text[96];
 	json_t *value;
 
 	for (size_t i = 0; i < ARRAY_SIZE(keys); i++)
@@ -326,67 +278,12 @@ static int take(struct config *config, const char *path, const struct type_yaml 
 					 type_yaml_line(yaml, name), name, near ? "; is it " : "",
 					 near ? near : "");
 		}
-		wrong = keys[i].take(config, value);
+		wrong = take_key(&keys[i], config, value, text);
 		if (wrong)
 			return error_set(e, EINVAL, "bad-config", NULL, "%s:%u: %s", path,
 					 type_yaml_line(yaml, name), wrong);
 	}
 	return 0;
-}
-
-static void certificates_roles(struct config *config);
-
-int config_read(const char *path, bool must, struct config *config, struct error *e)
-{
-	struct findings *findings = calloc(1, sizeof(*findings));
-	struct type_yaml yaml = { 0 };
-	char *text = malloc(FILE_MAX);
-	ssize_t size;
-	int err = 0;
-
-	*config = (struct config){ .uid_first = UID_FIRST,
-				   .uid_count = UID_COUNT,
-				   .instances_per_user = PER_USER,
-				   .slice_ms = SLICE_MS,
-				   .events_kept = STORE_EVENTS_KEPT,
-				   .leases_kept = STORE_LEASES_KEPT,
-				   .initial_credits_per_day = LAUNCHES };
-	size = text && findings ? file_read(AT_FDCWD, path, text, FILE_MAX) : -ENOMEM;
-	if (size < 0 && (must || size != -ENOENT))
-		err = error_set(e, (int)-size, "bad-config", NULL, "%s: %s", path,
-				strerror((int)-size));
-	else if (size > 0 && type_yaml_read(text, (size_t)size, path, &yaml, findings))
-		err = error_set(e, EINVAL, "bad-config", NULL, "%s",
-				findings->count ? findings->items[0].fact : path);
-	else if (size > 0 && yaml.json && !json_is_null(yaml.json))
-		err = take(config, path, &yaml, e);
-	/* Over a network nobody is known without. */
-	if (!err && config->listen && !config->tls.client_ca)
-		err = error_set(e, EINVAL, "bad-config", "docs/divvyd.md",
-				"%s: listen: and no tls: there is no TCP without certificates",
-				path);
-	type_yaml_free(&yaml);
-	free(findings);
-	free(text);
-	if (!err)
-		certificates_roles(config);
-	else
-		config_free(config);
-	return err;
-}
-
-void config_free(struct config *config)
-{
-	for (unsigned i = 0; i < config->image_count; i++)
-		free(config->images[i]);
-	for (unsigned i = 0; i < config->certificate_count; i++)
-		free(config->certificates[i].name);
-	free(config->listen);
-	free(config->tls.certificate);
-	free(config->tls.key);
-	free(config->tls.client_ca);
-	free(config->tls.client_crl);
-	*config = (struct config){ 0 };
 }
 
 /* ---- roles ------------------------------------------------------------------------------------------------ */
@@ -461,4 +358,59 @@ const struct config_certificate *config_certificate(const struct config *config,
 		if (!strcmp(config->certificates[i].name, name))
 			return &config->certificates[i];
 	return NULL;
+}
+
+/* ---- the file ---------------------------------------------------------------------------------------------- */
+
+int config_read(const char *path, bool must, struct config *config, struct error *e)
+{
+	struct findings *findings = calloc(1, sizeof(*findings));
+	struct type_yaml yaml = { 0 };
+	char *text = malloc(FILE_MAX);
+	ssize_t size;
+	int err = 0;
+
+	*config = (struct config){ .uid_first = UID_FIRST,
+				   .uid_count = UID_COUNT,
+				   .instances_per_user = PER_USER,
+				   .slice_ms = SLICE_MS,
+				   .events_kept = STORE_EVENTS_KEPT,
+				   .leases_kept = STORE_LEASES_KEPT,
+				   .initial_credits_per_day = LAUNCHES };
+	size = text && findings ? file_read(AT_FDCWD, path, text, FILE_MAX) : -ENOMEM;
+	if (size < 0 && (must || size != -ENOENT))
+		err = error_set(e, (int)-size, "bad-config", NULL, "%s: %s", path,
+				strerror((int)-size));
+	else if (size > 0 && type_yaml_read(text, (size_t)size, path, &yaml, findings))
+		err = error_set(e, EINVAL, "bad-config", NULL, "%s",
+				findings->count ? findings->items[0].fact : path);
+	else if (size > 0 && yaml.json && !json_is_null(yaml.json))
+		err = take(config, path, &yaml, e);
+	/* Over a network nobody is known without. */
+	if (!err && config->listen && !config->tls.client_ca)
+		err = error_set(e, EINVAL, "bad-config", "docs/divvyd.md",
+				"%s: listen: and no tls: there is no TCP without certificates",
+				path);
+	type_yaml_free(&yaml);
+	free(findings);
+	free(text);
+	if (!err)
+		certificates_roles(config);
+	else
+		config_free(config);
+	return err;
+}
+
+void config_free(struct config *config)
+{
+	for (unsigned i = 0; i < config->image_count; i++)
+		free(config->images[i]);
+	for (unsigned i = 0; i < config->certificate_count; i++)
+		free(config->certificates[i].name);
+	free(config->listen);
+	free(config->tls.certificate);
+	free(config->tls.key);
+	free(config->tls.client_ca);
+	free(config->tls.client_crl);
+	*config = (struct config){ 0 };
 }
