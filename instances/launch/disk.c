@@ -68,18 +68,26 @@ static void flush(int fd, off_t *begun, off_t at)
 	*begun = at;
 }
 
+/* The next data of a file behind *end, from *at to *end. 1: there is some below @size; 0: none; -errno. */
+static int data_next(int fd, off_t size, off_t *at, off_t *end)
+{
+	*at = lseek(fd, *end, SEEK_DATA);
+	if (*at < 0)
+		return errno == ENXIO ? 0 : -errno;
+	if (*at >= size)
+		return 0;
+	*end = lseek(fd, *at, SEEK_HOLE);
+	return *end < 0 ? -errno : 1;
+}
+
 static int copy_data(int from, int to, off_t size, struct launch_progress *progress)
 {
-	off_t data = 0, hole, begun = 0;
+	off_t at, hole = 0, begun = 0;
+	int more;
 
 	if (ftruncate(to, size) < 0)
 		return -errno;
-	while ((data = lseek(from, data, SEEK_DATA)) >= 0 && data < size) {
-		off_t at = data;
-
-		hole = lseek(from, data, SEEK_HOLE);
-		if (hole < 0)
-			return -errno;
+	while ((more = data_next(from, size, &at, &hole)) > 0) {
 		while (at < hole) {
 			const ssize_t n =
 				copy_piece(from, to, at, MIN((size_t)(hole - at), (size_t)PIECE));
@@ -92,25 +100,20 @@ static int copy_data(int from, int to, off_t size, struct launch_progress *progr
 			flush(to, &begun, at);
 			progressed(progress, (uint64_t)MAX(n, 0));
 		}
-		data = hole;
 	}
-	return data < 0 && errno != ENXIO ? -errno : 0;
+	return more;
 }
 
 /* What copy_data() will have copied. */
 static int data_count(int fd, off_t size, uint64_t *bytes)
 {
-	off_t data = 0, hole;
+	off_t at, hole = 0;
+	int more;
 
 	*bytes = 0;
-	while ((data = lseek(fd, data, SEEK_DATA)) >= 0 && data < size) {
-		hole = lseek(fd, data, SEEK_HOLE);
-		if (hole < 0)
-			return -errno;
-		*bytes += (uint64_t)(hole - data);
-		data = hole;
-	}
-	return data < 0 && errno != ENXIO ? -errno : 0;
+	while ((more = data_next(fd, size, &at, &hole)) > 0)
+		*bytes += (uint64_t)(hole - at);
+	return more;
 }
 
 /* ---- disks ------------------------------------------------------------------------------------------ */
