@@ -13,7 +13,8 @@
 #include "instances/daemon/http.h"
 
 #define CONNECTIONS_USER 24 /* of one user; root and the daemon's own have the rest, too */
-#define LARGE_USER	 4  /* answers of one user that may have 64 MiB */
+#define OVER_USER	 8 /* of one user's over TLS, further ones that are told that they are too many */
+#define LARGE_USER	 4 /* answers of one user that may have 64 MiB */
 
 struct peer *peer_of(struct MHD_Connection *connection)
 {
@@ -74,7 +75,8 @@ static bool is_crowded(const struct http *http)
 	return all >= CONNECTIONS_MAX - CONNECTIONS_USER;
 }
 
-static bool has_too_many(const struct http *http, const struct peer *who)
+/* How many @who has: that are served, or (@over) that are only told that he has too many. */
+static unsigned count_his(const struct http *http, const struct peer *who, bool over)
 {
 	unsigned his = 0;
 
@@ -82,11 +84,11 @@ static bool has_too_many(const struct http *http, const struct peer *who)
 	for (unsigned i = 0; i < CONNECTIONS_MAX; i++) {
 		const struct peer *one = &http->peers[i];
 
-		his += one->used && !one->over &&
+		his += one->used && one->over == over &&
 		       (who->role == DAEMON_NOBODY ? one->role == DAEMON_NOBODY
 						   : one->uid == who->uid);
 	}
-	return his >= CONNECTIONS_USER;
+	return his;
 }
 
 struct peer *peer_add(struct http *http, int fd, uint32_t uid, enum daemon_role role,
@@ -100,9 +102,9 @@ struct peer *peer_add(struct http *http, int fd, uint32_t uid, enum daemon_role 
 	if (uid != 0 && uid != geteuid()) {
 		if (is_crowded(http))
 			return NULL;
-		who.over = has_too_many(http, &who);
+		who.over = count_his(http, &who, false) >= CONNECTIONS_USER;
 	}
-	if (who.over && !must)
+	if (who.over && (!must || count_his(http, &who, true) >= OVER_USER))
 		return NULL;
 	for (unsigned i = 0; i < CONNECTIONS_MAX && !peer; i++)
 		if (!http->peers[i].used)

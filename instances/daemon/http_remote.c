@@ -55,11 +55,6 @@ static void remote_free(struct remote *remote)
 	free(remote);
 }
 
-static bool is_pending(const struct remote *remote)
-{
-	return !remote->tunnel || remote->peer->over;
-}
-
 /* ---- the handshake ------------------------------------------------------------------------------ */
 
 static void on_ended(void *opaque)
@@ -165,8 +160,8 @@ static bool may_shake(const struct http *http, const uint8_t address[16])
 	unsigned all = 0, from_there = 0;
 
 	for (const struct remote *one = http->remotes; one; one = one->next) {
-		all += is_pending(one);
-		from_there += is_pending(one) && !memcmp(one->address, address, 16);
+		all += !one->tunnel;
+		from_there += !one->tunnel && !memcmp(one->address, address, 16);
 	}
 	return all < PENDING_MAX && from_there < PENDING_ADDRESS;
 }

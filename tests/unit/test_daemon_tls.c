@@ -235,10 +235,14 @@ static pid_t take_places(const struct world *w, uint32_t uid)
 		/* Another user's process forgets who it was to go with (prctl(2)). */
 		if (setgid(uid) < 0 || setuid(uid) < 0 || prctl(PR_SET_PDEATHSIG, SIGKILL) < 0)
 			_exit(1);
-		for (unsigned i = 0; i < USER_PLACES; i++)
-			if (send(http_connect(w->api), events, sizeof(events) - 1, MSG_NOSIGNAL) <
-			    0)
+		/* It has a place when it is answered, and not while it waits to be accepted. */
+		for (unsigned i = 0; i < USER_PLACES; i++) {
+			int fd = http_connect(w->api);
+
+			if (send(fd, events, sizeof(events) - 1, MSG_NOSIGNAL) < 0 ||
+			    recv(fd, &c, 1, 0) != 1)
 				_exit(1);
+		}
 		if (write(ready[1], "r", 1) < 0)
 			_exit(1);
 		for (;;)
@@ -255,6 +259,7 @@ static void others_do_not_take_the_places_of_root(void **state)
 {
 	/* Three whom the world's divvyd.yaml knows, and one who is nobody. */
 	static const uint32_t users[] = { 65534, 65533, 65532, 12345 };
+	static const char *const who[ADDRESSES] = { "alice", "bob", "watcher", "unknown" };
 	struct tls_client c[ADDRESSES * ADDRESS_MOST];
 	struct world *w = *state;
 	pid_t pids[ARRAY_SIZE(users)];
@@ -262,11 +267,13 @@ static void others_do_not_take_the_places_of_root(void **state)
 	assert_int_equal(chmod(w->folder, 0755), 0);
 	for (unsigned i = 0; i < ARRAY_SIZE(users); i++)
 		pids[i] = take_places(w, users[i]);
-	/* Those beyond their number wait to be told so, some from each address. */
+	/* Those beyond their number wait to be told so, and as many of somebody who is nobody here for what he asks. */
 	for (unsigned i = 0; i < ARRAY_SIZE(c); i++) {
 		tls_from = INADDR_LOOPBACK + i / ADDRESS_MOST;
-		tls_open(&c[i], w, "alice", NULL);
+		assert_true(tls_open(&c[i], w, who[i / ADDRESS_MOST], NULL));
 	}
+	/* That is all there is for others: he would have had places left. */
+	assert_int_equal(tls_ask(w, "unknown", "GET", "node", NULL, NULL), 0);
 	world_expect(w, "GET", "node", NULL, 200u);
 	/* From elsewhere, too. */
 	tls_from = INADDR_LOOPBACK + ADDRESSES;
