@@ -85,7 +85,7 @@ static void viewer_come(struct cli *cli, const struct place *place, const char *
 			const sigset_t *mask, unsigned *viewers)
 {
 	const pid_t parent = getpid();
-	int viewer = accept4(place->listener.fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+	int viewer = listener_accept(place->listener.fd, "vnc");
 	pid_t child;
 
 	if (viewer < 0)

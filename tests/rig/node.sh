@@ -72,12 +72,7 @@ node_start() {
 		exec taskset -c "$NODE_GPU_CPUS" "$RIG_BUILD/divvyd" --programs /tmp/programs
 	) >>"$RIG_JOB/divvyd.log" 2>&1 </dev/null &
 	node_pid=$!
-	for _ in {1..600}; do
-		! "$DIVVY" show node >/dev/null 2>&1 || return 0
-		kill -0 $node_pid 2>/dev/null || fail "divvyd ended: $(tail -n 1 "$RIG_JOB/divvyd.log")"
-		sleep 0.2
-	done
-	fail "divvyd does not answer: $(tail -n 1 "$RIG_JOB/divvyd.log")"
+	node_answers
 }
 
 # node_place - the machines' threads off the GPU's processors

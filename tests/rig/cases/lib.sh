@@ -42,7 +42,7 @@ vfio_stack() {
 	[ ! -e /sys/module/iommufd ] || have=iommufd
 	[ "$want" != "$have" ] || return 0
 	no_virtual_function
-release $DEVICES
+	release $DEVICES
 	for m in vfio-pci vfio-pci-core vfio_iommu_type1 vfio iommufd; do
 		[ ! -e "/sys/module/${m//-/_}" ] || rmmod "$m" || fail "cannot unload $m"
 	done
@@ -110,6 +110,18 @@ machine_state() {
 	)
 	echo "pinned=$(pinned)"
 	pgrep -l 'divvy|passt' || true
+}
+
+# ---- divvyd -----------------------------------------------------------------------------------------
+
+# node_answers - divvyd, the process $node_pid, is waited for
+node_answers() {
+	for _ in {1..600}; do
+		! "$DIVVY" show node >/dev/null 2>&1 || return 0
+		kill -0 "$node_pid" 2>/dev/null || fail "divvyd ended: $(tail -n 1 "$RIG_JOB/divvyd.log")"
+		sleep 0.2
+	done
+	fail "divvyd does not answer: $(tail -n 1 "$RIG_JOB/divvyd.log")"
 }
 
 # ---- the VMM and its guest ----------------------------------------------------------------------

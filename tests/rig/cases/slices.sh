@@ -37,12 +37,7 @@ image md pci,display,wait
 node_start() {
 	"$RIG_BUILD/divvyd" --types /tmp/types >>"$RIG_JOB/divvyd.log" 2>&1 </dev/null &
 	node_pid=$!
-	for _ in {1..300}; do
-		! "$DIVVY" show node >/dev/null 2>&1 || return 0
-		kill -0 $node_pid 2>/dev/null || fail "divvyd ended: $(tail -n 1 "$RIG_JOB/divvyd.log")"
-		sleep 0.2
-	done
-	fail "divvyd does not answer: $(tail -n 1 "$RIG_JOB/divvyd.log")"
+	node_answers
 }
 fits() { "$DIVVY" list types --json | python3 -c 'import json, sys; print(next(t["fits"] for t in json.load(sys.stdin)["types"] if t["name"] == sys.argv[1]))' "$1"; }
 state_of() { "$DIVVY" show instance "$1" --json | python3 -c 'import json, sys; print(json.load(sys.stdin)["state"])'; }
