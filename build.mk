@@ -210,8 +210,8 @@ install: programs
 	$(BUILD)/divvy completion bash > $(SHARE)/bash-completion/completions/divvy
 	$(BUILD)/divvy completion zsh > $(SHARE)/zsh/vendor-completions/_divvy
 	$(BUILD)/divvy completion fish > $(SHARE)/fish/vendor_completions.d/divvy.fish
-	sed 's|@BINDIR@|$(PREFIX)/bin|' dist/divvyd.service.in > $(SYSTEM)/systemd/system/divvyd.service
-	chmod 644 $(SYSTEM)/systemd/system/divvyd.service
+	for u in divvyd divvy-guests; do sed 's|@BINDIR@|$(PREFIX)/bin|' dist/$$u.service.in > $(SYSTEM)/systemd/system/$$u.service; done
+	chmod 644 $(SYSTEM)/systemd/system/divvyd.service $(SYSTEM)/systemd/system/divvy-guests.service
 	install -m 644 dist/divvy.tmpfiles $(SYSTEM)/tmpfiles.d/divvy.conf
 	install -m 644 dist/divvy.sysusers $(SYSTEM)/sysusers.d/divvy.conf
 	install -m 644 dist/60-divvy.rules $(SYSTEM)/udev/rules.d/60-divvy.rules

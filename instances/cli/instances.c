@@ -167,24 +167,34 @@ static void say_gone(const struct cli *cli, const char *name)
 		fprintf(cli->out, "%s: stopped, and gone: it was transient\n", name);
 }
 
-/* POST what was said to one instance, and wait for where it goes. */
-static int change(struct cli *cli, const char *name, const char *what, json_t *body, bool running)
+/* POST what is wanted of one instance. NULL: the failure was said. */
+static json_t *ask(struct cli *cli, const char *name, const char *what, json_t *body)
 {
 	struct api_request request = { .method = "POST", .body = body };
 	struct api_answer answer;
 	struct error e = { 0 };
 	char path[API_PATH_SIZE];
-	json_t *instance = NULL;
-	int status = CLI_OK, err;
-	bool transient;
+	json_t *instance;
 
 	request.path = api_path(path, "/instances/", name, what);
-	if (api_call(cli, &request, &answer, &e))
-		return cli_fail(cli, &e);
+	if (api_call(cli, &request, &answer, &e)) {
+		cli_fail(cli, &e);
+		return NULL;
+	}
 	instance = json_incref(answer.json);
 	api_answer_free(&answer);
-	transient = json_is_true(json_object_get(instance, "transient"));
-	if (cli_value(cli, "no-wait"))
+	return instance;
+}
+
+/* Wait for where it goes, and say so. @instance: as it was answered, taken over. */
+static int settle(struct cli *cli, const char *name, json_t *instance, bool running)
+{
+	const bool transient = json_is_true(json_object_get(instance, "transient"));
+	struct error e = { 0 };
+	int status = CLI_OK, err;
+
+	/* One that had failed before is at rest, too. */
+	if (cli_value(cli, "no-wait") || (!running && !strcmp(text(instance, "state"), "failed")))
 		err = 0;
 	else
 		err = instances_await(cli, name, running, &instance, &e);
@@ -198,7 +208,7 @@ static int change(struct cli *cli, const char *name, const char *what, json_t *b
 	return status;
 }
 
-/* --force, --timeout. False: usage was said. */
+/* --force, --timeout, and of stop --resume. False: usage was said. */
 static bool stop_body(const struct cli *cli, json_t **body)
 {
 	const char *timeout = cli_value(cli, "timeout");
@@ -210,42 +220,99 @@ static bool stop_body(const struct cli *cli, json_t **body)
 	}
 	*body = json_pack("{s:b, s:I}", "force", cli_value(cli, "force") != NULL, "timeout",
 			  (json_int_t)seconds);
+	if (cli_value(cli, "resume"))
+		json_object_set_new(*body, "resume", json_true());
 	return true;
 }
 
-/* The same for each name; the worst status of all. */
-static int each(struct cli *cli, const char *what, bool stops, bool running)
+/* The same of all @names: all are asked, and then each is waited for. The worst status of all. */
+static int each(struct cli *cli, const json_t *names, const char *what, bool stops, bool running)
 {
-	int worst = CLI_OK;
+	json_t *asked = json_array(), *one;
+	int worst = asked ? CLI_OK : CLI_FAILED;
+	size_t i;
 
-	for (unsigned i = 0; i < cli->count; i++)
-		if (!name_check(cli, cli->words[i]))
-			return CLI_USAGE;
-	for (unsigned i = 0; i < cli->count; i++) {
-		json_t *body = NULL;
-		int status;
+	json_array_foreach((json_t *)(uintptr_t)names, i, one)
+	{
+		json_t *body = NULL, *instance;
 
-		if (stops && !stop_body(cli, &body))
+		if (stops && !stop_body(cli, &body)) {
+			json_decref(asked);
 			return CLI_USAGE;
-		status = change(cli, cli->words[i], what, body, running);
+		}
+		instance = ask(cli, json_string_value(one), what, body);
+		if (!instance)
+			worst = CLI_FAILED;
+		else
+			json_array_append_new(asked, instance);
+	}
+	json_array_foreach(asked, i, one)
+	{
+		const int status = settle(cli, text(one, "name"), json_incref(one), running);
+
 		worst = MAX(worst, status);
 	}
+	json_decref(asked);
 	return worst;
+}
+
+static int each_named(struct cli *cli, const char *what, bool stops, bool running)
+{
+	json_t *names = json_array();
+	int status = names ? CLI_OK : CLI_FAILED;
+
+	for (unsigned i = 0; i < cli->count && status == CLI_OK; i++) {
+		if (name_check(cli, cli->words[i]))
+			json_array_append_new(names, json_string(cli->words[i]));
+		else
+			status = CLI_USAGE;
+	}
+	if (status == CLI_OK)
+		status = each(cli, names, what, stops, running);
+	json_decref(names);
+	return status;
 }
 
 int cli_start(struct cli *cli)
 {
-	return each(cli, "/start", false, true);
+	return each_named(cli, "/start", false, true);
+}
+
+/* Whoever runs, or is to run again in a moment. */
+static int stop_all(struct cli *cli)
+{
+	struct error e = { 0 };
+	json_t *list = api_get(cli, "/instances", &e), *names = json_array(), *one;
+	int status = list && names ? CLI_OK : cli_fail(cli, &e);
+	size_t i;
+
+	json_array_foreach(json_object_get(list, "instances"), i, one)
+	{
+		const char *state = text(one, "state");
+
+		if (!strcmp(text(one, "desired"), "running") || !strcmp(state, "running") ||
+		    !strcmp(state, "starting") || !strcmp(state, "stopping"))
+			json_array_append(names, json_object_get(one, "name"));
+	}
+	if (status == CLI_OK)
+		status = each(cli, names, "/stop", true, false);
+	json_decref(names);
+	json_decref(list);
+	return status;
 }
 
 int cli_stop(struct cli *cli)
 {
-	return each(cli, "/stop", true, false);
+	const bool all = cli_value(cli, "all");
+
+	if (all == (cli->count > 0))
+		return cli_usage(cli, all ? "--all, or names" : "stop needs a NAME, or --all");
+	return all ? stop_all(cli) : each_named(cli, "/stop", true, false);
 }
 
 int cli_restart(struct cli *cli)
 {
-	return each(cli, "/restart", true, true);
+	return each_named(cli, "/restart", true, true);
 }
 
 int cli_create(struct cli *cli)
@@ -255,6 +322,7 @@ int cli_create(struct cli *cli)
 	struct api_answer answer;
 	char path[API_PATH_SIZE], header[128] = "";
 	struct error e = { 0 };
+	json_t *instance;
 	int status;
 
 	if (!name_check(cli, name))
@@ -278,7 +346,10 @@ int cli_create(struct cli *cli)
 	if (!cli_value(cli, "start"))
 		say(cli, answer.json);
 	api_answer_free(&answer);
-	return cli_value(cli, "start") ? change(cli, name, "/start", NULL, true) : CLI_OK;
+	if (!cli_value(cli, "start"))
+		return CLI_OK;
+	instance = ask(cli, name, "/start", NULL);
+	return instance ? settle(cli, name, instance, true) : CLI_FAILED;
 }
 
 int cli_delete(struct cli *cli)

@@ -39,6 +39,7 @@ enum api_body {
 	API_DEFINE,
 	API_RUN,
 	API_STOP,
+	API_RESTART,
 	API_SHARE,
 	API_BACKUP
 };

@@ -138,6 +138,7 @@ static void stop_or_restart(struct http_request *request, const struct api_place
 			    bool restart)
 {
 	struct instance *instance = api_find_instance(request, place->name, true);
+	enum stop_then then = restart ? STOP_RESTARTS : STOP_STAYS;
 	json_t *json, *timeout;
 	struct error e = { 0 };
 	bool active;
@@ -145,17 +146,19 @@ static void stop_or_restart(struct http_request *request, const struct api_place
 
 	if (!instance)
 		return;
-	json = api_body_read(request, API_STOP);
+	json = api_body_read(request, restart ? API_RESTART : API_STOP);
 	if (!json)
 		return;
 	timeout = json_object_get(json, "timeout");
+	if (json_is_true(json_object_get(json, "resume")))
+		then = STOP_RESUMES;
 	active = instance_active(instance);
 	if (restart && !active)
 		err = instance_start(instance, &e);
 	else
 		err = instance_stop(instance, json_is_true(json_object_get(json, "force")),
-				    timeout ? (unsigned)json_integer_value(timeout) : STOP_S,
-				    restart, &e);
+				    timeout ? (unsigned)json_integer_value(timeout) : STOP_S, then,
+				    &e);
 	json_decref(json);
 	if (err)
 		http_failed(request, &e);

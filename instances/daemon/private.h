@@ -172,7 +172,7 @@ struct instance {
 	} making;
 	/* What a stop is to end in. */
 	enum store_state final;
-	bool force, restart_after, delete_after;
+	bool force, restart_after, resume_after;
 	unsigned backoff;
 	bool dead; /* out of the table, to be freed */
 	struct instance *next_dead;
@@ -250,7 +250,13 @@ void progress_watch(struct instance *instance);
 void progress_tell(struct instance *instance);
 
 /* stop.c */
-int instance_stop(struct instance *instance, bool force, unsigned timeout_s, bool restart,
+enum stop_then {
+	STOP_STAYS, /* until somebody starts it */
+	STOP_RESTARTS,
+	STOP_RESUMES, /* it stays so while this daemon lives: the next one starts it, unless it is never to start by itself, or was to stop */
+};
+/* instance_stop() - by its power button, and by force after @timeout_s, or with @force at once. */
+int instance_stop(struct instance *instance, bool force, unsigned timeout_s, enum stop_then then,
 		  struct error *e);
 /* Something went wrong, or it has ended: all of it is taken down, to end in @final. @e: why; NULL: none. */
 void instance_end(struct instance *instance, enum store_state final, const struct error *e);

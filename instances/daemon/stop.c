@@ -244,14 +244,22 @@ void instance_end(struct instance *instance, enum store_state final, const struc
 	stop_continue(instance, STEP_END);
 }
 
-int instance_stop(struct instance *instance, bool force, unsigned timeout_s, bool restart,
+/* It was to run, and starts by itself. */
+static bool may_resume(const struct instance *instance)
+{
+	return instance->row.desired && !instance->row.transient &&
+	       instance->row.restart != STORE_RESTART_NEVER;
+}
+
+int instance_stop(struct instance *instance, bool force, unsigned timeout_s, enum stop_then then,
 		  struct error *e)
 {
 	const bool old_desired = instance->row.desired;
+	const bool restart = then == STOP_RESTARTS, resume = then == STOP_RESUMES;
 	int err;
 
 	instance->restart_timer = sd_event_source_disable_unref(instance->restart_timer);
-	instance->row.desired = restart;
+	instance->row.desired = restart || (resume && may_resume(instance));
 	if (instance->row.state == STORE_STOPPING) {
 		err = instance_save(instance, e);
 		if (err) {
@@ -259,6 +267,7 @@ int instance_stop(struct instance *instance, bool force, unsigned timeout_s, boo
 			return err;
 		}
 		instance->restart_after = restart;
+		instance->resume_after = resume;
 		if (force && !instance->force) {
 			instance->force = true;
 			/* What is under way ends; a reset does not begin twice. */
@@ -281,6 +290,7 @@ int instance_stop(struct instance *instance, bool force, unsigned timeout_s, boo
 		return err;
 	}
 	instance->restart_after = restart;
+	instance->resume_after = resume;
 	instance_error(instance, NULL);
 	event_instance(instance, "stopping", "%s", force ? "at once" : "");
 	instance_quiet(instance);
@@ -389,14 +399,15 @@ static void devices_returned(struct instance *instance)
 static void finish(struct instance *instance)
 {
 	struct daemon *daemon = instance->daemon;
-	const bool restart = instance->restart_after, later = !restart && wants_restart(instance);
+	const bool restart = instance->restart_after, resume = instance->resume_after;
+	const bool later = !restart && !resume && wants_restart(instance);
 	const bool gone = instance->row.transient && !restart;
 	char *placement = instance->row.placement;
 	int64_t deletion = 0;
 	struct error e = { 0 };
 
 	instance->row.state = instance->final;
-	instance->row.desired = restart || later;
+	instance->row.desired = restart || later || (resume && may_resume(instance));
 	instance->row.placement = NULL;
 	instance->row.restarts += restart || later;
 	if (finish_commit(instance, gone, &deletion, &e)) {
@@ -404,14 +415,13 @@ static void finish(struct instance *instance)
 		instance->row.state = STORE_STOPPING;
 		instance->row.placement = placement;
 		instance->row.restarts -= restart || later;
-		instance->row.desired = restart || later;
 		instance_timer(instance, AGAIN_MS, on_finish_again);
 		return;
 	}
 	free(placement);
 	instance->change = 0;
 	instance->step = STEP_NONE;
-	instance->restart_after = false;
+	instance->restart_after = instance->resume_after = false;
 	devices_returned(instance);
 	taken_back(instance);
 	if (launch_folders_remove(&daemon->places, instance->row.name, false, &e))

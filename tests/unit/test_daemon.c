@@ -7,6 +7,7 @@
 
 #include <cmocka.h>
 
+#include "tests/unit/build_folder.h"
 #include "tests/unit/daemon_world.h"
 
 static void an_instance_is_defined_started_stopped_and_deleted(void **state)
@@ -404,6 +405,77 @@ static void the_restart_policy_is_kept(void **state)
 	world_await(w, "always", "running");
 }
 
+static void divvy(const struct world *w, const char *words)
+{
+	char build[PATH_MAX], command[2 * PATH_MAX];
+
+	assert_true(build_folder(build, sizeof(build)));
+	snprintf(command, sizeof(command), "%s/divvy --api %s %s", build, w->api, words);
+	assert_int_equal(system(command), 0);
+}
+
+/* As the machine's shutdown does it, and its next boot. */
+static void who_is_stopped_to_resume_runs_again_with_the_next_daemon(void **state)
+{
+	static const char *const names[] = { "always", "failure", "never", "person", "pauses" };
+	struct world *w = *state;
+	char text[300];
+	json_t *body;
+
+	world_define(w, "always", "quarter", ",\"restart\":\"always\"");
+	world_define(w, "failure", "plain", ",\"restart\":\"on-failure\"");
+	world_define(w, "never", "plain", "");
+	world_define(w, "person", "plain", ",\"restart\":\"always\"");
+	world_define(w, "pauses", "plain", ",\"restart\":\"always\"");
+	snprintf(text, sizeof(text),
+		 "{\"name\":\"transient\",\"type\":\"plain\",\"image\":\"%s/images/a\"}",
+		 w->folder);
+	world_expect(w, "POST", "run", text, 202u);
+	for (size_t i = 0; i < ARRAY_SIZE(names); i++) {
+		world_do(w, names[i], "start", NULL, 202);
+		world_await(w, names[i], "running");
+	}
+	world_await(w, "transient", "running");
+	world_do(w, "person", "stop", NULL, 202);
+	world_await(w, "person", "stopped");
+	/* Nobody is to be asked to come back at once, and to stay away. */
+	world_do(w, "always", "restart", "{\"resume\":true}", 400);
+	/* What fails meanwhile waits for its time, which does not come. */
+	kill(world_pid(w, "pauses", "vmm"), SIGKILL);
+	while (!world_is(w, "pauses", "failed"))
+		usleep(1000);
+	divvy(w, "stop --all --resume");
+	assert_int_equal(world_processes(w, false), 0);
+	world_expect(w, "GET", "instances/transient", NULL, 404u);
+	usleep(2500000);
+	assert_int_equal(world_processes(w, false), 0);
+	assert_true(world_is(w, "always", "stopped"));
+	body = world_instance(w, "always");
+	assert_string_equal(json_string_value(json_object_get(body, "desired")), "running");
+	json_decref(body);
+	world_stop(w);
+	assert_true(world_start(w, NULL));
+	world_await(w, "always", "running");
+	world_await(w, "failure", "running");
+	world_await(w, "pauses", "running");
+	usleep(1500000);
+	assert_true(world_is(w, "never", "stopped"));
+	assert_true(world_is(w, "person", "stopped"));
+	/* Its policy holds again. */
+	kill(world_pid(w, "always", "vmm"), SIGKILL);
+	while (!world_is(w, "always", "stopping") && !world_is(w, "always", "failed"))
+		usleep(1000);
+	world_await(w, "always", "running");
+	/* What a person says last counts. */
+	divvy(w, "stop always --resume");
+	divvy(w, "stop --all");
+	world_stop(w);
+	assert_true(world_start(w, NULL));
+	usleep(1500000);
+	assert_int_equal(world_processes(w, false), 0);
+	assert_true(world_is(w, "always", "stopped"));
+}
+
 static void one_that_never_comes_up_is_given_longer_pauses(void **state)
 {
 	struct world *w = *state;
@@ -704,6 +776,7 @@ int main(int argc, char **argv)
 		T(what_runs_outlives_the_daemon_and_is_taken_back),
 		T(what_ended_while_nobody_looked_is_found_out),
 		T(the_restart_policy_is_kept),
+		T(who_is_stopped_to_resume_runs_again_with_the_next_daemon),
 		T(one_that_never_comes_up_is_given_longer_pauses),
 		T(a_guest_that_does_not_listen_is_ended_after_its_time),
 		T(a_transient_instance_is_gone_when_it_ends),

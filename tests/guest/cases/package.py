@@ -29,6 +29,7 @@ def comes_by_itself(host):
         raise Failure(f"it asks something: {said[-300:]}")
     for verb, wanted in (("is-enabled", "enabled"), ("is-active", "active")):
         expect(f"systemctl {verb}", host.sh(f"systemctl {verb} divvyd", status=None), wanted)
+    expect("who ends guests with the machine", host.sh("systemctl is-active divvy-guests", status=None), "active")
     expect("units that failed", host.sh("systemctl list-units --failed --no-legend --plain 'divvy*' 'systemd-*' 'modprobe*'"), "")
     host.sh(f"cp {FILES}/types.yaml /etc/divvy/types.d/test.yaml; systemctl restart divvyd; cp -r {FILES}/image /srv/image")
 
@@ -266,11 +267,20 @@ def is_updated_under_its_instances(host):
 
 
 def comes_back_at_boot(host):
-    """The machine started anew: the daemon is there by itself, and so is the instance that is always to run."""
+    """The machine started anew: the guest's power button was pressed before; the daemon is there by itself, and so is the instance that is always to run."""
+    folder = "/etc/systemd/system/divvy-guests.service.d"
+    # Its guest does not listen, and is not waited for so long.
+    host.sh(f"""mkdir {folder}; systemctl daemon-reload; systemctl is-active divvy-guests
+        printf '[Service]\nExecStop=\nExecStop=/usr/bin/divvy stop --all --resume --timeout 5\n' >{folder}/brief.conf; systemctl daemon-reload""")
+    known = len(host.events())
     host.restart()
     note = f"up again after {host.guest.boot_seconds:.1f} s"
     until("the daemon", lambda: host.sh("systemctl is-active divvyd", status=None) == "active", 120)
     until("the instance runs", lambda: host.instance("a")["state"] == "running", 200)
+    told = [e["text"] if e["code"] == "step" else e["code"] for e in host.events()[known:] if e["instance"] == "a"]
+    if told[:3] != ["stopping", "its guest does not listen to the power button", "stopped"] or told[-1] != "running":
+        raise Failure(f"what is told of the machine's end and beginning: {told}")
+    host.sh(f"rm -r {folder}; systemctl daemon-reload")
     return note
 
 
