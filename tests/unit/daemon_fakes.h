@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * A node's programs, played by the test program itself: called by another name it is divvyd (the real one, on a made-up machine, which can be told to
- * die at a commit), divvy (the real arbiter; a launcher that asks no Vulkan), a vGPU and a VMM that do nothing but answer. A VMM locks
- * the devices that it is given: two that have one are a violation, which is written down.
+ * die at a commit, and whose store can be made to fail), divvy (the real arbiter; a launcher that asks no Vulkan), a vGPU and a VMM that do
+ * nothing but answer. A VMM locks the devices that it is given: two that have one are a violation, which is written down.
  */
 #ifndef TESTS_UNIT_DAEMON_FAKES_H
 #define TESTS_UNIT_DAEMON_FAKES_H
@@ -43,7 +43,7 @@ static inline const char *fake_word(int argc, char **argv, const char *word, uns
 	return NULL;
 }
 
-/* ---- divvyd, that dies when it is told to ---------------------------------------------------------------- */
+/* ---- divvyd, that dies when it is told to, or cannot write ----------------------------------------------- */
 
 /* "b12": before the 12th commit is done, "a12": after it. Counted over the whole life of the process. */
 static struct {
@@ -52,8 +52,35 @@ static struct {
 	bool pending;
 } fake_crash;
 
+/*
+ * A store that cannot be written to: as long as the world has a file "store-fails", commits fail from the one on whose number is in it, counted
+ * since the file was written. What they would have changed is undone, as on a full disk.
+ */
+static struct {
+	char path[300];
+	struct timespec written;
+	unsigned count;
+} fake_failure;
+
+static inline bool fake_commit_fails(void)
+{
+	struct stat st;
+	char text[16];
+
+	if (stat(fake_failure.path, &st) < 0 ||
+	    file_read(AT_FDCWD, fake_failure.path, text, sizeof(text)) <= 0)
+		return false;
+	if (memcmp(&fake_failure.written, &st.st_mtim, sizeof(st.st_mtim)) != 0)
+		fake_failure.count = 0;
+	fake_failure.written = st.st_mtim;
+	return ++fake_failure.count >= (unsigned)atoi(text);
+}
+
+/* Not 0: the commit becomes a rollback. */
 static inline int fake_on_commit(void *opaque)
 {
+	if (fake_commit_fails())
+		return 1;
 	fake_crash.count++;
 	if (fake_crash.when == 'b' && fake_crash.count == fake_crash.at)
 		raise(SIGKILL);
@@ -100,8 +127,9 @@ static inline int fake_divvyd(int argc, char **argv)
 	if (crash) {
 		fake_crash.when = crash[0];
 		fake_crash.at = (unsigned)atoi(crash + 1);
-		sqlite3_auto_extension((void (*)(void))fake_on_open);
 	}
+	snprintf(fake_failure.path, sizeof(fake_failure.path), "%s/../store-fails", options.state);
+	sqlite3_auto_extension((void (*)(void))fake_on_open);
 	signal(SIGPIPE, SIG_IGN);
 	sd_event_new(&event);
 	for (unsigned i = 0; i < 2; i++)

@@ -171,6 +171,20 @@ static inline bool world_start(struct world *w, const char *crash)
 	return world_wait_ready(w);
 }
 
+/* From its @nth commit from now on (daemon_fakes.h); 0: it can be written to again. */
+static inline void world_store_fails(const struct world *w, unsigned nth)
+{
+	char path[128], text[16];
+
+	if (nth) {
+		snprintf(text, sizeof(text), "%u", nth);
+		world_write(w, "store-fails", text);
+		return;
+	}
+	snprintf(path, sizeof(path), "%s/store-fails", w->folder);
+	assert_int_equal(unlink(path), 0);
+}
+
 static inline void world_kill(struct world *w)
 {
 	if (w->daemon <= 0)
