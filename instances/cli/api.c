@@ -238,6 +238,9 @@ int api_refused(struct cli *cli, const struct api_answer *answer, struct error *
 	error_set(e, err, cli->code, NULL, "%s", "");
 	copy_printable(e->text, sizeof(e->text), field(error, "text"));
 	copy_printable(e->next, sizeof(e->next), field(error, "next"));
+	/* For those who speak HTTP; here it is the verb's options that were wrong. */
+	if (!strncmp(e->next, "GET /", 5))
+		cli_next(cli->verb ? cli->verb->name : "", "--help", e->next);
 	return -err;
 }
 

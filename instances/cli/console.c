@@ -21,16 +21,18 @@
 
 int cli_console_connect(const char *path, const char *name, struct error *e)
 {
+	char next[CLI_NEXT_SIZE];
 	int fd;
 
 	if (!path[0])
-		return error_set(e, ENOENT, "no-console", "divvy start NAME",
+		return error_set(e, ENOENT, "no-console", cli_next("start", name, next),
 				 "%s has no console: it does not run", name);
 	fd = unix_connect(path, SOCK_STREAM);
 	if (fd == -ENAMETOOLONG)
 		return error_set(e, ENAMETOOLONG, "no-console", NULL, "%s: too long", path);
 	if (fd < 0)
-		return error_set(e, -fd, "no-console", fd == -EACCES ? NULL : "divvy show NAME",
+		return error_set(e, -fd, "no-console",
+				 fd == -EACCES ? NULL : cli_next("show instance", name, next),
 				 "the console of %s at %s: %s", name, path, strerror(-fd));
 	return fd;
 }

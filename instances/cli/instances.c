@@ -12,6 +12,7 @@
 
 #include "instances/cli/instances.h"
 #include "instances/cli/progress.h"
+#include "instances/types/types.h"
 
 #define LOOK_EVERY_MS 200
 #define WAIT_S	      3600
@@ -39,8 +40,12 @@ static int take_display(const struct cli *cli, const char *value, json_t *displa
 	unsigned width, height;
 	char end;
 
-	if (sscanf(value, "%ux%u%c", &width, &height, &end) != 2)
-		return cli_usage(cli, "not a display: %s (1920x1080)", value);
+	if (sscanf(value, "%ux%u%c", &width, &height, &end) != 2 || width < 640 || height < 480 ||
+	    width > TYPE_DISPLAY_WIDTH || height > TYPE_DISPLAY_HEIGHT)
+		return cli_usage(cli, "not a display: %s (640x480 to %ux%u)", value,
+				 TYPE_DISPLAY_WIDTH, TYPE_DISPLAY_HEIGHT);
+	if (json_array_size(displays) == TYPE_DISPLAYS_MAX)
+		return cli_usage(cli, "too many displays: %u at most", TYPE_DISPLAYS_MAX);
 	json_array_append_new(displays,
 			      json_pack("{s:i, s:i}", "width", (int)width, "height", (int)height));
 	return 0;
@@ -62,6 +67,11 @@ int instances_definition(const struct cli *cli, json_t **out)
 			status = take_display(cli, cli->given[i].value, displays);
 	if (!status && weight && cli_number(weight, 1, 1000000, &number))
 		status = cli_usage(cli, "not a weight from 1 to 1000000: %s", weight);
+	if (!status && type && !type_name_ok(type))
+		status = cli_usage(cli, "%s is no name of a type (divvy list types)", type);
+	if (!status && restart && strcmp(restart, "never") != 0 &&
+	    strcmp(restart, "on-failure") != 0 && strcmp(restart, "always") != 0)
+		status = cli_usage(cli, "--restart %s: never, on-failure or always", restart);
 	if (!status && image) {
 		/* The daemon has another current folder. */
 		path = realpath(image, NULL);
@@ -109,7 +119,7 @@ int instances_await(struct cli *cli, const char *name, bool running, json_t **in
 {
 	const struct timespec pause = { .tv_nsec = LOOK_EVERY_MS * 1000000L };
 	struct progress_line line = { 0 };
-	char path[API_PATH_SIZE];
+	char path[API_PATH_SIZE], next[CLI_NEXT_SIZE];
 	int err = 0;
 
 	api_path(path, "/instances/", name, "");
@@ -127,7 +137,7 @@ int instances_await(struct cli *cli, const char *name, bool running, json_t **in
 			snprintf(cli->code, sizeof(cli->code), "%s", text(error, "code"));
 			err = error_set(e, EIO, cli->code[0] ? cli->code : "instance-failed",
 					text(error, "next")[0] ? text(error, "next")
-							       : "divvy log NAME",
+							       : cli_next("log", name, next),
 					"%s failed: %s", name, text(error, "text"));
 		} else if (!strcmp(state, running ? "running" : "stopped") ||
 			   (!running && !strcmp(state, "defined"))) {
@@ -140,7 +150,7 @@ int instances_await(struct cli *cli, const char *name, bool running, json_t **in
 	}
 	progress_end(cli);
 	return err ? err
-		   : error_set(e, ETIMEDOUT, "still-going", "divvy show NAME",
+		   : error_set(e, ETIMEDOUT, "still-going", cli_next("show instance", name, next),
 			       "%s is not there after an hour", name);
 }
 

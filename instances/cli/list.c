@@ -248,7 +248,7 @@ static void instances_table(const struct cli *cli, const json_t *instances)
 		table_cell(table, TABLE_PLAIN, "%lld", (long long)integer(instance, "owner"));
 		table_cell(table, TABLE_PLAIN, "%s", text(error, "text"));
 	}
-	print(cli, table, "no instances (next: divvy create NAME --type TYPE --image DIR)");
+	print(cli, table, "no instances (next: divvy create --help)");
 }
 
 /* ---- list, types ---------------------------------------------------------------------------------- */

@@ -53,7 +53,7 @@ static int credits(const char *text, uint64_t *ns, struct error *e)
 	double value;
 
 	if (number(text, "", 1e6, &value))
-		return error_set(e, EINVAL, "bad-value", NULL,
+		return error_set(e, EINVAL, "bad-value", "divvy run-native --help",
 				 "%s is no number of credits, up to 1000000", text);
 	*ns = (uint64_t)(value * (double)SCHED_CREDIT_NS);
 	return 0;
@@ -64,8 +64,8 @@ static int weight(const char *text, uint32_t *out, struct error *e)
 	double value;
 
 	if (number(text, "", SCHED_WEIGHT_MAX, &value) || value < 1 || value != floor(value))
-		return error_set(e, EINVAL, "bad-value", NULL, "%s is no weight from 1 to %u", text,
-				 SCHED_WEIGHT_MAX);
+		return error_set(e, EINVAL, "bad-value", "divvy run-native --help",
+				 "%s is no weight from 1 to %u", text, SCHED_WEIGHT_MAX);
 	*out = (uint32_t)value;
 	return 0;
 }
@@ -115,8 +115,8 @@ static int take(const struct cli *cli, struct launch_options *launch, struct err
 		err = credits(said, &launch->credit_ns, e);
 	if (!err && (said = cli_value(cli, "memory-quota")) &&
 	    (text_size(said, &launch->memory_quota) || !launch->memory_quota))
-		err = error_set(e, EINVAL, "bad-value", NULL, "%s is no size of memory (2G, 512M)",
-				said);
+		err = error_set(e, EINVAL, "bad-value", "divvy run-native --help",
+				"%s is no size of memory (2G, 512M)", said);
 	if (err)
 		return err;
 	if ((said = cli_value(cli, "policy")))
@@ -155,7 +155,7 @@ static int check(const struct cli *cli, const struct launch_options *launch, str
 		return error_set(e, EINVAL, "bad-value", "--share 25%",
 				 "the policy %s needs a share", sched_policy_name(config->policy));
 	if (launch->embedded && launch->socket)
-		return error_set(e, EINVAL, "bad-value", NULL,
+		return error_set(e, EINVAL, "bad-value", "divvy run-native --help",
 				 "--embedded has an arbiter of its own: it takes no --socket");
 	return 0;
 }

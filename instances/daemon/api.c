@@ -16,6 +16,14 @@ void api_refuse(struct http_request *request, unsigned status, const char *code,
 	http_error(request, status, &e);
 }
 
+void api_refuse_instance(struct http_request *request, unsigned status, const char *code,
+			 const char *verb, const char *fmt, const char *name)
+{
+	char next[NEXT_SIZE];
+
+	api_refuse(request, status, code, instance_next(verb, name, next), fmt, name);
+}
+
 bool api_may(const struct http_request *request, const struct instance *instance, bool change)
 {
 	if (request->role == DAEMON_ADMIN)
@@ -74,9 +82,12 @@ bool api_check_match(struct http_request *request, const struct instance *instan
 {
 	if (matches(request, instance))
 		return true;
-	api_refuse(request, 412, "digest-differs", "divvy show instance NAME",
-		   instance ? "%.60s was changed by somebody else" : "%.60s is not there",
-		   instance ? instance->row.name : "the instance");
+	if (instance)
+		api_refuse_instance(request, 412, "digest-differs", "show instance",
+				    "%.60s was changed by somebody else", instance->row.name);
+	else
+		api_refuse(request, 412, "digest-differs", "divvy list instances",
+			   "the instance is not there%s", "");
 	return false;
 }
 

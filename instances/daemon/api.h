@@ -27,6 +27,9 @@ api_handler api_node_get, api_gpus_get, api_gpu_get, api_gpu_do, api_leases_get,
 /* api_refuse() - an error's answer; @fmt has one %s, @what. */
 void api_refuse(struct http_request *request, unsigned status, const char *code, const char *next,
 		const char *fmt, const char *what);
+/* api_refuse_instance() - of an instance: what to do next is divvy @verb @name. */
+void api_refuse_instance(struct http_request *request, unsigned status, const char *code,
+			 const char *verb, const char *fmt, const char *name);
 /* api_find_instance() - to be seen (@change: and changed) by who asks; else NULL, and answered. */
 struct instance *api_find_instance(struct http_request *request, const char *name, bool change);
 /* api_check_match() - what If-Match says holds; else answered. @instance: NULL where there is none. */

@@ -176,9 +176,10 @@ void api_instance_screen(struct http_request *request, const struct api_place *p
 		free(launch);
 	}
 	if (index < 0 || instance->row.state != STORE_RUNNING) {
-		api_refuse(request, index < 0 && instance->row.state == STORE_RUNNING ? 404 : 409,
-			   "no-such-head", "divvy show instance NAME",
-			   "%.60s shows no such head now", instance->row.name);
+		api_refuse_instance(request,
+				    index < 0 && instance->row.state == STORE_RUNNING ? 404 : 409,
+				    "no-such-head", "show instance", "%.60s shows no such head now",
+				    instance->row.name);
 		return;
 	}
 	/* It is the vGPU that says how large, and the client how long: both may be somebody's who wants our memory. */
@@ -204,16 +205,20 @@ static void tunnel_open(struct http_request *request, struct instance *instance,
 	int fd;
 
 	if (!request->wants_tunnel) {
-		api_refuse(request, 426, "upgrade-required", "divvy console NAME; divvy vnc NAME",
+		char next[NEXT_SIZE];
+
+		instance_next(strcmp(code, "console-opened") ? "vnc" : "console",
+			      instance->row.name, next);
+		api_refuse(request, 426, "upgrade-required", next,
 			   "%.60s is had by Connection: Upgrade, Upgrade: tcp", what);
 		return;
 	}
 	/* The folder of sockets is root's: no instance can put another one there. */
 	fd = unix_connect(path, SOCK_STREAM | SOCK_NONBLOCK);
 	if (fd < 0) {
-		api_refuse(request, 409, "not-running", "divvy show instance NAME",
-			   "%.60s has none now: it does not run, or too many look",
-			   instance->row.name);
+		api_refuse_instance(request, 409, "not-running", "show instance",
+				    "%.60s has none now: it does not run, or too many look",
+				    instance->row.name);
 		return;
 	}
 	event_instance(instance, code, "%s, by user %u", what, request->uid);
@@ -241,8 +246,8 @@ void api_instance_display(struct http_request *request, const struct api_place *
 		return;
 	if (*end || place->what[0] < '0' || place->what[0] > '9' ||
 	    head >= instance->type.display_count) {
-		api_refuse(request, 404, "no-such-head", "divvy show instance NAME",
-			   "%.60s has no such display", instance->row.name);
+		api_refuse_instance(request, 404, "no-such-head", "show instance",
+				    "%.60s has no such display", instance->row.name);
 		return;
 	}
 	/* While it has no vGPU there is no socket. */

@@ -46,7 +46,7 @@ static bool within_quota(struct http_request *request)
 		his += daemon->instances[i]->row.owner == request->uid;
 	if (his < daemon->config.instances_per_user)
 		return true;
-	api_refuse(request, 409, "too-many-instances", "divvy delete NAME",
+	api_refuse(request, 409, "too-many-instances", "divvy list instances",
 		   "this user has as many instances as one may have%s", "");
 	return false;
 }
@@ -63,8 +63,8 @@ void api_instance_put(struct http_request *request, const struct api_place *plac
 		return;
 	}
 	if (existing && request->if_none_match && !strcmp(request->if_none_match, "*")) {
-		api_refuse(request, 412, "instance-exists", NULL, "%.60s is there already",
-			   place->name);
+		api_refuse_instance(request, 412, "instance-exists", "show instance",
+				    "%.60s is there already", place->name);
 		return;
 	}
 	if (!api_check_match(request, existing))
@@ -98,8 +98,8 @@ void api_instance_remove(struct http_request *request, const struct api_place *p
 	if (!instance || !api_check_match(request, instance))
 		return;
 	if (instance_active(instance)) {
-		api_refuse(request, 409, "instance-running", "divvy stop NAME", "%.60s runs",
-			   place->name);
+		api_refuse_instance(request, 409, "instance-running", "stop", "%.60s runs",
+				    place->name);
 		return;
 	}
 	if (instance_delete(instance, &e))
@@ -208,7 +208,8 @@ void api_instance_run(struct http_request *request, const struct api_place *plac
 		name_make(daemon, json_string_value(json_object_get(json, "type")), name);
 	json_object_del(json, "name");
 	if (instance_find(daemon, name))
-		api_refuse(request, 409, "instance-exists", NULL, "%.60s is there already", name);
+		api_refuse_instance(request, 409, "instance-exists", "show instance",
+				    "%.60s is there already", name);
 	else if (image_allowed(request, json) && within_quota(request)) {
 		if (instance_define(daemon, name, json, request->uid, true, NULL, &instance,
 				    &changed, &e)) {

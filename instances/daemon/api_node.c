@@ -100,11 +100,13 @@ void api_events_get(struct http_request *request, const struct api_place *place)
 {
 	if ((request->since && strspn(request->since, "0123456789") != strlen(request->since)) ||
 	    (request->since && (!request->since[0] || strlen(request->since) > 18))) {
-		api_refuse(request, 400, "bad-value", NULL, "since must be an event's id%s", "");
+		api_refuse(request, 400, "bad-value", "divvy events --help",
+			   "since must be an event's id%s", "");
 		return;
 	}
 	if (request->follow && strcmp(request->follow, "0") && strcmp(request->follow, "1")) {
-		api_refuse(request, 400, "bad-value", NULL, "follow must be 0 or 1%s", "");
+		api_refuse(request, 400, "bad-value", "divvy events --help",
+			   "follow must be 0 or 1%s", "");
 		return;
 	}
 	http_stream(request);

@@ -165,7 +165,7 @@ static int machine_begin(struct daemon *daemon, struct error *e)
 static int types_begin(struct daemon *daemon, struct error *e)
 {
 	struct findings *findings = calloc(1, sizeof(*findings));
-	char folder[4096], *copy, *save = NULL;
+	char folder[4096], next[256], *copy, *save = NULL;
 	int err = 0;
 
 	if (!findings)
@@ -185,9 +185,14 @@ static int types_begin(struct daemon *daemon, struct error *e)
 		if (findings->items[i].level == FINDING_BLOCKER)
 			log_warn("types: %s", findings->items[i].fact);
 	free(findings);
-	if (err || !daemon->types.count)
-		return error_set(e, ENOENT, "no-types", "divvy types check FOLDER",
-				 "there are no instance types");
+	if (err || !daemon->types.count) {
+		snprintf(next, sizeof(next), "divvy types check%s%.200s",
+			 daemon->options.types ? " " : "",
+			 daemon->options.types ? daemon->options.types : "");
+		for (char *one = strchr(next, ':'); one; one = strchr(one, ':'))
+			*one = ' ';
+		return error_set(e, ENOENT, "no-types", next, "there are no instance types");
+	}
 	return 0;
 }
 

@@ -59,7 +59,9 @@ int instance_user(struct daemon *daemon, uint32_t *uid, struct error *e)
 
 static int no_weight(const struct instance_type *type, struct error *e)
 {
-	return error_set(e, EINVAL, "bad-request", "divvy show type NAME",
+	char next[NEXT_SIZE];
+
+	return error_set(e, EINVAL, "bad-request", instance_next("show type", type->name, next),
 			 "a weight means nothing to %s: no GPU of it is weighted or burst",
 			 type->name);
 }

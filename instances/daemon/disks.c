@@ -55,7 +55,7 @@ static int no_room(const struct instance *instance, uint64_t wanted, uint64_t pr
 		   uint64_t left, struct error *e)
 {
 	return error_set(
-		e, ENOSPC, "disk-space-short", "divvy delete NAME, or thin_disks: in divvyd.yaml",
+		e, ENOSPC, "disk-space-short", "divvy list instances; thin_disks: in divvyd.yaml",
 		"%s: its disks take %llu MiB; of %s %llu MiB are left, of which %llu are promised to disks that are there",
 		instance->row.name, (unsigned long long)(wanted / MIB),
 		instance->daemon->places.state, (unsigned long long)(left / MIB),
@@ -91,7 +91,7 @@ static int room_take(struct instance *instance, const struct launch_room *need, 
 	if (limited && (his > limit || need->size_bytes > limit - his))
 		return error_set(
 			e, EDQUOT, "too-much-disk",
-			"divvy delete NAME, or disk_mib_per_user: in divvyd.yaml",
+			"divvy list instances; disk_mib_per_user: in divvyd.yaml",
 			"%s: its disks take %llu MiB, and its owner has %llu of the %llu MiB that one may have",
 			instance->row.name, (unsigned long long)(need->size_bytes / MIB),
 			(unsigned long long)(his / MIB), (unsigned long long)(limit / MIB));

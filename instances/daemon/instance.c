@@ -38,6 +38,12 @@ bool instance_name_ok(const char *name)
 	return length && length <= 41 && !name[length] && name[0] != '-';
 }
 
+char *instance_next(const char *verb, const char *name, char next[NEXT_SIZE])
+{
+	snprintf(next, NEXT_SIZE, "divvy %s %.60s", verb, name);
+	return next;
+}
+
 bool instance_active(const struct instance *instance)
 {
 	return instance->row.state == STORE_STARTING || instance->row.state == STORE_RUNNING ||
@@ -135,7 +141,7 @@ int instance_add(struct daemon *daemon, struct store_instance *row, struct insta
 		instance->processes[i].process.pidfd = -1;
 	}
 	if (found || daemon->instance_count == INSTANCES_MAX)
-		err = error_set(e, ENOSPC, "too-many-instances", "divvy delete NAME",
+		err = error_set(e, ENOSPC, "too-many-instances", "divvy list instances",
 				"%u instances are the most", INSTANCES_MAX);
 	if (!err)
 		err = instance_type_read(instance, &instance->type, e);

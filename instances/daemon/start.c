@@ -187,6 +187,7 @@ static int place(struct instance *instance, struct error *e)
 	struct daemon *daemon = instance->daemon;
 	struct findings *findings = calloc(1, sizeof(*findings));
 	struct placement *found = &instance->placement;
+	char next[NEXT_SIZE];
 	json_t *json = NULL;
 	int err;
 
@@ -202,7 +203,8 @@ static int place(struct instance *instance, struct error *e)
 
 		/* Its driver changes at this moment. */
 		if (gpu && gpu->busy)
-			err = error_set(e, EBUSY, "gpu-busy", "divvy start again in a moment",
+			err = error_set(e, EBUSY, "gpu-busy",
+					instance_next("start", instance->row.name, next),
 					"%s: %s: %s", instance->row.name, gpu->row.id, gpu->busy);
 	}
 	if (err)
@@ -229,12 +231,14 @@ int instance_start(struct instance *instance, struct error *e)
 	const enum store_state old = instance->row.state;
 	const bool old_desired = instance->row.desired;
 	struct daemon *daemon = instance->daemon;
+	char next[NEXT_SIZE];
 	int err;
 
 	if (old == STORE_STARTING || old == STORE_RUNNING)
 		return 0;
 	if (old == STORE_STOPPING)
-		return error_set(e, EBUSY, "instance-stopping", "divvy start again when it has",
+		return error_set(e, EBUSY, "instance-stopping",
+				 instance_next("start", instance->row.name, next),
 				 "%s is being stopped", instance->row.name);
 	instance->restart_timer = sd_event_source_disable_unref(instance->restart_timer);
 	/* Defined before there were users to run as. */
@@ -283,8 +287,9 @@ static void deadline(struct instance *instance, uint64_t seconds)
 static void too_late(struct instance *instance, const char *what)
 {
 	struct error e = { 0 };
+	char next[NEXT_SIZE];
 
-	error_set(&e, ETIMEDOUT, "timed-out", "divvy show instance NAME, and its log",
+	error_set(&e, ETIMEDOUT, "timed-out", instance_next("log", instance->row.name, next),
 		  "%s does not answer", what);
 	instance_end(instance, STORE_FAILED, &e);
 }

@@ -148,7 +148,7 @@ void instance_process_ended(struct instance *instance, struct process *process)
 {
 	struct daemon *daemon = instance->daemon;
 	const bool vmm = is_vmm(process);
-	char role[16];
+	char role[16], next[NEXT_SIZE];
 	struct error e = { 0 };
 	int status;
 
@@ -181,11 +181,12 @@ void instance_process_ended(struct instance *instance, struct process *process)
 		instance_end(instance, STORE_STOPPED, NULL);
 		return;
 	}
+	instance_next("log", instance->row.name, next);
 	if (status < 0)
-		error_set(&e, EIO, vmm ? "vmm-ended" : "vgpu-ended", "divvy show instance NAME",
-			  "%s of it was killed", vmm ? "the VMM" : "a vGPU");
+		error_set(&e, EIO, vmm ? "vmm-ended" : "vgpu-ended", next, "%s of it was killed",
+			  vmm ? "the VMM" : "a vGPU");
 	else
-		error_set(&e, EIO, vmm ? "vmm-ended" : "vgpu-ended", "its log says why",
+		error_set(&e, EIO, vmm ? "vmm-ended" : "vgpu-ended", next,
 			  "%s of it ended with status %d", vmm ? "the VMM" : "a vGPU", status);
 	instance_end(instance, STORE_FAILED, &e);
 }

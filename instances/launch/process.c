@@ -198,6 +198,7 @@ int process_spawn(const struct command *command, const struct surroundings *surr
 		  struct launch_process *process, struct error *e)
 {
 	int go[2] = { -1, -1 }, failure[2] = { -1, -1 }, err;
+	char next[256];
 	pid_t pid = -1;
 
 	*process = (struct launch_process){ .pidfd = -1 };
@@ -244,7 +245,9 @@ fail:
 	fd_close(&process->pidfd);
 	if (pid > 0)
 		waitid(P_PID, (id_t)pid, NULL, WEXITED);
-	return error_set(e, err, "program-not-started", NULL, "%s: %s", command->words[0],
+	snprintf(next, sizeof(next), "ls -l %.200s", command->words[0]);
+	return error_set(e, err, "program-not-started",
+			 err == ENOENT || err == EACCES ? next : NULL, "%s: %s", command->words[0],
 			 strerror(err));
 }
 

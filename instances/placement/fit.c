@@ -275,7 +275,7 @@ static bool mdev_fits(struct fitting *f)
 	const char *type = f->part->mdev_type;
 	const int left =
 		placement_mdevs_left(f->ledger, f->index, type, f->before, f->before_count);
-	char known[96] = "";
+	char known[96] = "", next[128];
 
 	if (!gpu->mdev_type_count)
 		return refuse(f, 0, "gpu-no-mdev", "its driver makes them, or does not",
@@ -284,8 +284,9 @@ static bool mdev_fits(struct fitting *f)
 			      gpu->driver[0] ? gpu->driver : "none");
 	for (unsigned i = 0; left < 0 && i < gpu->mdev_type_count; i++)
 		text_append(known, sizeof(known), "%s%s", i ? ", " : "", gpu->mdev_types[i].id);
+	snprintf(next, sizeof(next), "divvy show %.70s", gpu->id);
 	if (left < 0)
-		return refuse(f, 1, "gpu-no-mdev", "types are the driver's", "divvy show GPU",
+		return refuse(f, 1, "gpu-no-mdev", "types are the driver's", next,
 			      "it offers no %.40s, but %.90s", type, known);
 	if (!is_open(f) || !is_free(f))
 		return false;

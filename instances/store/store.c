@@ -340,8 +340,12 @@ int store_backup(struct store *store, const char *path, uint64_t *bytes, struct 
 	snprintf(folder, sizeof(folder), "%.*s", (int)MAX(slash - path, 1), path);
 	snprintf(new, sizeof(new), "%s.XXXXXX", path);
 	fd = mkostemp(new, O_CLOEXEC); /* 0600, and nobody else's */
-	if (fd < 0)
-		return error_set(e, errno, "backup-failed", NULL, "%s: %s", new, strerror(errno));
+	if (fd < 0) {
+		err = errno;
+		/* No file of that name was asked for; its folder lets nobody make one. */
+		snprintf(new, sizeof(new), "ls -ld %.200s", folder);
+		return error_set(e, err, "backup-failed", new, "%s: %s", path, strerror(err));
+	}
 	close(fd);
 	/* VACUUM INTO takes an empty file as a new one. */
 	err = store_do(store, &why, NULL, NULL, "VACUUM INTO ?", "s", new);

@@ -151,6 +151,22 @@ static void names_that_are_paths_are_refused_before_anybody_is_asked(void **stat
 	expect("run --type x --image /tmp --name ..", CLI_USAGE, NULL, "no name of an instance");
 }
 
+static void a_bad_value_says_which_ones_are_good(void **state)
+{
+	expect("create web --type t --image /tmp --restart sometimes", CLI_USAGE, NULL,
+	       "--restart sometimes: never, on-failure or always (next: divvy create --help)");
+	expect("create web --type t --image /tmp --display 10x10", CLI_USAGE, NULL,
+	       "not a display: 10x10 (640x480 to 4096x2160)");
+	expect("create web --type t --image /tmp --display 1920x1080x", CLI_USAGE, NULL,
+	       "not a display");
+	expect("run --type ../t --image /tmp", CLI_USAGE, NULL, "../t is no name of a type");
+	expect("sim /nonexistent", CLI_FAILED, NULL,
+	       "error[scenario-unreadable]: /nonexistent: No such file or directory (next: divvy sim --list)");
+	expect("run-native --weight 0 -- true", CLI_NOT_RUN, NULL,
+	       "(next: divvy run-native --help)");
+	expect("vnc web --head 99", CLI_USAGE, NULL, "(next: divvy vnc --help)");
+}
+
 static void without_a_daemon_it_says_so_and_what_to_do(void **state)
 {
 	expect("list instances --api /nonexistent/api", CLI_FAILED, NULL,
@@ -328,6 +344,7 @@ int main(void)
 		cmocka_unit_test(a_word_near_one_that_there_is_is_told),
 		cmocka_unit_test(options_stand_anywhere),
 		cmocka_unit_test(names_that_are_paths_are_refused_before_anybody_is_asked),
+		cmocka_unit_test(a_bad_value_says_which_ones_are_good),
 		cmocka_unit_test(without_a_daemon_it_says_so_and_what_to_do),
 		cmocka_unit_test(types_are_checked_with_their_lines),
 		cmocka_unit_test(a_table_is_as_wide_as_what_is_in_it),

@@ -164,6 +164,22 @@ static void what_an_error_says_moves_no_cursor(void **state)
 	assert_string_equal(e.next, "divvy  show");
 }
 
+/* Who reads it has no HTTP at hand. */
+static void what_is_next_for_clients_is_help_here(void **state)
+{
+	struct fixture *f = *state;
+	struct error e = { 0 };
+	static char answer[] = HEAD(
+		"400 Bad",
+		"application/json") "{\"error\": {\"code\": \"bad-value\", \"text\": \"t\", \"next\": \"GET /api/v1/openapi.json\"}}";
+
+	f->cli.verb = &cli_verbs[0];
+	SERVE(f, answer);
+	assert_null(api_get(&f->cli, "/gpus", &e));
+	server_end(f);
+	assert_string_equal(e.next, "divvy list --help");
+}
+
 static void names_are_encoded_and_bodies_are_sent(void **state)
 {
 	struct fixture *f = *state;
@@ -312,6 +328,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		TEST(what_is_no_answer_is_an_error),
 		TEST(what_an_error_says_moves_no_cursor),
+		TEST(what_is_next_for_clients_is_help_here),
 		TEST(names_are_encoded_and_bodies_are_sent),
 		TEST(a_stream_is_lines),
 		TEST(who_was_too_slow_comes_back_where_he_was),

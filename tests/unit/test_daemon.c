@@ -323,6 +323,11 @@ static void what_runs_outlives_the_daemon_and_is_taken_back(void **state)
 	/* It still hears of their ends, and can end them. */
 	kill(vmm, SIGKILL);
 	world_await(w, "a", "failed");
+	body = world_instance(w, "a");
+	assert_string_equal(
+		json_string_value(json_object_get(json_object_get(body, "error"), "next")),
+		"divvy log a");
+	json_decref(body);
 	world_do(w, "b", "stop", NULL, 202);
 	world_await(w, "b", "stopped");
 	assert_int_equal(world_processes(w, false), 0);

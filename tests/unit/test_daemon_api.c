@@ -145,6 +145,47 @@ static void a_user_has_his_own_and_nobody_else(void **state)
 	world_await(w, "mine", "stopped");
 }
 
+/* What an answer that is an error says is to be done next. */
+static void expect_next(const struct world *w, const char *method, const char *resource,
+			const char *body, const char *code, const char *next)
+{
+	json_t *answer = NULL;
+	const unsigned status = world_ask(w, method, resource, body, &answer);
+	const json_t *error = json_object_get(answer, "error");
+	const char *said = json_string_value(json_object_get(error, "code")),
+		   *then = json_string_value(json_object_get(error, "next"));
+
+	if (!said || !then || strcmp(said, code) != 0 || strcmp(then, next) != 0)
+		fail_msg("%s %s: %u, %s, next: %s", method, resource, status, said, then);
+	json_decref(answer);
+}
+
+static void what_is_to_be_done_next_is_a_command_with_its_name(void **state)
+{
+	struct world *w = *state;
+	char body[300];
+
+	world_define(w, "web", "quarter", "");
+	expect_next(w, "GET", "instances/web/screenshot/0", NULL, "no-such-head",
+		    "divvy show instance web");
+	expect_next(w, "GET", "instances/web/displays/7", NULL, "no-such-head",
+		    "divvy show instance web");
+	expect_next(w, "GET", "instances/web/console", NULL, "upgrade-required",
+		    "divvy console web");
+	expect_next(w, "GET", "instances/web/displays/0", NULL, "upgrade-required",
+		    "divvy vnc web");
+	expect_next(w, "PATCH", "instances/web/share", "{\"weight\":7}", "bad-request",
+		    "divvy show type quarter");
+	snprintf(body, sizeof(body),
+		 "{\"name\":\"web\",\"type\":\"plain\",\"image\":\"%s/images/a\"}", w->folder);
+	expect_next(w, "POST", "run", body, "instance-exists", "divvy show instance web");
+	expect_next(w, "POST", "backup", "{\"path\":\"/nosuch/x.db\"}", "backup-failed",
+		    "ls -ld /nosuch");
+	world_do(w, "web", "start", NULL, 202);
+	world_await(w, "web", "running");
+	expect_next(w, "DELETE", "instances/web", NULL, "instance-running", "divvy stop web");
+}
+
 /* ---- clients that mean no good --------------------------------------------------------------------------- */
 
 /* Half a request on each of many connections, and silence. Most are told to go away. */
@@ -288,6 +329,7 @@ int main(int argc, char **argv)
 		T(every_answer_is_as_the_document_says),
 		T(what_divvy_says_without_a_daemon_is_as_the_document_says),
 		T(a_user_has_his_own_and_nobody_else),
+		T(what_is_to_be_done_next_is_a_command_with_its_name),
 		T(who_floods_and_stalls_keeps_nobody_else_out),
 		T(events_come_as_they_happen),
 		T(who_reads_no_events_is_let_go),

@@ -184,6 +184,7 @@ static void a_program_that_cannot_be_started_is_an_error(void **state)
 
 	assert_int_equal(launch_child_start(&child, argv, NULL, NULL, &e), -ENOENT);
 	assert_string_equal(e.code, "program-not-started");
+	assert_string_equal(e.next, "ls -l /nonexistent/program");
 	argv[0] = (char[]){ "/etc/passwd" };
 	assert_int_equal(launch_child_start(&child, argv, NULL, NULL, &e), -EACCES);
 	assert_int_equal(count_fds(), fds);

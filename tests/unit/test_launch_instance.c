@@ -220,6 +220,7 @@ static void a_program_that_is_not_there_is_said(void **state)
 		launch_spawn_vmm(&w.places, &w.instance, accept_commit, NULL, &process, &e),
 		-ENOENT);
 	assert_string_equal(e.code, "program-not-started");
+	assert_true(!strncmp(e.next, "ls -l ", 6) && strstr(e.next, path));
 }
 
 static void it_has_little_of_what_the_caller_has(void **state)

@@ -460,6 +460,8 @@ static void a_backup_is_a_store(void **state)
 	store = opened();
 	assert_int_equal(instances(store), 1);
 	assert_int_equal(store_backup(store, "/nowhere/at/all", NULL, &e), -ENOENT);
+	assert_string_equal(e.text, "/nowhere/at/all: No such file or directory");
+	assert_string_equal(e.next, "ls -ld /nowhere/at");
 	store_close(store);
 	/* Nothing is left of the copying. */
 	snprintf(command, sizeof(command), "ls %s | grep -c copy", folder);

@@ -60,6 +60,7 @@ int launch_child_start(struct launch_child *child, char **argv, int (*prepare)(v
 {
 	const pid_t parent = getpid();
 	int failure[2], why = 0;
+	char next[256];
 	ssize_t size;
 	sigset_t set;
 
@@ -87,7 +88,12 @@ int launch_child_start(struct launch_child *child, char **argv, int (*prepare)(v
 	if (!why)
 		return 0;
 	launch_child_end(child);
-	return error_set(e, why, "program-not-started", NULL, "%s: %s", argv[0], strerror(why));
+	/* Without a slash it was looked for in $PATH. */
+	snprintf(next, sizeof(next), "%s %.200s", strchr(argv[0], '/') ? "ls -l" : "type -a",
+		 argv[0]);
+	return error_set(e, why, "program-not-started",
+			 why == ENOENT || why == EACCES ? next : NULL, "%s: %s", argv[0],
+			 strerror(why));
 }
 
 /* Whether the child has ended. */

@@ -133,12 +133,12 @@ int report_plot(const char *path, const struct sim_scenario *scenario,
 	const char *dot = strrchr(path, '.');
 
 	if (strpbrk(path, "'\\\n"))
-		return error_set(e, EINVAL, "bad-value", NULL,
+		return error_set(e, EINVAL, "bad-value", "divvy sim --help",
 				 "plot: a path with quotes or backslashes cannot be drawn to");
 	if (dot && !strcmp(dot, ".svg"))
 		return run_gnuplot(path, "svg dynamic font 'sans,12'", scenario, runs, count, e);
 	if (dot && !strcmp(dot, ".png"))
 		return run_gnuplot(path, "pngcairo font 'sans,10'", scenario, runs, count, e);
-	return error_set(e, EINVAL, "bad-value", NULL, "plot: %s ends in neither .svg nor .png",
-			 path);
+	return error_set(e, EINVAL, "bad-value", "divvy sim --help",
+			 "plot: %s ends in neither .svg nor .png", path);
 }

@@ -188,7 +188,8 @@ static char *file_text(const char *path, size_t max, size_t *size, struct error 
 	fd_close(&fd);
 	if (err) {
 		free(text);
-		error_set(e, err, "scenario-unreadable", NULL, "%s: %s", path, strerror(err));
+		error_set(e, err, "scenario-unreadable", "divvy sim --list", "%s: %s", path,
+			  strerror(err));
 		return NULL;
 	}
 	*size = (size_t)st.st_size;

@@ -129,11 +129,11 @@ static int run_all(struct command *command, struct error *e)
 	int err = 0;
 
 	if (strlen(words) >= sizeof(copy))
-		return error_set(e, EINVAL, "bad-value", NULL, "policy: too many");
+		return error_set(e, EINVAL, "bad-value", "divvy sim --help", "policy: too many");
 	/* All words before the first run. */
 	strcpy(copy, words);
 	for (unsigned count = 0; !err && (word = strsep(&rest, ",")); count++)
-		err = count == RUNS_MAX ? error_set(e, EINVAL, "bad-value", NULL,
+		err = count == RUNS_MAX ? error_set(e, EINVAL, "bad-value", "divvy sim --help",
 						    "policy: more than %u", RUNS_MAX)
 					: policy_find(word, &unused, e);
 	if (!err)
@@ -191,7 +191,7 @@ int sim_command(const struct sim_options *options, FILE *out, struct error *e)
 		command.scenario->seed = options->seed;
 	if (!err && options->duration_ns) {
 		if (options->duration_ns <= command.scenario->warmup_ns)
-			err = error_set(e, EINVAL, "bad-value", NULL,
+			err = error_set(e, EINVAL, "bad-value", "divvy sim --help",
 					"duration: not longer than the warm-up");
 		command.scenario->duration_ns = options->duration_ns;
 	}
