@@ -30,7 +30,7 @@ int main(int argc, char **argv)
 	if ((fflush(stdout) || ferror(stdout)) && errno != EPIPE) {
 		error_set(&e, errno ? errno : EIO, "output", NULL, "standard output: %s",
 			  strerror(errno ? errno : EIO));
-		error_print(&e, "divvy");
+		cli_error_print(&e);
 		return status ? status : CLI_FAILED;
 	}
 	return status;

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "instances/cli/cli.h"
+#include "instances/cli/table.h"
 #include "vgpu-sched/vgpu-sched.h"
 
 static int milliseconds(const char *text, double unit_ms, double max_ms, uint64_t *ns)
@@ -57,30 +58,55 @@ static void memory_text(json_t *vgpu, char *text, size_t size)
 		text_append(text, size, "/%lld", quota / (json_int_t)MIB);
 }
 
-static void table(FILE *out, json_t *status)
+/* "weighted 300", "fixed_share" */
+static void policy_text(json_t *vgpu, char *text, size_t size)
 {
-	char memory[48];
+	const char *policy = json_string_value(json_object_get(vgpu, "policy"));
+
+	snprintf(text, size, "%s", policy ? policy : "");
+	if (!strcmp(text, "weighted") || !strcmp(text, "burst"))
+		text_append(text, size, " %lld",
+			    json_integer_value(json_object_get(vgpu, "weight")));
+}
+
+static void vgpus_table(FILE *out, json_t *status)
+{
+	static const struct table_column columns[] = {
+		{ .title = "vGPU", .least = 6 },       { .title = "GPU", .least = 6 },
+		{ .title = "policy", .least = 6 },     { .title = "workers", .right = true },
+		{ .title = "used s", .right = true },  { .title = "wait s", .right = true },
+		{ .title = "debt ms", .right = true }, { .title = "credits", .right = true },
+		{ .title = "MiB", .right = true },
+	};
+	struct table *table = table_create(columns, ARRAY_SIZE(columns));
+	char memory[48], policy[64];
 	json_t *vgpu;
 	size_t i;
 
-	fprintf(out, "%-20s %-16s %-12s %7s %8s %10s %10s %10s %10s %12s\n", "vGPU", "GPU",
-		"policy", "weight", "workers", "used s", "throttled", "debt ms", "credits",
-		"memory MiB");
 	json_array_foreach(json_object_get(status, "vgpus"), i, vgpu)
 	{
 		json_t *engine = json_object_get(json_object_get(vgpu, "engines"), "graphics");
 
 		memory_text(vgpu, memory, sizeof(memory));
-		fprintf(out, "%-20.20s %-16.16s %-12s %7d %8d %10.3f %10.3f %10.3f %10.4f %12s\n",
-			json_string_value(json_object_get(vgpu, "name")),
-			json_string_value(json_object_get(vgpu, "gpu")),
-			json_string_value(json_object_get(vgpu, "policy")),
-			(int)json_integer_value(json_object_get(vgpu, "weight")),
-			(int)json_integer_value(json_object_get(vgpu, "workers")),
-			seconds(engine, "used_ns"), seconds(engine, "throttled_ns"),
-			1e3 * seconds(engine, "debt_ns"), seconds(engine, "credit_ns") / 60,
-			memory);
+		policy_text(vgpu, policy, sizeof(policy));
+		table_cell(table, TABLE_PLAIN, "%s",
+			   json_string_value(json_object_get(vgpu, "name")));
+		table_cell(table, TABLE_PLAIN, "%s",
+			   json_string_value(json_object_get(vgpu, "gpu")));
+		table_cell(table, TABLE_PLAIN, "%s", policy);
+		table_cell(table, TABLE_PLAIN, "%lld",
+			   json_integer_value(json_object_get(vgpu, "workers")));
+		table_cell(table, TABLE_PLAIN, "%.3f", seconds(engine, "used_ns"));
+		table_cell(table, TABLE_PLAIN, "%.3f", seconds(engine, "throttled_ns"));
+		table_cell(table, TABLE_PLAIN, "%.1f", 1e3 * seconds(engine, "debt_ns"));
+		table_cell(table, TABLE_PLAIN, "%.2f", seconds(engine, "credit_ns") / 60);
+		table_cell(table, TABLE_PLAIN, "%s", memory);
 	}
+	if (table_empty(table))
+		fputs("no vGPUs (next: divvy run-native --help)\n", out);
+	else
+		table_print(table, out, table_width(out), table_colour(out));
+	table_destroy(table);
 }
 
 int cli_vgpus(struct cli *cli)
@@ -100,7 +126,7 @@ int cli_vgpus(struct cli *cli)
 	if (cli->json) {
 		cli_json_print(cli, parsed);
 	} else {
-		table(cli->out, parsed);
+		vgpus_table(cli->out, parsed);
 		json_decref(parsed);
 	}
 	return CLI_OK;

@@ -125,6 +125,13 @@ int cli_completion(struct cli *cli);
 
 /* ---- what verbs share ------------------------------------------------------------------------------ */
 
+/* cli_error_print() - as error_print(); on a terminal broken between words. */
+void cli_error_print(const struct error *e);
+/*
+ * cli_text_print() - @text, " (next: NEXT)" and the end of the line; on a terminal broken between words, from column @at on, and from
+ * @indent on in further lines. What is next stays in one line if it can.
+ */
+void cli_text_print(FILE *out, const char *text, const char *next, unsigned at, unsigned indent);
 /* cli_fail() - print an error as text or, with --json, as {"error": {...}} too. Returns CLI_FAILED. */
 int cli_fail(const struct cli *cli, const struct error *e);
 /* cli_json_text() - a JSON string; bytes that are not ASCII become '?', so that it always is one. */

@@ -7,6 +7,7 @@
 
 #include "instances/building.h"
 #include "instances/cli/cli.h"
+#include "instances/cli/table.h"
 
 int cli_number(const char *text, uint64_t min, uint64_t max, uint64_t *value)
 {
@@ -53,9 +54,41 @@ void cli_json_print(const struct cli *cli, json_t *json)
 	json_decref(json);
 }
 
+void cli_text_print(FILE *out, const char *text, const char *next, unsigned at, unsigned indent)
+{
+	const unsigned width = table_width(out);
+	char then[sizeof(((struct error *)0)->next) + 16] = "";
+
+	if (next[0])
+		snprintf(then, sizeof(then), "(next: %s)", next);
+	at = table_text_wrap(out, text, at, indent, width);
+	if (then[0] && width != TABLE_WIDE && at + 1 + table_text_width(then) > width) {
+		fprintf(out, "\n%*s", (int)indent, "");
+		at = indent;
+	} else if (then[0]) {
+		fputc(' ', out);
+		at++;
+	}
+	table_text_wrap(out, then, at, indent, width);
+	fputc('\n', out);
+}
+
+void cli_error_print(const struct error *e)
+{
+	char text[sizeof(e->text) + 128];
+
+	if (table_width(stderr) == TABLE_WIDE) {
+		error_print(e, "divvy");
+		return;
+	}
+	snprintf(text, sizeof(text), "divvy: error[%s]: %s", e->code ? e->code : "internal",
+		 e->text);
+	cli_text_print(stderr, text, e->next, 0, 2);
+}
+
 int cli_fail(const struct cli *cli, const struct error *e)
 {
-	error_print(e, "divvy");
+	cli_error_print(e);
 	if (cli->json)
 		cli_json_print(cli,
 			       json_pack("{s:{s:s, s:o, s:o}}", "error", "code",
@@ -79,15 +112,15 @@ static const char *level_name(enum finding_level level, bool loud)
 
 void cli_findings_print(const struct cli *cli, const struct findings *f)
 {
+	char text[sizeof(((struct finding *)0)->fact) + sizeof(((struct finding *)0)->meaning) + 8];
+
 	for (unsigned i = 0; i < f->count; i++) {
 		const struct finding *item = &f->items[i];
 
-		fprintf(cli->out, "%-8s %s", level_name(item->level, true), item->fact);
-		if (item->meaning[0])
-			fprintf(cli->out, " - %s", item->meaning);
-		if (item->next[0])
-			fprintf(cli->out, " (next: %s)", item->next);
-		fputc('\n', cli->out);
+		snprintf(text, sizeof(text), "%s%s%s", item->fact, item->meaning[0] ? " - " : "",
+			 item->meaning);
+		fprintf(cli->out, "%-8s ", level_name(item->level, true));
+		cli_text_print(cli->out, text, item->next, 9, 9);
 	}
 }
 

@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "instances/cli/cli.h"
+#include "instances/cli/table.h"
 #include "instances/node/node.h"
 #include "iommu/iommu.h"
 
@@ -129,16 +130,18 @@ static void read_function(const char *root, struct node_pci_names *names,
 		f->viable = true;
 }
 
-static void print_function(const struct cli *cli, const struct function *f)
+static void row(struct table *table, const struct function *f)
 {
-	char bdf[PCI_ADDRESS_LEN], group[16] = "-";
+	char bdf[PCI_ADDRESS_LEN], group[16] = "";
 
 	if (f->group >= 0)
 		snprintf(group, sizeof(group), "%d", f->group);
-	fprintf(cli->out, "%s  %04" PRIx64 ":%04" PRIx64 "  %5s  %-16s  %-7s  %s: %s\n",
-		pci_address_format(&f->address, bdf), f->vendor, f->device, group,
-		f->driver[0] ? f->driver : "-",
-		f->is_bridge ? "bridge" : (f->viable ? "yes" : "no"), f->class_name, f->name);
+	table_cell(table, TABLE_PLAIN, "%s", pci_address_format(&f->address, bdf));
+	table_cell(table, TABLE_PLAIN, "%04" PRIx64 ":%04" PRIx64, f->vendor, f->device);
+	table_cell(table, TABLE_PLAIN, "%s", group);
+	table_cell(table, TABLE_PLAIN, "%s", f->driver);
+	table_cell(table, TABLE_PLAIN, "%s", f->is_bridge ? "bridge" : (f->viable ? "yes" : "no"));
+	table_cell(table, TABLE_PLAIN, "%s: %s", f->class_name, f->name);
 }
 
 static json_t *function_json(const struct function *f)
@@ -159,6 +162,15 @@ static json_t *function_json(const struct function *f)
 
 int cli_devices(struct cli *cli)
 {
+	static const struct table_column columns[] = {
+		{ .title = "address" },
+		{ .title = "id" },
+		{ .title = "group", .right = true },
+		{ .title = "driver", .least = 8 },
+		{ .title = "viable" },
+		{ .title = "what it is", .least = 12 },
+	};
+	struct table *table = NULL;
 	struct pci_address *addresses = NULL;
 	struct node_pci_names *names;
 	struct error e = { 0 };
@@ -171,8 +183,7 @@ int cli_devices(struct cli *cli)
 	if (cli->json)
 		list = json_array();
 	else
-		fprintf(cli->out, "%-12s  %-9s  %5s  %-16s  %-7s  %s\n", "address", "id", "group",
-			"driver", "viable", "what it is");
+		table = table_create(columns, ARRAY_SIZE(columns));
 	for (size_t i = 0; i < count; i++) {
 		struct function f;
 
@@ -180,8 +191,11 @@ int cli_devices(struct cli *cli)
 		if (list)
 			json_array_append_new(list, function_json(&f));
 		else
-			print_function(cli, &f);
+			row(table, &f);
 	}
+	if (!list)
+		table_print(table, cli->out, table_width(cli->out), table_colour(cli->out));
+	table_destroy(table);
 	cli_json_print(cli, list);
 	node_pci_names_close(names);
 	free(addresses);

@@ -11,23 +11,8 @@
 /* @text from column @indent on, in lines of at most @width; the first goes on where the caller left it. */
 static void wrap(FILE *out, const char *text, unsigned indent, unsigned width)
 {
-	const unsigned room = width > indent + 10 ? width - indent : 10;
-
-	while (*text) {
-		size_t length = strlen(text), cut = length;
-
-		if (length > room) {
-			cut = room;
-			while (cut && text[cut] != ' ')
-				cut--;
-			if (!cut)
-				cut = strcspn(text, " ");
-		}
-		fprintf(out, "%.*s\n", (int)cut, text);
-		text += cut + strspn(text + cut, " ");
-		if (*text)
-			fprintf(out, "%*s", (int)indent, "");
-	}
+	table_text_wrap(out, text, indent, indent, MAX(width, indent + 10));
+	fputc('\n', out);
 }
 
 /* "  LEFT    right", where right begins at @column, or on a line of its own. */

@@ -34,7 +34,7 @@ static struct node *machine(const struct cli *cli, struct error *e)
 	if (!cli->root[0] && cli->verb->run != cli_complete &&
 	    node_vulkan_read(NODE_VULKAN_TIMEOUT_MS, &vulkan, &why) &&
 	    strcmp(why.code, "no-vulkan-device") != 0)
-		error_print(&why, "divvy");
+		cli_error_print(&why);
 	return node_read(&options, &node, e) ? NULL : node;
 }
 

@@ -309,7 +309,6 @@ int cli_types(struct cli *cli)
 /* A JSON value as lines of "key  value", what is inside of it further in. */
 static void show_lines(const struct cli *cli, const json_t *json, unsigned depth, unsigned width)
 {
-	char shown[4096];
 	const char *key;
 	json_t *value;
 
@@ -343,9 +342,8 @@ static void show_lines(const struct cli *cli, const json_t *json, unsigned depth
 		said = json_is_string(value)
 			       ? strdup(json_string_value(value))
 			       : json_dumps(value, JSON_ENCODE_ANY | JSON_REAL_PRECISION(6));
-		fprintf(cli->out, "%s\n",
-			table_text_copy(shown, sizeof(shown), said ? said : "",
-					width > 23 ? width - 23 : width));
+		table_text_wrap(cli->out, said ? said : "", 23, 23, MAX(width, 40u));
+		fputc('\n', cli->out);
 		free(said);
 	}
 }

@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "instances/building.h"
@@ -94,12 +95,65 @@ struct following {
 	struct cli *cli;
 	json_int_t last; /* id */
 	bool dropped;
+	char day[11];	    /* of the last that was shown */
+	unsigned widths[2]; /* as wide as what came so far */
 };
+
+/* An API's time as it is here: "2026-11-27", "14:03:22". */
+static void local_time(const char *at, char day[11], char clock[32])
+{
+	struct tm tm = { 0 };
+	time_t seconds;
+
+	day[0] = '\0';
+	snprintf(clock, 32, "%s", at);
+	if (!strptime(at, "%Y-%m-%dT%H:%M:%S", &tm))
+		return;
+	seconds = timegm(&tm);
+	if (!localtime_r(&seconds, &tm))
+		return;
+	strftime(day, 11, "%Y-%m-%d", &tm);
+	strftime(clock, 32, "%H:%M:%S", &tm);
+}
+
+/* Nobody knows what comes: columns grow. What it was is broken between words, behind them if there is room. */
+static void show_event(struct following *f, const json_t *event)
+{
+	FILE *out = f->cli->out;
+	const unsigned width = table_width(out);
+	const char *cells[] = { text(event, "gpu")[0]	     ? text(event, "gpu")
+				: text(event, "instance")[0] ? text(event, "instance")
+							     : text(event, "kind"),
+				text(event, "code") };
+	char day[11], clock[32], id[24], shown[256], line[2048];
+	unsigned at;
+
+	snprintf(id, sizeof(id), "%lld",
+		 (long long)json_integer_value(json_object_get(event, "id")));
+	local_time(text(event, "at"), day, clock);
+	if (day[0] && strcmp(day, f->day) != 0)
+		fprintf(out, "%s\n", day);
+	if (day[0])
+		memcpy(f->day, day, sizeof(day));
+	at = (unsigned)fprintf(out, "%4s  %s", id, clock);
+	for (unsigned i = 0; i < ARRAY_SIZE(cells); i++) {
+		const bool last = i + 1 == ARRAY_SIZE(cells) && !text(event, "text")[0];
+
+		table_text_copy(shown, sizeof(shown), cells[i],
+				width == TABLE_WIDE ? width - 1 : 20);
+		f->widths[i] = MAX(f->widths[i], table_text_width(shown));
+		at += (unsigned)fprintf(out, "  %-*s", last ? 0 : (int)f->widths[i], shown);
+	}
+	if (text(event, "text")[0])
+		at += (unsigned)fprintf(out, "  ");
+	table_text_copy(line, sizeof(line), text(event, "text"), TABLE_WIDE - 1);
+	table_text_wrap(out, line, at, at + 24 <= width ? at : 4, width);
+	fputc('\n', out);
+}
 
 static int on_event(void *opaque, json_t *event)
 {
 	struct following *f = opaque;
-	char line[1024], shown[1100];
 
 	if (json_is_true(json_object_get(event, "dropped"))) {
 		f->dropped = true;
@@ -110,13 +164,7 @@ static int on_event(void *opaque, json_t *event)
 		json_dumpf(event, f->cli->out, JSON_COMPACT | JSON_READABLE);
 		fputc('\n', f->cli->out);
 	} else {
-		snprintf(line, sizeof(line), "%6lld  %-20s %-9s %-24s %-12s %s",
-			 (long long)json_integer_value(json_object_get(event, "id")),
-			 text(event, "at"), text(event, "kind"),
-			 text(event, "gpu")[0] ? text(event, "gpu") : text(event, "instance"),
-			 text(event, "code"), text(event, "text"));
-		fprintf(f->cli->out, "%s\n",
-			table_text_copy(shown, sizeof(shown), line, table_width(f->cli->out)));
+		show_event(f, event);
 	}
 	/* A pipe that nobody reads any more ends it. */
 	return fflush(f->cli->out) ? 1 : 0;
@@ -125,7 +173,7 @@ static int on_event(void *opaque, json_t *event)
 int cli_events(struct cli *cli)
 {
 	const char *since = cli_value(cli, "since");
-	struct following f = { .cli = cli };
+	struct following f = { .cli = cli, .widths = { 8, 8 } };
 	char path[API_PATH_SIZE];
 	struct error e = { 0 };
 	uint64_t number = 0;

@@ -61,7 +61,7 @@ int cli_usage(const struct cli *cli, const char *fmt, ...)
 	va_end(ap);
 	snprintf(e.next, sizeof(e.next), "divvy %s%s--help", cli->verb ? cli->verb->name : "",
 		 cli->verb ? " " : "");
-	error_print(&e, "divvy");
+	cli_error_print(&e);
 	return CLI_USAGE;
 }
 

@@ -94,6 +94,32 @@ char *table_text_copy(char *to, size_t size, const char *text, unsigned width)
 	return to;
 }
 
+unsigned table_text_wrap(FILE *out, const char *text, unsigned at, unsigned indent, unsigned width)
+{
+	bool first = true;
+
+	while (*text) {
+		const size_t blanks = strspn(text, " "), length = strcspn(text + blanks, " ");
+		char word[1024];
+		unsigned wide;
+
+		snprintf(word, sizeof(word), "%.*s", (int)length, text + blanks);
+		wide = table_text_width(word);
+		if (!first && at + blanks + wide > width) {
+			fprintf(out, "\n%*s", (int)indent, "");
+			at = indent;
+		} else {
+			fprintf(out, "%*s", (int)blanks, "");
+			at += (unsigned)blanks;
+		}
+		fprintf(out, "%.*s", (int)length, text + blanks);
+		at += wide;
+		text += blanks + length;
+		first = false;
+	}
+	return at;
+}
+
 unsigned table_width(FILE *out)
 {
 	const char *said = getenv("COLUMNS");

@@ -52,5 +52,10 @@ bool table_colour(FILE *out);
 unsigned table_text_width(const char *text);
 /* table_text_copy() - @text as table_cell() takes it, cut to @width columns ("…" stands for the rest). Returns @to. */
 char *table_text_copy(char *to, size_t size, const char *text, unsigned width);
+/*
+ * table_text_wrap() - @text from column @at on, broken between words into lines of at most @width columns, all but the first from column @indent on.
+ * A word that is longer stays whole. No newline at the end. Returns the column that comes next.
+ */
+unsigned table_text_wrap(FILE *out, const char *text, unsigned at, unsigned indent, unsigned width);
 
 #endif

@@ -16,6 +16,7 @@
 
 #include "instances/cli/api.h"
 #include "tests/unit/resources.h"
+#include "tests/unit/terminal.h"
 
 #define ANSWERS_MAX 4
 
@@ -272,6 +273,91 @@ static void who_was_too_slow_comes_back_where_he_was(void **state)
 	free(text);
 }
 
+#define WHY "no place for a s1.quarter: 24105 of 24105 MiB of memory are taken, 8352 are asked for"
+#define HAPPENED                                                                                   \
+	"{\"id\": 9, \"at\": \"2026-11-27T23:59:58Z\", \"kind\": \"daemon\", \"instance\": null, " \
+	"\"gpu\": null, \"code\": \"ready\", \"text\": \"\"}\n"                                    \
+	"{\"id\": 10, \"at\": \"2026-11-28T00:00:01Z\", \"kind\": \"instance\", \"instance\": "    \
+	"\"web\", \"gpu\": null, \"code\": \"failed\", \"text\": \"" WHY "\"}\n"
+
+static void what_failed_is_seen_on_a_terminal(void **state)
+{
+	struct fixture *f = *state;
+	char *argv[] = { (char[]){ "divvy" },
+			 (char[]){ "events" },
+			 (char[]){ "--no-follow" },
+			 (char[]){ "--api" },
+			 f->path,
+			 NULL };
+	char *text;
+	size_t size;
+	int status;
+	FILE *out = open_memstream(&text, &size);
+
+	setenv("TZ", "UTC", 1);
+	assert_non_null(out);
+	SERVE(f, (char[]){ JSON_OK HAPPENED });
+	assert_int_equal(cli_main(5, argv, out), CLI_OK);
+	fclose(out);
+	server_end(f);
+	assert_string_equal(text, "2026-11-27\n   9  23:59:58  daemon    ready\n"
+				  "2026-11-28\n  10  00:00:01  web       failed    " WHY "\n");
+	free(text);
+	SERVE(f, (char[]){ JSON_OK HAPPENED });
+	text = on_terminal("80", 5, argv, &status);
+	server_end(f);
+	assert_int_equal(status, CLI_OK);
+	assert_string_equal(
+		text,
+		"2026-11-27\n   9  23:59:58  daemon    ready\n2026-11-28\n"
+		"  10  00:00:01  web       failed    no place for a s1.quarter: 24105 of 24105\n"
+		"                                    MiB of memory are taken, 8352 are asked for\n");
+	free(text);
+}
+
+#define FAILED(text)                                             \
+	HEAD("409 No", "application/json")                       \
+	"{\"error\": {\"code\": \"no-place\", \"text\": \"" text \
+	"\", \"next\": \"divvy list instances\"}}"
+
+static void an_error_is_broken_between_words_on_a_terminal(void **state)
+{
+	struct fixture *f = *state;
+	char *argv[] = { (char[]){ "divvy" },
+			 (char[]){ "list" },
+			 (char[]){ "gpus" },
+			 (char[]){ "--api" },
+			 f->path,
+			 NULL };
+	char *text;
+	int status;
+
+	SERVE(f, (char[]){ FAILED("short") });
+	text = on_terminal("80", 5, argv, &status);
+	server_end(f);
+	assert_int_equal(status, CLI_FAILED);
+	assert_string_equal(text, "divvy: error[no-place]: short (next: divvy list instances)\n");
+	free(text);
+	/* What is next is for copying: in one line. */
+	SERVE(f, (char[]){ FAILED(WHY) });
+	text = on_terminal("80", 5, argv, &status);
+	server_end(f);
+	assert_string_equal(
+		text,
+		"divvy: error[no-place]: no place for a s1.quarter: 24105 of 24105 MiB of memory\n"
+		"  are taken, 8352 are asked for (next: divvy list instances)\n");
+	free(text);
+	SERVE(f, (char[]){ FAILED(WHY " and so much more is asked") });
+	text = on_terminal("80", 5, argv, &status);
+	server_end(f);
+	assert_string_equal(
+		text,
+		"divvy: error[no-place]: no place for a s1.quarter: 24105 of 24105 MiB of memory\n"
+		"  are taken, 8352 are asked for and so much more is asked\n"
+		"  (next: divvy list instances)\n");
+	free(text);
+}
+
 #define TRANSIENT(state) \
 	"{\"name\": \"a\", \"type\": \"t\", \"state\": \"" state "\", \"transient\": true}"
 #define GONE                                      \
@@ -331,6 +417,8 @@ int main(void)
 		TEST(what_is_next_for_clients_is_help_here),
 		TEST(names_are_encoded_and_bodies_are_sent),
 		TEST(a_stream_is_lines),
+		TEST(what_failed_is_seen_on_a_terminal),
+		TEST(an_error_is_broken_between_words_on_a_terminal),
 		TEST(who_was_too_slow_comes_back_where_he_was),
 		TEST(stopping_one_that_is_forgotten_then_is_no_error),
 	};

@@ -9,6 +9,7 @@
 #include <sys/prctl.h>
 
 #include "instances/cli/cli.h"
+#include "tests/unit/terminal.h"
 #include "vgpu-sched/live/launch_private.h"
 
 #define KEEP_DRIVERS "VK_LOADER_DISABLE_DYNAMIC_LIBRARY_UNLOADING"
@@ -420,6 +421,45 @@ static void a_program_runs_under_the_share_that_was_said(void **state)
 	remove_layer(folder);
 }
 
+static void the_vgpus_fit_a_terminal_and_are_whole_in_a_file(void **state)
+{
+	static const char gpu[] = "llvmpipe__LLVM_19.1.7__256_bits_";
+	struct fixture *f = *state;
+	struct live_message message = { .type = LIVE_CREATE,
+					.version = LIVE_VERSION,
+					.policy = SCHED_WEIGHTED,
+					.weight = 300,
+					.memory_quota = 2048 * MIB,
+					.name = "a-desktop-that-somebody-has" };
+	char *argv[] = { (char[]){ "divvy" }, (char[]){ "vgpus" }, (char[]){ "--socket" }, f->path,
+			 NULL };
+	struct live_message reply;
+	struct error e = { 0 };
+	int owner = live_connect(f->path, &e), status;
+	size_t size;
+	char *text;
+	FILE *out;
+
+	assert_true(owner >= 0);
+	strcpy(message.gpu, gpu);
+	assert_int_equal(live_call(owner, &message, &reply, NULL, &e), 0);
+	out = open_memstream(&text, &size);
+	assert_non_null(out);
+	assert_int_equal(cli_main(4, argv, out), CLI_OK);
+	fclose(out);
+	assert_non_null(strstr(text, message.name));
+	assert_non_null(strstr(text, gpu));
+	assert_non_null(strstr(text, "weighted 300"));
+	free(text);
+	text = on_terminal("80", 4, argv, &status);
+	assert_int_equal(status, CLI_OK);
+	expect_narrow(text, 80);
+	assert_non_null(strstr(text, "vGPU "));
+	assert_non_null(strstr(text, "0/2048\n"));
+	free(text);
+	close(owner);
+}
+
 static void what_the_machine_cannot_give_is_refused_in_one_line(void **state)
 {
 	struct fixture *f = *state;
@@ -551,6 +591,8 @@ int main(int argc, char **argv)
 		cmocka_unit_test(an_arbiter_of_its_own_goes_with_the_launcher_and_its_folder_too),
 		cmocka_unit_test(words_that_mean_nothing_are_refused_in_one_line),
 		cmocka_unit_test(a_program_runs_under_the_share_that_was_said),
+		cmocka_unit_test_setup_teardown(the_vgpus_fit_a_terminal_and_are_whole_in_a_file,
+						setup, teardown),
 		cmocka_unit_test_setup_teardown(what_the_machine_cannot_give_is_refused_in_one_line,
 						setup, teardown),
 		cmocka_unit_test(an_arbiter_that_ends_is_not_the_programs_end_and_is_told),

@@ -16,6 +16,7 @@
 
 #include "instances/cli/cli.h"
 #include "tests/unit/fake_sysfs.h"
+#include "tests/unit/terminal.h"
 #include "vfio/vfio.h"
 
 #define GPU   "0000:01:00.0"
@@ -238,6 +239,31 @@ static void list_names_driver_group_and_viability(void **state)
 	fake_sysfs_destroy(&fs);
 }
 
+static void what_is_said_fits_a_terminal(void **state)
+{
+	static const char *const lines[] = { "precheck " GPU, "list devices" };
+	struct fake_sysfs fs;
+
+	machine(&fs, "nouveau", "snd_hda_intel");
+	for (unsigned i = 0; i < ARRAY_SIZE(lines); i++) {
+		char words[64], *argv[] = {
+			(char[]){ "divvy" }, (char[]){ "--root" }, fs.root, words, NULL, NULL
+		};
+		int status;
+		char *said;
+
+		strcpy(words, lines[i]);
+		argv[4] = strchr(words, ' ') + 1;
+		argv[4][-1] = '\0';
+		said = on_terminal("80", 5, argv, &status);
+		expect_narrow(said, 80);
+		/* Not in blocks, as below any width for a table. */
+		assert_non_null(strstr(said, i ? "address       id" : "BLOCKER  "));
+		free(said);
+	}
+	fake_sysfs_destroy(&fs);
+}
+
 static void command_line_that_says_nothing_is_usage(void **state)
 {
 	static const char *const lines[] = {
@@ -296,6 +322,7 @@ int main(void)
 		cmocka_unit_test(bridge_and_absent_function_end_the_check),
 		cmocka_unit_test(function_with_vfio_but_no_node_is_blocked),
 		cmocka_unit_test(list_names_driver_group_and_viability),
+		cmocka_unit_test(what_is_said_fits_a_terminal),
 		cmocka_unit_test(command_line_that_says_nothing_is_usage),
 		cmocka_unit_test(error_of_bind_is_json_too),
 		cmocka_unit_test(bound_group_binds_again_with_nothing_to_do),
