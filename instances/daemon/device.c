@@ -87,6 +87,7 @@ bool device_on_vfio(const struct daemon *daemon, const struct pci_address *addre
 
 struct work {
 	struct daemon *daemon;
+	bool guest_had;
 	uint64_t memory_bytes;
 	unsigned part_count;
 	struct {
@@ -176,15 +177,35 @@ static bool answers(const struct daemon *daemon, const struct pci_address *addre
 	return false;
 }
 
+/* Nothing of the instance runs any more: who has it open is somebody else, and has been given it already. */
+static bool held(const struct work *work, const struct pci_address *address, char text[256])
+{
+	struct findings findings = { 0 };
+
+	vfio_precheck(work->daemon->options.root, address, work->memory_bytes, &findings);
+	for (unsigned i = 0; i < findings.count; i++)
+		if (!strcmp(findings.items[i].code, "device-in-use")) {
+			snprintf(text, 256, "not reset: %.200s", findings.items[i].fact);
+			return true;
+		}
+	return false;
+}
+
 static void function_reset(const struct work *work, const struct pci_address *address,
 			   struct device_result *result)
 {
 	char path[4200], bdf[PCI_ADDRESS_LEN], driver[64];
 	int err;
 
-	/* It did not come as far as vfio-pci: no guest had it, and nobody resets it under the host's driver. */
+	/* It came back by another way: nobody resets it under the host's driver. */
 	driver_of(work->daemon, address, driver);
 	if (driver[0] && !strstr(driver, "vfio"))
+		return;
+	if (!result->failed && held(work, address, result->text)) {
+		result->failed = true;
+		strcpy(result->code, "device-in-use");
+	}
+	if (!strcmp(result->code, "device-in-use"))
 		return;
 	sysfs(work->daemon, address, "reset", path);
 	err = file_write(AT_FDCWD, path, "1");
@@ -227,14 +248,17 @@ static int release_work(void *opaque, void *out, struct error *e)
 			snprintf(result->text, sizeof(result->text), "%.250s", why.text);
 		}
 		for (unsigned f = 0; f < gpu->function_count; f++) {
-			function_reset(work, &gpu->functions[f], result);
+			/* Where its start was refused, another VMM may have it: a reset is not for us to do. */
+			if (work->guest_had)
+				function_reset(work, &gpu->functions[f], result);
 			/* Who asks how far it is hears of those that are done. */
 			__atomic_fetch_add(&result->tried, 1, __ATOMIC_RELAXED);
 		}
 		if (gpu->function_count)
 			link_read(work->daemon, &gpu->functions[0], result->link,
 				  sizeof(result->link));
-		if (!result->failed && link_worse(work->parts[i].before, result->link)) {
+		if (!result->failed && work->guest_had &&
+		    link_worse(work->parts[i].before, result->link)) {
 			result->failed = true;
 			strcpy(result->code, "link-worse");
 			snprintf(result->text, sizeof(result->text),
@@ -298,6 +322,7 @@ static int work_make(struct instance *instance, struct work **out, struct error 
 	}
 	instance_describe(instance, launch);
 	work->daemon = instance->daemon;
+	work->guest_had = instance->guest_had;
 	work->memory_bytes = launch->memory_bytes;
 	for (unsigned i = 0; i < launch->gpu_count; i++)
 		if (launch->gpus[i].dedicated) {
@@ -403,7 +428,8 @@ int device_ended(struct instance *instance, struct error *e)
 				lease.verdict, sizeof(lease.verdict), "%s",
 				result->resets
 					? "reset, and answers; its memory is cleared by what the reset clears"
-					: "not reset: the host's driver has it");
+				: instance->guest_had ? "not reset: the host's driver has it"
+						      : "not reset: no guest had it");
 		gpu = gpu_find(daemon, lease.gpu, true);
 		if (gpu)
 			err = store_gpu_put(daemon->store, &gpu->row, e);

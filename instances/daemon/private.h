@@ -157,6 +157,7 @@ struct instance {
 	struct process processes[PROCESSES_MAX];
 	struct credit credits[LAUNCH_GPUS_MAX];
 	struct device_result *results; /* of the dedicated parts, in order; NULL: none yet */
+	bool guest_had; /* a VMM was let run with them since the start, whichever daemon did it */
 
 	enum step step;
 	int64_t change; /* in the journal; 0: none */

@@ -48,6 +48,9 @@ static int take_process(void *opaque, const struct store_process *row)
 	struct process *process = instance ? instance_process(instance, "") : &daemon->arbiter;
 	struct launch_process found = { .pid = row->pid, .start_time = row->start_time };
 
+	/* Whether it still runs or not: its row goes with the instance's last. */
+	if (instance && !strcmp(row->role, "vmm"))
+		instance->guest_had = true;
 	if ((row->instance[0] && !instance) || !process || strcmp(row->boot, daemon->boot) != 0 ||
 	    launch_find(&found))
 		return 0;

@@ -81,11 +81,14 @@ int process_commit(void *opaque, const char *role, const struct launch_process *
 	struct store_process row = { .pid = process->pid,
 				     .start_time = process->start_time,
 				     .uid = instance->row.uid };
+	int err;
 
 	snprintf(row.instance, sizeof(row.instance), "%s", instance->row.name);
 	snprintf(row.role, sizeof(row.role), "%s", role);
 	memcpy(row.boot, instance->daemon->boot, sizeof(row.boot));
-	return store_process_put(instance->daemon->store, &row, e);
+	err = store_process_put(instance->daemon->store, &row, e);
+	instance->guest_had |= !err && !strcmp(role, "vmm");
+	return err;
 }
 
 static int take(struct instance *instance, const char *role, const struct launch_process *launched,
@@ -262,6 +265,7 @@ int instance_start(struct instance *instance, struct error *e)
 		return err;
 	}
 	instance->placed = true;
+	instance->guest_had = false;
 	placement_take(daemon->ledger, &instance->placement);
 	instance_error(instance, NULL);
 	event_instance(instance, "starting", "%s", instance->row.type);

@@ -268,6 +268,69 @@ static void a_gpu_that_comes_back_wrong_is_set_aside(void **state)
 	world_await(w, "b", "stopped");
 }
 
+static bool was_reset(const struct world *w, const char *gpu)
+{
+	char leaf[128], text[64];
+
+	snprintf(leaf, sizeof(leaf), "sys/bus/pci/devices/%s/reset", gpu);
+	return strcmp(fake_sysfs_read(&w->fs, leaf, text, sizeof(text)), "0") != 0;
+}
+
+static void another_vmm(const struct world *w, bool has)
+{
+	char path[PATH_MAX];
+
+	fake_sysfs_folder(&w->fs, "proc/4242/fd");
+	fake_sysfs_write(&w->fs, "proc/4242/comm", "another\n");
+	fake_path(&w->fs, path, "proc/4242/fd/7");
+	assert_int_equal(has ? symlink("/dev/vfio/1", path) : unlink(path), 0);
+}
+
+/* On vfio-pci all along, and another VMM's: that is found out, and its guest notices nothing of it. */
+static void a_gpu_that_another_vmm_has_is_left_alone(void **state)
+{
+	struct world *w = *state;
+	json_t *body;
+	int32_t vmm;
+
+	another_vmm(w, true);
+	world_define(w, "a", "pair", "");
+	world_do(w, "a", "start", NULL, 202);
+	world_await(w, "a", "failed");
+	body = world_instance(w, "a");
+	assert_string_equal(
+		json_string_value(json_object_get(json_object_get(body, "error"), "code")),
+		"device-in-use");
+	json_decref(body);
+	assert_false(was_reset(w, WORLD_GPU_A) || was_reset(w, WORLD_GPU_B));
+	gpu_is_said_to_be(w, "vfio-pci", 0);
+	/* It is free: an instance of ours has it, and the daemon after the one that started it knows that it is to be reset. */
+	another_vmm(w, false);
+	world_do(w, "a", "start", NULL, 202);
+	world_await(w, "a", "running");
+	vmm = world_pid(w, "a", "vmm");
+	world_kill(w);
+	kill(vmm, SIGKILL);
+	assert_true(world_start(w, NULL));
+	world_await(w, "a", "failed");
+	assert_true(was_reset(w, WORLD_GPU_A) && was_reset(w, WORLD_GPU_B));
+	/* Who was quicker than the reset has it, and nobody of ours gets it until somebody has looked. */
+	fake_sysfs_device_write(&w->fs, WORLD_GPU_A, "reset", "0\n");
+	world_do(w, "a", "start", NULL, 202);
+	world_await(w, "a", "running");
+	another_vmm(w, true);
+	world_do(w, "a", "stop", "{\"force\":true}", 202);
+	world_await(w, "a", "stopped");
+	assert_false(was_reset(w, WORLD_GPU_A));
+	assert_int_equal(world_ask(w, "GET", "gpus/" WORLD_GPU_A, NULL, &body), 200);
+	assert_string_equal(
+		json_string_value(json_object_get(json_object_get(body, "quarantine"), "code")),
+		"device-in-use");
+	json_decref(body);
+	world_stop(w);
+	world_check_empty(w);
+}
+
 static void a_drained_gpu_gets_nobody_new(void **state)
 {
 	struct world *w = *state;
@@ -777,6 +840,7 @@ int main(int argc, char **argv)
 		T(a_whole_gpu_is_leased_reset_and_given_to_the_next),
 		T(a_gpu_that_its_driver_has_is_bound_for_an_instance_and_given_back),
 		T(a_gpu_that_comes_back_wrong_is_set_aside),
+		T(a_gpu_that_another_vmm_has_is_left_alone),
 		T(a_drained_gpu_gets_nobody_new),
 		T(what_runs_outlives_the_daemon_and_is_taken_back),
 		T(what_ended_while_nobody_looked_is_found_out),
