@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
- * divvyd.yaml: who may do what, and what belongs to instances. Read once, at the start; a key that is not known is an error, since it may have been
+ * divvyd.yaml: who may do what, and what belongs to instances. Read at the start and when it is asked for; a key that is not known is an error, since it may have been
  * meant to forbid something.
  */
 #include <errno.h>
@@ -335,7 +335,7 @@ enum daemon_role config_role(const struct config *config, int fd, const struct u
 	return MAX(role, other);
 }
 
-/* No process is at the other end whose groups could be seen: those of the directory, once, at the start. */
+/* No process is at the other end whose groups could be seen: those of the directory, when the file is read. */
 static void certificates_roles(struct config *config)
 {
 	for (unsigned i = 0; i < config->certificate_count; i++) {

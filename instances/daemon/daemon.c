@@ -66,6 +66,21 @@ static void gpus_tell(struct daemon *daemon, const struct node *old, const struc
 			event_gpu(daemon, new->gpus[i].id, "appeared", "%s", new->gpus[i].name);
 }
 
+static void limits_set(struct daemon *daemon)
+{
+	placement_limits_default(daemon->node, &daemon->limits);
+	if (daemon->config.has_placement)
+		daemon->limits.policy = daemon->config.placement;
+	daemon->limits.allow_unisolated = daemon->config.allow_unisolated;
+}
+
+void config_apply(struct daemon *daemon)
+{
+	limits_set(daemon);
+	daemon->places.slice_ms = daemon->config.slice_ms;
+	store_keep(daemon->store, daemon->config.events_kept, daemon->config.leases_kept);
+}
+
 /* From its files: some milliseconds. The ledger looks into the node: both change together. */
 static int node_renew(struct daemon *daemon, struct error *e)
 {
@@ -84,12 +99,8 @@ static int node_renew(struct daemon *daemon, struct error *e)
 		return 0;
 	}
 	daemon->node = node;
-	if (!old) {
-		placement_limits_default(node, &daemon->limits);
-		if (daemon->config.has_placement)
-			daemon->limits.policy = daemon->config.placement;
-		daemon->limits.allow_unisolated = daemon->config.allow_unisolated;
-	}
+	if (!old)
+		limits_set(daemon);
 	err = daemon_account(daemon, e);
 	if (err) {
 		daemon->node = old;
@@ -165,22 +176,12 @@ static int machine_begin(struct daemon *daemon, struct error *e)
 static int types_begin(struct daemon *daemon, struct error *e)
 {
 	struct findings *findings = calloc(1, sizeof(*findings));
-	char folder[4096], next[256], *copy, *save = NULL;
-	int err = 0;
+	char next[256];
+	int err;
 
 	if (!findings)
 		return error_set(e, ENOMEM, "no-memory", NULL, "no memory for types");
-	if (!daemon->options.types) {
-		err = type_catalogue_load(daemon->options.root, &daemon->types, findings);
-	} else {
-		copy = strdup(daemon->options.types);
-		for (char *one = copy ? strtok_r(copy, ":", &save) : NULL; one;
-		     one = strtok_r(NULL, ":", &save)) {
-			snprintf(folder, sizeof(folder), "%s", one);
-			type_catalogue_add_folder(&daemon->types, folder, findings);
-		}
-		free(copy);
-	}
+	err = types_read(&daemon->options, &daemon->types, findings);
 	for (unsigned i = 0; i < findings->count; i++)
 		if (findings->items[i].level == FINDING_BLOCKER)
 			log_warn("types: %s", findings->items[i].fact);
@@ -358,8 +359,8 @@ int daemon_create(const struct daemon_options *options, struct sd_event *event, 
 	daemon->arbiter.process.pidfd = daemon->arbiter_fd = daemon->run_lock = -1;
 	daemon->started_ms = daemon_now_ms();
 	json_object_seed(0);
-	err = config_read(options->config ? options->config : "/etc/divvy/divvyd.yaml",
-			  options->config != NULL, &daemon->config, e);
+	err = config_read(options->config ? options->config : CONFIG_FILE, options->config != NULL,
+			  &daemon->config, e);
 	if (!err)
 		err = places_begin(daemon, e);
 	if (!err)

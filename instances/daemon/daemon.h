@@ -42,11 +42,20 @@ struct daemon_options {
  */
 int daemon_create(const struct daemon_options *options, struct sd_event *event, struct daemon **out,
 		  struct error *e);
+/* daemon_check() - whether it would start as far as files say: configuration, certificates, types. "bad-config", "bad-tls", a type's complaint. */
+int daemon_check(const struct daemon_options *options, struct error *e);
+/* daemon_reload() - read them again; unless all is good nothing changes. Also "needs-restart", for listen:. */
+int daemon_reload(struct daemon *daemon, struct error *e);
 /* daemon_destroy() - instances go on. NULL is fine. */
 void daemon_destroy(struct daemon *daemon);
 /* daemon_api_path() - of the socket. */
 const char *daemon_api_path(const struct daemon *daemon);
 
+/*
+ * daemon_run() - daemon_create(), its loop until SIGINT or SIGTERM, daemon_destroy(); SIGHUP is daemon_reload(). systemd is told of each.
+ * Returns 0 or -errno.
+ */
+int daemon_run(const struct daemon_options *options, struct error *e);
 /* daemon_main() - the program `divvyd`. Returns the exit status. */
 int daemon_main(int argc, char **argv);
 

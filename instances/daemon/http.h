@@ -68,6 +68,8 @@ struct peer *peer_add(struct http *http, int fd, uint32_t uid, enum daemon_role 
 void peer_remote_ended(struct peer *peer);
 /* For sd-event: somebody connects at the UNIX socket. */
 int peers_on_listening(sd_event_source *source, int fd, uint32_t events, void *http);
+/* peers_judge() - roles have changed: who has another one now is let go. Those over TLS are http_tls_change()'s. */
+void peers_judge(struct http *http);
 /* For libmicrohttpd: a connection begins or ends. */
 void peers_on_connection(void *http, struct MHD_Connection *connection, void **context,
 			 enum MHD_ConnectionNotificationCode code);
@@ -77,6 +79,8 @@ void peers_on_connection(void *http, struct MHD_Connection *connection, void **c
 /* remote_begin() - TCP, as divvyd.yaml says. remote_end(): all are let go; also without it. */
 int remote_begin(struct http *http, struct error *e);
 void remote_end(struct http *http);
+/* http_tls_change() - to other certificates; everybody who came by the old ones is let go. Returns those, the caller's. */
+struct http_tls *http_tls_change(struct http *http, struct http_tls *tls);
 
 /* ---- http_tls.c ---------------------------------------------------------------------------------- */
 

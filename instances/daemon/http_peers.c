@@ -121,6 +121,21 @@ struct peer *peer_add(struct http *http, int fd, uint32_t uid, enum daemon_role 
 	return peer;
 }
 
+void peers_judge(struct http *http)
+{
+	for (unsigned i = 0; i < CONNECTIONS_MAX; i++) {
+		struct peer *peer = &http->peers[i];
+		struct ucred user;
+		socklen_t size = sizeof(user);
+
+		if (!peer->used || peer->remote || peer->fd < 0)
+			continue;
+		if (getsockopt(peer->fd, SOL_SOCKET, SO_PEERCRED, &user, &size) < 0 ||
+		    config_role(&http->daemon->config, peer->fd, &user) != peer->role)
+			shutdown(peer->fd, SHUT_RDWR);
+	}
+}
+
 /* ---- the UNIX socket -------------------------------------------------------------------------------- */
 
 static void turn_away(int fd)

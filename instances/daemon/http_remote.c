@@ -238,6 +238,16 @@ int remote_begin(struct http *http, struct error *e)
 	return 0;
 }
 
+struct http_tls *http_tls_change(struct http *http, struct http_tls *tls)
+{
+	struct http_tls *old = http->tls;
+
+	while (http->remotes)
+		remote_free(http->remotes);
+	http->tls = tls;
+	return old;
+}
+
 void remote_end(struct http *http)
 {
 	sd_event_source_disable_unref(http->remote_listening);

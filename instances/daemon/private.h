@@ -7,6 +7,7 @@
  *   config.c            divvyd.yaml
  *   job.c               what may take long: a child with a time limit
  *   instance.c          instances, the table of them; their rows
+ *   reload.c            what is read again while it runs
  *   define.c            what they are to be
  *   start.c, stop.c     their life, a step at a time
  *   disks.c             room for their disks, and the disks
@@ -73,6 +74,8 @@ struct config {
 	bool allow_unisolated; /* whole GPUs although the platform does not separate them */
 	bool allow_no_reset;   /* and those that cannot be reset go to the next */
 };
+
+#define CONFIG_FILE "/etc/divvy/divvyd.yaml"
 
 /* config_read() - defaults, and what @path says. @must: it must be there. "bad-config" with file and line. */
 int config_read(const char *path, bool must, struct config *config, struct error *e);
@@ -391,6 +394,11 @@ struct daemon {
 int daemon_look(struct daemon *daemon, struct error *e);
 /* daemon_look_again() - other drivers have its devices now, or none; where there is no udev nobody else tells. */
 void daemon_look_again(struct daemon *daemon);
+/* config_apply() - what of the configuration others hold a copy of. */
+void config_apply(struct daemon *daemon);
+/* types_read() - all there are; what is wrong with some is in @findings. Returns 0 or -ENOMEM. */
+int types_read(const struct daemon_options *options, struct type_catalogue *types,
+	       struct findings *findings);
 /* daemon_account() - a new ledger of what is taken. */
 int daemon_account(struct daemon *daemon, struct error *e);
 int64_t daemon_now_ms(void); /* UTC */

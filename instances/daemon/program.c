@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 /* The program `divvyd`: options, signals, readiness for systemd. Exit status: 0 it was asked to stop, 1 failure, 2 usage. */
 #include <getopt.h>
+#include <inttypes.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/signalfd.h>
 #include <systemd/sd-daemon.h>
 
 #include "instances/daemon/private.h"
@@ -15,7 +17,7 @@
 
 static const char usage_text[] =
 	"usage: divvyd [--config FILE] [--types FOLDER[:FOLDER]] [--state FOLDER] [--run FOLDER] [--programs FOLDER]\n"
-	"              [--layers FOLDER] [--root FOLDER] [--log-level LEVEL]\n"
+	"              [--layers FOLDER] [--root FOLDER] [--log-level LEVEL] [--check]\n"
 	"\n"
 	"  --config FILE      roles, folders of images, placement (/etc/divvy/divvyd.yaml)\n"
 	"  --types FOLDERS    instance types, instead of the shipped ones and /etc/divvy/types.d\n"
@@ -25,6 +27,7 @@ static const char usage_text[] =
 	"  --layers FOLDER    the Vulkan layer's manifest (divvy finds it)\n"
 	"  --root FOLDER      what is seen as / when the machine's devices are read\n"
 	"  --log-level LEVEL  error, warn, info (the default), debug\n"
+	"  --check            only read configuration, certificates and types, and say whether they are good\n"
 	"\n"
 	"divvyd keep ... is what it runs above each process of an instance.\n";
 
@@ -47,7 +50,7 @@ static bool level_parse(const char *text)
 }
 
 /* Returns -1 to go on, or the exit status. */
-static int parse(int argc, char **argv, struct daemon_options *options)
+static int parse(int argc, char **argv, struct daemon_options *options, bool *check)
 {
 	static const struct option table[] = {
 		{ "config", required_argument, NULL, 'c' },
@@ -58,6 +61,7 @@ static int parse(int argc, char **argv, struct daemon_options *options)
 		{ "layers", required_argument, NULL, 'l' },
 		{ "root", required_argument, NULL, 'R' },
 		{ "log-level", required_argument, NULL, 'L' },
+		{ "check", no_argument, NULL, 'C' },
 		{ "version", no_argument, NULL, 'v' },
 		{ "help", no_argument, NULL, 'h' },
 		{ 0 },
@@ -93,6 +97,9 @@ static int parse(int argc, char **argv, struct daemon_options *options)
 			if (!level_parse(optarg))
 				return usage("not error, warn, info or debug: ", optarg);
 			break;
+		case 'C':
+			*check = true;
+			break;
 		case 'v':
 			puts("divvyd " DIVVY_VERSION);
 			return 0;
@@ -108,7 +115,21 @@ static int parse(int argc, char **argv, struct daemon_options *options)
 	return argc - optind ? usage("a word too many: ", argv[optind]) : -1;
 }
 
-static int run(const struct daemon_options *options, struct error *e)
+static int on_reload(sd_event_source *source, const struct signalfd_siginfo *info, void *opaque)
+{
+	struct daemon **daemon = opaque;
+	struct error e = { 0 };
+
+	sd_notifyf(0, "RELOADING=1\nMONOTONIC_USEC=%" PRIu64, monotonic_ns() / 1000);
+	if (daemon_reload(*daemon, &e))
+		log_error("not reloaded, what was read before holds: %s%s%s", e.text,
+			  e.next[0] ? "; next: " : "", e.next);
+	sd_notifyf(0, "READY=1\nSTATUS=%s%s", daemon_api_path(*daemon),
+		   e.text[0] ? "; not reloaded, see the journal" : "");
+	return 0;
+}
+
+int daemon_run(const struct daemon_options *options, struct error *e)
 {
 	static const int ends[] = { SIGINT, SIGTERM };
 	struct daemon *daemon = NULL;
@@ -119,6 +140,9 @@ static int run(const struct daemon_options *options, struct error *e)
 	for (size_t i = 0; i < ARRAY_SIZE(ends) && err >= 0; i++)
 		err = sd_event_add_signal(event, NULL, ends[i] | SD_EVENT_SIGNAL_PROCMASK, NULL,
 					  NULL);
+	if (err >= 0)
+		err = sd_event_add_signal(event, NULL, SIGHUP | SD_EVENT_SIGNAL_PROCMASK, on_reload,
+					  &daemon);
 	if (err >= 0)
 		err = sd_event_set_watchdog(event, true);
 	if (err < 0)
@@ -141,15 +165,20 @@ int daemon_main(int argc, char **argv)
 {
 	struct daemon_options options = { 0 };
 	struct error e = { 0 };
+	bool check = false;
 	int status;
 
 	if (argc > 1 && !strcmp(argv[1], "keep"))
 		return launch_keep_main(argc - 1, argv + 1);
 	signal(SIGPIPE, SIG_IGN);
-	status = parse(argc, argv, &options);
+	status = parse(argc, argv, &options, &check);
 	if (status >= 0)
 		return status;
-	if (!run(&options, &e))
+	if (check && !daemon_check(&options, &e)) {
+		puts("configuration, certificates and types are good");
+		return 0;
+	}
+	if (!check && !daemon_run(&options, &e))
 		return 0;
 	error_print(&e, "divvyd");
 	return 1;

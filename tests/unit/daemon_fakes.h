@@ -105,7 +105,6 @@ static inline int fake_on_open(sqlite3 *db, char **error, const void *api)
 
 static inline int fake_divvyd(int argc, char **argv)
 {
-	static const int ends[] = { SIGINT, SIGTERM };
 	struct node_vulkan vulkan = { .count = 1 };
 	const char *crash = getenv("WORLD_CRASH"), *root = getenv("WORLD_ROOT");
 	struct daemon_options options = { .state = fake_word(argc, argv, "--state", 0),
@@ -115,9 +114,7 @@ static inline int fake_divvyd(int argc, char **argv)
 					  .config = fake_word(argc, argv, "--config", 0),
 					  .root = root,
 					  .vulkan = &vulkan };
-	struct daemon *daemon = NULL;
 	struct error e = { 0 };
-	sd_event *event;
 
 	if (argc > 1 && !strcmp(argv[1], "keep"))
 		return launch_keep_main(argc - 1, argv + 1);
@@ -131,16 +128,10 @@ static inline int fake_divvyd(int argc, char **argv)
 	snprintf(fake_failure.path, sizeof(fake_failure.path), "%s/../store-fails", options.state);
 	sqlite3_auto_extension((void (*)(void))fake_on_open);
 	signal(SIGPIPE, SIG_IGN);
-	sd_event_new(&event);
-	for (unsigned i = 0; i < 2; i++)
-		sd_event_add_signal(event, NULL, ends[i] | SD_EVENT_SIGNAL_PROCMASK, NULL, NULL);
-	if (daemon_create(&options, event, &daemon, &e)) {
+	if (daemon_run(&options, &e)) {
 		error_print(&e, "divvyd");
 		return 1;
 	}
-	sd_event_loop(event);
-	daemon_destroy(daemon);
-	sd_event_unref(event);
 	return 0;
 }
 

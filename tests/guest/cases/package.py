@@ -74,6 +74,18 @@ def is_ready_when_it_says_so(host):
     host.sh("cp /tmp/good /etc/divvy/divvyd.yaml; systemctl reset-failed divvyd; systemctl start divvyd")
 
 
+def reads_its_files_again(host):
+    """systemctl reload takes a new type, and fails on a wrong word, with the reason in the journal; the daemon is the same, and goes on with what it had."""
+    pid = host.show("MainPID")
+    host.sh("""sed 's/name: small/name: another/' /etc/divvy/types.d/test.yaml >/etc/divvy/types.d/another.yaml
+        systemctl reload divvyd; divvy show type another""")
+    host.sh("echo 'rolse: {}' >>/etc/divvy/divvyd.yaml; ! systemctl reload divvyd; divvy list instances")
+    if not any("not reloaded" in e["MESSAGE"] and "rolse" in e["MESSAGE"] for e in host.journal("-p err --since -60s")):
+        raise Failure("the journal does not say why it was not reloaded")
+    host.sh("cp /tmp/good /etc/divvy/divvyd.yaml; rm /etc/divvy/types.d/another.yaml; systemctl reload divvyd; ! divvy show type another")
+    expect("the daemon, and its unit", (host.show("MainPID"), host.sh("systemctl is-active divvyd")), (pid, "active"))
+
+
 def is_closed_in(host):
     """What the unit forbids is impossible in it and possible outside; capabilities, namespaces and mounts as /proc shows them."""
     probe = "/run/systemd/system/divvyd.service.d/probe.conf"
@@ -308,7 +320,7 @@ def goes_in_two_steps(host):
     host.sh("rm -r /var/lib/divvy /etc/divvy")
 
 
-STEPS = (comes_by_itself, owns_its_folders, has_words_where_they_are_looked_for, is_ready_when_it_says_so, is_closed_in, limits_its_instances,
+STEPS = (comes_by_itself, owns_its_folders, has_words_where_they_are_looked_for, is_ready_when_it_says_so, reads_its_files_again, is_closed_in, limits_its_instances,
          outlived_by_instances, tells_the_journal, hands_out_a_whole_gpu, sees_gpus_come_and_go, knows_its_users, is_updated_under_its_instances,
          comes_back_at_boot, goes_in_two_steps)
 
