@@ -236,15 +236,30 @@ void instance_error(struct instance *instance, const struct error *e)
 	row->error_next = strdup(e->next);
 }
 
-/* The folders go after the row, and the journal remembers until both are gone. */
+/* The row goes and the journal tells of its folders, or neither: a deletion that was refused is none. */
+static int delete_commit(struct instance *instance, int64_t *change, struct error *e)
+{
+	struct store *store = instance->daemon->store;
+	int err = store_begin(store, e);
+
+	if (!err)
+		err = store_change_begin(store, "delete", instance->row.name, "", change, e);
+	if (!err)
+		err = store_instance_delete(store, instance->row.name, e);
+	if (!err)
+		err = store_commit(store, e);
+	if (err)
+		store_rollback(store);
+	return err;
+}
+
+/* The folders go after the row, and the journal remembers until they are gone. */
 int instance_delete(struct instance *instance, struct error *e)
 {
 	struct daemon *daemon = instance->daemon;
 	int64_t change;
-	int err = store_change_begin(daemon->store, "delete", instance->row.name, "", &change, e);
+	int err = delete_commit(instance, &change, e);
 
-	if (!err)
-		err = store_instance_delete(daemon->store, instance->row.name, e);
 	if (err)
 		return err;
 	event_instance(instance, "deleted", "%s", "");
