@@ -119,24 +119,14 @@ static void change_settle(struct daemon *daemon, const struct store_change *chan
 	const char *outcome = "undone";
 
 	if (!strcmp(change->what, "delete")) {
-		struct instance *instance = instance_find(daemon, change->instance);
-
-		/* The row may still be there, or again, of one that was made since: then the folders are its. */
-		if (instance && !instance_active(instance) &&
-		    instance->row.created_ms <= change->begun_ms) {
-			if (store_instance_delete(daemon->store, change->instance, &e)) {
+		/* An instance of that name was made since: the folders are its. */
+		if (!instance_find(daemon, change->instance)) {
+			if (launch_folders_remove(&daemon->places, change->instance, true, &e)) {
 				log_warn("%s: %s", change->instance, e.text);
 				return;
 			}
-			instance_forget(instance);
-			instance = NULL;
+			outcome = "done";
 		}
-		if (!instance &&
-		    launch_folders_remove(&daemon->places, change->instance, true, &e)) {
-			log_warn("%s: %s", change->instance, e.text);
-			return;
-		}
-		outcome = "done";
 	} else if (change->gpu[0]) {
 		/* Binding is undone or done by its own record; who asked may ask again. */
 		event_gpu(daemon, change->gpu, "step", "%s was cut off: do it again", change->what);
