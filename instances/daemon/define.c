@@ -31,30 +31,46 @@ static int digest_make(const char *request, const char *definition, char digest[
 	return 0;
 }
 
+struct pool {
+	uint32_t first, places;
+	bool *taken;
+};
+
+static int user_taken(void *opaque, uint32_t uid)
+{
+	const struct pool *pool = opaque;
+
+	/* One of before uid_first was changed may lie across two places. */
+	for (uint32_t user = uid; user && user < uid + LAUNCH_UIDS; user++)
+		if (user >= pool->first && (user - pool->first) / LAUNCH_UIDS < pool->places)
+			pool->taken[(user - pool->first) / LAUNCH_UIDS] = true;
+	return 0;
+}
+
 int instance_user(struct daemon *daemon, uint32_t *uid, struct error *e)
 {
-	const uint32_t first = daemon->config.uid_first,
-		       places = daemon->config.uid_count / LAUNCH_UIDS;
-	bool *taken;
+	const struct config *config = &daemon->config;
+	struct pool pool = { .first = config->uid_first,
+			     .places = config->uid_count / LAUNCH_UIDS };
+	int err;
 
 	*uid = 0;
-	if (geteuid() || !first || !daemon->config.uid_count)
+	if (geteuid() || !config->uid_first || !config->uid_count)
 		return 0;
-	taken = calloc(MAX(places, 1u), sizeof(*taken));
-	for (unsigned i = 0; taken && i < daemon->instance_count; i++) {
-		const uint32_t one = daemon->instances[i]->row.uid;
-
-		/* One of before uid_first was changed may lie across two places. */
-		for (uint32_t user = one; one && user < one + LAUNCH_UIDS; user++)
-			if (user >= first && (user - first) / LAUNCH_UIDS < places)
-				taken[(user - first) / LAUNCH_UIDS] = true;
-	}
-	for (uint32_t i = 0; taken && i < places && !*uid; i++)
-		*uid = taken[i] ? 0 : first + i * LAUNCH_UIDS;
-	free(taken);
-	return *uid ? 0
-		    : error_set(e, ENOSPC, "no-user-left", "uid_count: in divvyd.yaml",
-				"no users are left that an instance's processes could run as");
+	pool.taken = calloc(MAX(pool.places, 1u), sizeof(*pool.taken));
+	if (!pool.taken)
+		return error_set(e, ENOMEM, "no-memory", NULL, "no memory for its user");
+	for (unsigned i = 0; i < daemon->instance_count; i++)
+		user_taken(&pool, daemon->instances[i]->row.uid);
+	/* It is the store that refuses one twice, also of rows that the table had no room for. */
+	err = store_uids(daemon->store, user_taken, &pool, e);
+	for (uint32_t i = 0; i < pool.places && !err && !*uid; i++)
+		*uid = pool.taken[i] ? 0 : pool.first + i * LAUNCH_UIDS;
+	free(pool.taken);
+	if (err || *uid)
+		return err;
+	return error_set(e, ENOSPC, "no-user-left", "uid_count: in divvyd.yaml",
+			 "no users are left that an instance's processes could run as");
 }
 
 static int no_weight(const struct instance_type *type, struct error *e)
@@ -94,7 +110,9 @@ static int definition_make(struct daemon *daemon, const char *own, const json_t 
 	json = type_json(type);
 	*text = json ? json_dumps(json, JSON_COMPACT) : NULL;
 	json_decref(json);
-	return *text ? 0 : error_set(e, ENOMEM, "no-memory", NULL, "no memory");
+	/* What was asked for may not go with the type: whoever reads the row is to find nothing wrong with it. */
+	return *text ? definition_read(*text, own, "divvy show type NAME", type, e)
+		     : error_set(e, ENOMEM, "no-memory", NULL, "no memory");
 }
 
 static enum store_restart restart_read(const json_t *request)
@@ -162,6 +180,30 @@ static int redefine(struct instance *instance, struct store_instance *row,
 	return 0;
 }
 
+/* What may be wrong is looked at before it is written down: what was refused is not there. */
+static int define_new(struct daemon *daemon, struct store_instance *row, struct instance **out,
+		      struct error *e)
+{
+	struct instance *instance;
+	int err = instance_new(daemon, row, &instance, e);
+
+	if (err)
+		return err;
+	err = instance_user(daemon, &instance->row.uid, e);
+	/* What a deletion could not remove of one of this name is not the new one's: its disks may be another user's. */
+	if (!err)
+		err = launch_folders_remove(&daemon->places, instance->row.name, true, e);
+	if (!err)
+		err = store_instance_put(daemon->store, &instance->row, e);
+	if (err) {
+		instance_free(instance);
+		return err;
+	}
+	instance_insert(instance);
+	*out = instance;
+	return 0;
+}
+
 int instance_define(struct daemon *daemon, const char *name, const json_t *request, uint32_t owner,
 		    bool transient, struct instance *existing, struct instance **out, bool *changed,
 		    struct error *e)
@@ -177,26 +219,15 @@ int instance_define(struct daemon *daemon, const char *name, const json_t *reque
 			err = redefine(existing, &row, &type, e);
 			*changed = !err;
 		}
-		store_instance_free(&row);
 	} else if (!err) {
-		err = instance_user(daemon, &row.uid, e);
-		/* What a deletion could not remove of one of this name is not the new one's: its disks may be another user's. */
-		if (!err)
-			err = launch_folders_remove(&daemon->places, name, true, e);
-		if (!err)
-			err = store_instance_put(daemon->store, &row, e);
-		if (!err)
-			err = instance_add(daemon, &row, out, e);
+		err = define_new(daemon, &row, out, e);
 		*changed = !err;
 	}
-	if (err) {
-		store_instance_free(&row);
-		return err;
-	}
+	store_instance_free(&row);
 	if (*changed)
 		event_instance(*out, "defined", "%s, image %s", (*out)->row.type,
 			       (*out)->row.image);
-	return 0;
+	return err;
 }
 
 int instance_weigh(struct instance *instance, uint32_t weight, struct error *e)

@@ -82,20 +82,26 @@ struct instance *instance_find(struct daemon *daemon, const char *name)
 	return found ? daemon->instances[at] : NULL;
 }
 
-int instance_type_read(const struct instance *instance, struct instance_type *type, struct error *e)
+int definition_read(const char *text, const char *name, const char *next,
+		    struct instance_type *type, struct error *e)
 {
 	struct findings *findings = calloc(1, sizeof(*findings));
-	json_t *json = json_loads(instance->row.definition, 0, NULL);
-	int err = findings && json ? type_from_json(json, instance->row.name, type, findings)
-				   : -EINVAL;
+	json_t *json = text ? json_loads(text, 0, NULL) : NULL;
+	int err = findings && json ? type_from_json(json, name, type, findings) : -EINVAL;
 
-	if (err)
-		error_set(e, EINVAL, "bad-definition", NULL, "%s: %s", instance->row.name,
-			  findings && findings->count ? findings->items[0].fact
-						      : "its type cannot be read");
+	if (err && findings && findings->count)
+		error_set(e, EINVAL, "bad-definition", next, "%s", findings->items[0].fact);
+	else if (err)
+		error_set(e, EINVAL, "bad-definition", next, "%s: its definition is no JSON", name);
 	json_decref(json);
 	free(findings);
 	return err;
+}
+
+int instance_type_read(const struct instance *instance, struct instance_type *type, struct error *e)
+{
+	return definition_read(instance->row.definition, instance->row.name,
+			       "divvy create NAME once more, or divvy delete NAME", type, e);
 }
 
 void instance_texts_drop(struct instance *instance)
@@ -121,12 +127,11 @@ void instance_reload(struct instance *instance)
 		log_error("%s", e.text);
 }
 
-int instance_add(struct daemon *daemon, struct store_instance *row, struct instance **out,
+int instance_new(struct daemon *daemon, struct store_instance *row, struct instance **out,
 		 struct error *e)
 {
 	struct instance *instance = calloc(1, sizeof(*instance));
 	bool found;
-	unsigned at = place_of(daemon, row->name, &found);
 	int err = 0;
 
 	if (!instance) {
@@ -140,6 +145,7 @@ int instance_add(struct daemon *daemon, struct store_instance *row, struct insta
 		instance->processes[i].instance = instance;
 		instance->processes[i].process.pidfd = -1;
 	}
+	place_of(daemon, instance->row.name, &found);
 	if (found || daemon->instance_count == INSTANCES_MAX)
 		err = error_set(e, ENOSPC, "too-many-instances", "divvy list instances",
 				"%u instances are the most", INSTANCES_MAX);
@@ -149,12 +155,20 @@ int instance_add(struct daemon *daemon, struct store_instance *row, struct insta
 		instance_free(instance);
 		return err;
 	}
+	*out = instance;
+	return 0;
+}
+
+void instance_insert(struct instance *instance)
+{
+	struct daemon *daemon = instance->daemon;
+	bool found;
+	unsigned at = place_of(daemon, instance->row.name, &found);
+
 	memmove(&daemon->instances[at + 1], &daemon->instances[at],
 		(daemon->instance_count - at) * sizeof(daemon->instances[0]));
 	daemon->instances[at] = instance;
 	daemon->instance_count++;
-	*out = instance;
-	return 0;
 }
 
 void instance_quiet(struct instance *instance)

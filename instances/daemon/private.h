@@ -184,9 +184,13 @@ struct instance {
 
 bool instance_name_ok(const char *name);
 struct instance *instance_find(struct daemon *daemon, const char *name);
-/* instance_add() - into the table; @row is taken over, also on failure. */
-int instance_add(struct daemon *daemon, struct store_instance *row, struct instance **out,
+/*
+ * instance_new() - of a row, which is taken over, also on failure; "too-many-instances" where the table has no room for it, "bad-definition".
+ * instance_insert() - into the table.
+ */
+int instance_new(struct daemon *daemon, struct store_instance *row, struct instance **out,
 		 struct error *e);
+void instance_insert(struct instance *instance);
 /* instance_forget() - out of memory, at the loop's next turn. */
 void instance_forget(struct instance *instance);
 void instance_free(struct instance *instance);
@@ -198,7 +202,12 @@ void instance_texts(struct instance *instance);
 /* instance_reload() - at rest: as its definition says now. */
 void instance_reload(struct instance *instance);
 void instance_texts_drop(struct instance *instance);
-/* instance_type_read() - as it is defined. "bad-definition". */
+/*
+ * definition_read() - a type out of its JSON, of the instance @name. "bad-definition", with the key.
+ * instance_type_read() - as the instance is defined.
+ */
+int definition_read(const char *text, const char *name, const char *next,
+		    struct instance_type *type, struct error *e);
 int instance_type_read(const struct instance *instance, struct instance_type *type,
 		       struct error *e);
 /* instance_next() - "divvy VERB NAME", an error's next command. Returns @next. */

@@ -21,8 +21,10 @@ static int take_instance(void *opaque, struct store_instance *row)
 
 	memcpy(name, row->name, sizeof(name));
 	/* One that cannot be read keeps nobody else from being taken back. */
-	if (instance_add(daemon, row, &instance, &e))
+	if (instance_new(daemon, row, &instance, &e))
 		log_error("instance %s is left out: %s", name, e.text);
+	else
+		instance_insert(instance);
 	return 0;
 }
 

@@ -99,6 +99,9 @@ int store_instance_delete(struct store *store, const char *name, struct error *e
 /* store_instances() - calls @each with every one, by name; what it points to is the callee's only until it returns. */
 int store_instances(struct store *store, int (*each)(void *opaque, struct store_instance *instance),
 		    void *opaque, struct error *e);
+/* store_uids() - calls @each with every instance's uid, but 0. */
+int store_uids(struct store *store, int (*each)(void *opaque, uint32_t uid), void *opaque,
+	       struct error *e);
 
 /* ---- what an instance has of the GPUs; survives everything ------------------------------------- */
 

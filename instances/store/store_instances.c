@@ -56,6 +56,7 @@ struct reader {
 		int (*instance)(void *opaque, struct store_instance *instance);
 		int (*reservation)(void *opaque, const struct store_reservation *reservation);
 		int (*process)(void *opaque, const struct store_process *process);
+		int (*uid)(void *opaque, uint32_t uid);
 	} each;
 	void *opaque;
 };
@@ -118,6 +119,21 @@ int store_instances(struct store *store, int (*each)(void *opaque, struct store_
 		" restart, error_code, error_text, error_next, created_ms, changed_ms, started_ms, restarts, exit_status, placement"
 		" FROM instances ORDER BY name",
 		"");
+}
+
+static int uid_row(void *opaque, sqlite3_stmt *row)
+{
+	struct reader *reader = opaque;
+
+	return reader->each.uid(reader->opaque, (uint32_t)sqlite3_column_int64(row, 0));
+}
+
+int store_uids(struct store *store, int (*each)(void *opaque, uint32_t uid), void *opaque,
+	       struct error *e)
+{
+	struct reader reader = { .each.uid = each, .opaque = opaque };
+
+	return store_do(store, e, uid_row, &reader, "SELECT uid FROM instances WHERE uid != 0", "");
 }
 
 /* ---- reservations ------------------------------------------------------------------------------- */
