@@ -154,7 +154,8 @@ json_t *api_instance(struct instance *instance)
 	weight = json_object_get(instance->wanted, "weight");
 	launch_path(&instance->daemon->places, row->name, "vmm.ctl", control);
 	launch_path(&instance->daemon->places, row->name, "console", console);
-	json = json_pack("{s:s, s:s, s:I, s:s, s:s, s:s, s:O, s:O, s:O, s:s, s:b, s:s, s:s, s:s}",
+	/* Of one that cannot be read there is none. */
+	json = json_pack("{s:s, s:s, s:I, s:s, s:s, s:s, s:O, s:O, s:O?, s:s, s:b, s:s, s:s, s:s}",
 			 "name", row->name, "uuid", row->uuid, "owner", (json_int_t)row->owner,
 			 "type", row->type, "image", row->image, "restart",
 			 restart_name(row->restart), "displays", displays ? displays : json_null(),

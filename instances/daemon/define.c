@@ -90,6 +90,7 @@ static int definition_make(struct daemon *daemon, const char *own, const json_t 
 	const struct instance_type *found = type_catalogue_find(&daemon->types, name);
 	const json_t *displays = json_object_get(request, "displays"),
 		     *weight = json_object_get(request, "weight");
+	char next[NEXT_SIZE];
 	json_t *json;
 
 	if (!found)
@@ -111,7 +112,8 @@ static int definition_make(struct daemon *daemon, const char *own, const json_t 
 	*text = json ? json_dumps(json, JSON_COMPACT) : NULL;
 	json_decref(json);
 	/* What was asked for may not go with the type: whoever reads the row is to find nothing wrong with it. */
-	return *text ? definition_read(*text, own, "divvy show type NAME", type, e)
+	return *text ? definition_read(*text, own, instance_next("show type", type->name, next),
+				       type, e)
 		     : error_set(e, ENOMEM, "no-memory", NULL, "no memory");
 }
 
@@ -157,6 +159,7 @@ static int redefine(struct instance *instance, struct store_instance *row,
 		    const struct instance_type *type, struct error *e)
 {
 	struct store_instance old = instance->row, *now = &instance->row;
+	const bool mended = instance->unreadable && !instance_active(instance);
 	int err;
 
 	now->image = row->image;
@@ -165,6 +168,11 @@ static int redefine(struct instance *instance, struct store_instance *row,
 	memcpy(now->type, row->type, sizeof(now->type));
 	memcpy(now->digest, row->digest, sizeof(now->digest));
 	now->restart = row->restart;
+	if (mended) {
+		now->state = now->started_ms ? STORE_STOPPED : STORE_DEFINED;
+		now->error_text = now->error_next = NULL;
+		now->error_code[0] = '\0';
+	}
 	err = instance_save(instance, e);
 	if (err) {
 		instance->row = old;
@@ -174,6 +182,11 @@ static int redefine(struct instance *instance, struct store_instance *row,
 	row->image = old.image;
 	row->definition = old.definition;
 	row->request = old.request;
+	if (mended) {
+		row->error_text = old.error_text;
+		row->error_next = old.error_next;
+		instance->unreadable = false;
+	}
 	/* One that runs keeps what it was started as; its row says what it will be. */
 	if (!instance_active(instance))
 		instance->type = *type;
@@ -215,7 +228,7 @@ int instance_define(struct daemon *daemon, const char *name, const json_t *reque
 	*changed = false;
 	if (!err && existing) {
 		*out = existing;
-		if (strcmp(existing->row.digest, row.digest) != 0) {
+		if (existing->unreadable || strcmp(existing->row.digest, row.digest) != 0) {
 			err = redefine(existing, &row, &type, e);
 			*changed = !err;
 		}

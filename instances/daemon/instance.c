@@ -89,6 +89,8 @@ int definition_read(const char *text, const char *name, const char *next,
 	json_t *json = text ? json_loads(text, 0, NULL) : NULL;
 	int err = findings && json ? type_from_json(json, name, type, findings) : -EINVAL;
 
+	if (err)
+		*type = (struct instance_type){ 0 };
 	if (err && findings && findings->count)
 		error_set(e, EINVAL, "bad-definition", next, "%s", findings->items[0].fact);
 	else if (err)
@@ -100,8 +102,16 @@ int definition_read(const char *text, const char *name, const char *next,
 
 int instance_type_read(const struct instance *instance, struct instance_type *type, struct error *e)
 {
-	return definition_read(instance->row.definition, instance->row.name,
-			       "divvy create NAME once more, or divvy delete NAME", type, e);
+	const char *name = instance->row.name;
+	struct error why = { 0 };
+	char next[NEXT_SIZE];
+
+	if (!definition_read(instance->row.definition, name, NULL, type, &why))
+		return 0;
+	/* It is the row that is wrong, not what was asked for now. */
+	return error_set(e, ENOTSUP, "bad-definition", instance_next("delete", name, next),
+			 "%.500s: a newer Divvy's, or damaged; create it once more, or delete it",
+			 why.text);
 }
 
 void instance_texts_drop(struct instance *instance)
@@ -123,8 +133,12 @@ void instance_reload(struct instance *instance)
 {
 	struct error e = { 0 };
 
-	if (instance_type_read(instance, &instance->type, &e))
-		log_error("%s", e.text);
+	instance->unreadable = instance_type_read(instance, &instance->type, &e) != 0;
+	if (!instance->unreadable || instance_active(instance))
+		return;
+	log_error("%s", e.text);
+	instance->row.state = STORE_FAILED;
+	instance_error(instance, &e);
 }
 
 int instance_new(struct daemon *daemon, struct store_instance *row, struct instance **out,
@@ -149,12 +163,11 @@ int instance_new(struct daemon *daemon, struct store_instance *row, struct insta
 	if (found || daemon->instance_count == INSTANCES_MAX)
 		err = error_set(e, ENOSPC, "too-many-instances", "divvy list instances",
 				"%u instances are the most", INSTANCES_MAX);
-	if (!err)
-		err = instance_type_read(instance, &instance->type, e);
 	if (err) {
 		instance_free(instance);
 		return err;
 	}
+	instance_reload(instance);
 	*out = instance;
 	return 0;
 }

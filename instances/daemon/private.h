@@ -151,6 +151,7 @@ struct instance {
 	struct daemon *daemon;
 	struct store_instance row;
 	struct instance_type type;
+	bool unreadable; /* what it is to be: it is there to be seen, defined anew, deleted, and ended if it runs */
 	json_t *wanted, *definition; /* of the row's texts, once they were shown */
 	/* What it has while it is not at rest. */
 	bool placed;
@@ -185,7 +186,7 @@ struct instance {
 bool instance_name_ok(const char *name);
 struct instance *instance_find(struct daemon *daemon, const char *name);
 /*
- * instance_new() - of a row, which is taken over, also on failure; "too-many-instances" where the table has no room for it, "bad-definition".
+ * instance_new() - of a row, which is taken over, also on failure; "too-many-instances" where the table has no room for it.
  * instance_insert() - into the table.
  */
 int instance_new(struct daemon *daemon, struct store_instance *row, struct instance **out,
@@ -199,11 +200,11 @@ int instance_save(struct instance *instance, struct error *e);
 void instance_error(struct instance *instance, const struct error *e); /* NULL: none */
 /* instance_texts() - its row's JSON, parsed once: instance->wanted, ->definition. */
 void instance_texts(struct instance *instance);
-/* instance_reload() - at rest: as its definition says now. */
+/* instance_reload() - as its definition says now; at rest, one whose definition cannot be read has failed. */
 void instance_reload(struct instance *instance);
 void instance_texts_drop(struct instance *instance);
 /*
- * definition_read() - a type out of its JSON, of the instance @name. "bad-definition", with the key.
+ * definition_read() - a type out of its JSON, of the instance @name. "bad-definition", with the key; then *type is empty.
  * instance_type_read() - as the instance is defined.
  */
 int definition_read(const char *text, const char *name, const char *next,

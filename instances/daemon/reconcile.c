@@ -18,14 +18,16 @@ static int take_instance(void *opaque, struct store_instance *row)
 	struct instance *instance;
 	struct error e = { 0 };
 	char name[STORE_NAME_SIZE];
+	int err;
 
 	memcpy(name, row->name, sizeof(name));
-	/* One that cannot be read keeps nobody else from being taken back. */
-	if (instance_new(daemon, row, &instance, &e))
-		log_error("instance %s is left out: %s", name, e.text);
-	else
+	err = instance_new(daemon, row, &instance, &e);
+	if (!err)
 		instance_insert(instance);
-	return 0;
+	else
+		log_error("instance %s is left out: %s", name, e.text);
+	/* More than there is room for never ran. */
+	return err == -ENOSPC ? 0 : err;
 }
 
 static int take_reservation(void *opaque, const struct store_reservation *row)
@@ -188,6 +190,11 @@ static void settle_active(struct instance *instance)
 					  instance->row.restart != STORE_RESTART_ALWAYS;
 		instance->step = STEP_END;
 		stop_continue(instance, STEP_END);
+		return;
+	}
+	/* Nobody knows what it is: it goes, and its devices with it by what its reservations say. */
+	if (instance->unreadable && instance_type_read(instance, &instance->type, &e)) {
+		instance_end(instance, STORE_FAILED, &e);
 		return;
 	}
 	if (whole(instance) && !lost) {

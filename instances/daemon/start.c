@@ -244,8 +244,10 @@ int instance_start(struct instance *instance, struct error *e)
 				 instance_next("start", instance->row.name, next),
 				 "%s is being stopped", instance->row.name);
 	instance->restart_timer = sd_event_source_disable_unref(instance->restart_timer);
+	err = instance->unreadable ? instance_type_read(instance, &instance->type, e) : 0;
 	/* Defined before there were users to run as. */
-	err = instance->row.uid ? 0 : instance_user(daemon, &instance->row.uid, e);
+	if (!err && !instance->row.uid)
+		err = instance_user(daemon, &instance->row.uid, e);
 	if (!err)
 		err = place(instance, e);
 	if (err)

@@ -105,10 +105,17 @@ static struct store *store_of(const struct world *w)
 	return store;
 }
 
-/* The text stays the test's. */
-static int row_take(void *opaque, struct store_instance *row)
+struct row_list {
+	struct store_instance *rows;
+	unsigned count;
+};
+
+/* What the row points to is the test's now. */
+static int row_add(void *opaque, struct store_instance *row)
 {
-	*(struct store_instance *)opaque = *row;
+	struct row_list *list = opaque;
+
+	list->rows[list->count++] = *row;
 	memset(row, 0, sizeof(*row));
 	return 0;
 }
@@ -126,6 +133,7 @@ static void there_are_no_more_instances_than_the_table_has_room_for(void **state
 {
 	struct world *w = *state;
 	struct store_instance row = { 0 };
+	struct row_list list = { .rows = &row };
 	char code[48], text[256];
 	unsigned count = 0;
 	struct store *store;
@@ -134,7 +142,7 @@ static void there_are_no_more_instances_than_the_table_has_room_for(void **state
 	world_define(w, "a", "plain", "");
 	world_stop(w);
 	store = store_of(w);
-	assert_int_equal(store_instances(store, row_take, &row, NULL), 0);
+	assert_int_equal(store_instances(store, row_add, &list, NULL), 0);
 	assert_int_equal(store_begin(store, NULL), 0);
 	uid = row.uid;
 	assert_int_equal(store_instance_delete(store, "a", NULL), 0);
@@ -161,6 +169,111 @@ static void there_are_no_more_instances_than_the_table_has_room_for(void **state
 	assert_int_equal(count, MOST + 1);
 }
 
+/* What a newer Divvy would have written, or @text. Returns what was there, malloc()ed. */
+static char *redefine(const struct world *w, const char *name, const char *text)
+{
+	struct store_instance rows[8] = { 0 }, *row = NULL;
+	struct row_list list = { .rows = rows };
+	struct store *store = store_of(w);
+	json_t *json;
+	char *old;
+
+	assert_int_equal(store_instances(store, row_add, &list, NULL), 0);
+	for (unsigned i = 0; i < list.count; i++)
+		if (!strcmp(rows[i].name, name))
+			row = &rows[i];
+	assert_non_null(row);
+	old = row->definition;
+	json = json_loads(old, 0, NULL);
+	json_object_set_new(json, "of-tomorrow", json_true());
+	row->definition = text ? strdup(text) : json_dumps(json, 0);
+	json_decref(json);
+	assert_int_equal(store_instance_put(store, row, NULL), 0);
+	for (unsigned i = 0; i < list.count; i++)
+		store_instance_free(&rows[i]);
+	store_close(store);
+	return old;
+}
+
+static void has_bad_definition(const struct world *w, const char *name)
+{
+	json_t *body, *error;
+
+	world_await(w, name, "failed");
+	body = world_instance(w, name);
+	error = json_object_get(body, "error");
+	assert_string_equal(json_string_value(json_object_get(error, "code")), "bad-definition");
+	assert_true(strlen(json_string_value(json_object_get(error, "next"))) > 5);
+	json_decref(body);
+}
+
+/* As after going back to an older version, or with a damaged row. */
+static void one_whose_definition_cannot_be_read_is_there_and_in_nobodys_way(void **state)
+{
+	struct world *w = *state;
+	char code[48], text[256], reset[64], *old;
+	json_t *body;
+
+	world_define(w, "newer", "whole", "");
+	world_define(w, "damaged", "plain", "");
+	world_define(w, "again", "quarter", ",\"restart\":\"on-failure\"");
+	world_do(w, "newer", "start", NULL, 202);
+	world_do(w, "again", "start", NULL, 202);
+	world_await(w, "newer", "running");
+	world_await(w, "again", "running");
+	fake_sysfs_device_write(&w->fs, WORLD_GPU_A, "reset", "0\n");
+	fake_sysfs_device_write(&w->fs, WORLD_GPU_B, "reset", "0\n");
+	world_kill(w);
+	free(redefine(w, "newer", NULL));
+	free(redefine(w, "damaged", "{"));
+	old = redefine(w, "again", NULL);
+	assert_true(world_start(w, NULL));
+	/* One that had something is taken down like any other. */
+	has_bad_definition(w, "newer");
+	has_bad_definition(w, "damaged");
+	has_bad_definition(w, "again");
+	assert_int_equal(world_processes(w, false), 0);
+	fake_sysfs_read(&w->fs, "sys/bus/pci/devices/" WORLD_GPU_A "/reset", reset, sizeof(reset));
+	if (strcmp(reset, "1") != 0)
+		fake_sysfs_read(&w->fs, "sys/bus/pci/devices/" WORLD_GPU_B "/reset", reset,
+				sizeof(reset));
+	assert_string_equal(reset, "1");
+	world_define(w, "other", "pair", "");
+	world_do(w, "other", "start", NULL, 202);
+	world_await(w, "other", "running");
+	world_do(w, "other", "stop", "{\"force\":true}", 202);
+	world_await(w, "other", "stopped");
+	/* It is all there, as far as it can be shown. */
+	body = world_instance(w, "newer");
+	assert_true(json_is_object(json_object_get(body, "definition")));
+	json_decref(body);
+	body = world_instance(w, "damaged");
+	assert_true(json_is_null(json_object_get(body, "definition")));
+	json_decref(body);
+	world_expect(w, "GET", "instances", NULL, 200u);
+	world_do(w, "newer", "start", NULL, 409);
+	world_do(w, "damaged", "stop", NULL, 200);
+	world_expect(w, "PATCH", "instances/again/share", "{\"weight\":5}", 409u);
+	/* Defined anew, if only as it was, it can be had again; or deleted. */
+	assert_int_equal(put(w, "newer", "whole", "", code, text), 200);
+	assert_true(world_is(w, "newer", "stopped"));
+	world_do(w, "newer", "start", NULL, 202);
+	world_await(w, "newer", "running");
+	world_do(w, "newer", "stop", "{\"force\":true}", 202);
+	world_await(w, "newer", "stopped");
+	world_expect(w, "DELETE", "instances/damaged", NULL, 204u);
+	/* The newer version is back: what was to run does. */
+	world_stop(w);
+	free(redefine(w, "again", old));
+	free(old);
+	assert_true(world_start(w, NULL));
+	world_await(w, "again", "running");
+	world_do(w, "again", "stop", "{\"force\":true}", 202);
+	world_await(w, "again", "stopped");
+	world_stop(w);
+	world_check_empty(w);
+}
+
 int main(int argc, char **argv)
 {
 #define T(name) cmocka_unit_test_setup_teardown(name, world_setup, world_teardown)
@@ -168,6 +281,7 @@ int main(int argc, char **argv)
 		T(a_deletion_that_was_refused_is_not_done_later),
 		T(what_cannot_be_is_refused_and_leaves_nothing),
 		T(there_are_no_more_instances_than_the_table_has_room_for),
+		T(one_whose_definition_cannot_be_read_is_there_and_in_nobodys_way),
 	};
 	int status = fake_main(argc, argv);
 
