@@ -415,9 +415,12 @@ int device_ended(struct instance *instance, struct error *e)
 		if (!instance->parts[i].dedicated || !instance->results)
 			continue;
 		result = &instance->results[at++];
-		if (!device_leased(&instance->parts[i]))
-			continue;
 		snprintf(lease.gpu, sizeof(lease.gpu), "%s", instance->parts[i].gpu);
+		gpu = gpu_find(daemon, lease.gpu, true);
+		if (gpu)
+			err = store_gpu_put(daemon->store, &gpu->row, e);
+		if (!device_leased(&instance->parts[i]) || err)
+			continue;
 		snprintf(lease.link_after, sizeof(lease.link_after), "%s", result->link);
 		lease.resets = result->resets;
 		if (result->failed)
@@ -430,11 +433,7 @@ int device_ended(struct instance *instance, struct error *e)
 					? "reset, and answers; its memory is cleared by what the reset clears"
 				: instance->guest_had ? "not reset: the host's driver has it"
 						      : "not reset: no guest had it");
-		gpu = gpu_find(daemon, lease.gpu, true);
-		if (gpu)
-			err = store_gpu_put(daemon->store, &gpu->row, e);
-		if (!err)
-			err = store_lease_end(daemon->store, &lease, e);
+		err = store_lease_end(daemon->store, &lease, e);
 	}
 	return err;
 }

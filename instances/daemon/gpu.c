@@ -15,16 +15,29 @@
 
 /* ---- rows ------------------------------------------------------------------------------------------- */
 
+/* Of a GPU that is not there, with nothing to keep anybody from it: but for a count, all that would be missed is its place here. */
+static bool forgettable(const struct daemon *daemon, const struct gpu *gpu)
+{
+	return !gpu->busy && !gpu->row.drained && !gpu->row.quarantine_code[0] &&
+	       !node_gpu_find(daemon->node, gpu->row.id);
+}
+
 struct gpu *gpu_find(struct daemon *daemon, const char *id, bool make)
 {
-	struct gpu *gpu;
+	struct gpu *gpu = NULL;
 
 	for (unsigned i = 0; i < daemon->gpu_count; i++)
 		if (!strcmp(daemon->gpus[i].row.id, id))
 			return &daemon->gpus[i];
-	if (!make || daemon->gpu_count == ARRAY_SIZE(daemon->gpus))
+	if (!make)
 		return NULL;
-	gpu = &daemon->gpus[daemon->gpu_count++];
+	if (daemon->gpu_count < ARRAY_SIZE(daemon->gpus))
+		gpu = &daemon->gpus[daemon->gpu_count++];
+	for (unsigned i = 0; i < daemon->gpu_count && !gpu; i++)
+		if (forgettable(daemon, &daemon->gpus[i]))
+			gpu = &daemon->gpus[i];
+	if (!gpu)
+		return NULL;
 	*gpu = (struct gpu){ 0 };
 	snprintf(gpu->row.id, sizeof(gpu->row.id), "%s", id);
 	return gpu;
@@ -52,13 +65,19 @@ void gpu_quarantine(struct daemon *daemon, const char *id, const char *code, con
 	struct gpu *gpu = gpu_find(daemon, id, true);
 	struct error e = { 0 };
 
-	if (!gpu)
-		return;
-	snprintf(gpu->row.quarantine_code, sizeof(gpu->row.quarantine_code), "%s", code);
-	snprintf(gpu->row.quarantine_text, sizeof(gpu->row.quarantine_text), "%s", text);
-	gpu->row.since_ms = daemon_now_ms();
-	if (gpu_save(daemon, gpu, &e))
-		log_error("%s: %s", id, e.text);
+	if (gpu) {
+		snprintf(gpu->row.quarantine_code, sizeof(gpu->row.quarantine_code), "%s", code);
+		snprintf(gpu->row.quarantine_text, sizeof(gpu->row.quarantine_text), "%s", text);
+		gpu->row.since_ms = daemon_now_ms();
+		/* It is written once more with the end of its lease, which waits for the store; nobody gets it meanwhile. */
+		if (gpu_save(daemon, gpu, &e))
+			log_error("%s: %s", id, e.text);
+	} else {
+		log_error(
+			"%s is set aside until the machine changes or the daemon starts anew: %zu others are drained or set aside",
+			id, ARRAY_SIZE(daemon->gpus));
+	}
+	placement_gpu_close(daemon->ledger, id, PLACEMENT_QUARANTINED);
 	event_gpu(daemon, id, "quarantined", "%s: %s", code, text);
 }
 

@@ -268,6 +268,92 @@ static void a_gpu_that_comes_back_wrong_is_set_aside(void **state)
 	world_await(w, "b", "stopped");
 }
 
+static void gpu_config(const struct world *w, const char *bdf, bool silent)
+{
+	char folder[PATH_MAX], path[PATH_MAX + 16];
+	uint8_t bytes[64];
+
+	memset(bytes, 0xff, sizeof(bytes));
+	if (!silent)
+		memcpy(bytes, (uint8_t[16]){ 0xde, 0x10, 0x30, 0x23, [0x0a] = 2, [0x0b] = 3 }, 16);
+	fake_sysfs_device_path(&w->fs, bdf, folder);
+	snprintf(path, sizeof(path), "%s/config", folder);
+	fake_sysfs_write_bytes(&w->fs, path, bytes, sizeof(bytes));
+}
+
+static bool gpu_is_in_state(const struct world *w, const char *bdf, const char *wanted)
+{
+	char resource[64];
+	json_t *body = NULL;
+	bool is;
+
+	snprintf(resource, sizeof(resource), "gpus/%s", bdf);
+	assert_int_equal(world_ask(w, "GET", resource, NULL, &body), 200);
+	is = !strcmp(json_string_value(json_object_get(body, "state")), wanted);
+	json_decref(body);
+	return is;
+}
+
+/* While nothing can be written, nor after it: not by this daemon, nor by the next. */
+static void a_gpu_is_set_aside_though_the_store_is_full(void **state)
+{
+	struct world *w = *state;
+
+	world_define(w, "a", "pair", "");
+	world_define(w, "b", "pair", "");
+	world_do(w, "a", "start", NULL, 202);
+	world_await(w, "a", "running");
+	gpu_config(w, WORLD_GPU_B, true);
+	world_store_fails(w, 1);
+	kill(world_pid(w, "a", "vmm"), SIGKILL);
+	for (unsigned i = 0;
+	     i < WORLD_WAIT_MS / 10 && !gpu_is_in_state(w, WORLD_GPU_B, "quarantined"); i++)
+		usleep(10000);
+	assert_true(world_is(w, "a", "stopping"));
+	world_store_fails(w, 0);
+	world_await(w, "a", "failed");
+	/* Its next tenant would have what its last one left. */
+	gpu_config(w, WORLD_GPU_B, false);
+	world_do(w, "b", "start", NULL, 409);
+	world_kill(w);
+	assert_true(world_start(w, NULL));
+	assert_true(gpu_is_in_state(w, WORLD_GPU_B, "quarantined"));
+	world_do(w, "b", "start", NULL, 409);
+}
+
+static void a_gpu_is_set_aside_however_many_were_there_before(void **state)
+{
+	struct world *w = *state;
+	struct store *store;
+	struct error e = { 0 };
+	char folder[128];
+
+	world_stop(w);
+	snprintf(folder, sizeof(folder), "%s/state", w->folder);
+	assert_int_equal(store_open(folder, &store, &e), 0);
+	assert_int_equal(store_begin(store, &e), 0);
+	for (unsigned i = 0; i < 2 * NODE_GPUS_MAX; i++) {
+		struct store_gpu row = { .resets = 1 };
+
+		snprintf(row.id, sizeof(row.id), "GPU-%08x-0000-0000-0000-000000000000", i);
+		assert_int_equal(store_gpu_put(store, &row, &e), 0);
+	}
+	assert_int_equal(store_commit(store, &e), 0);
+	store_close(store);
+	assert_true(world_start(w, NULL));
+	world_define(w, "a", "pair", "");
+	world_do(w, "a", "start", NULL, 202);
+	world_await(w, "a", "running");
+	gpu_config(w, WORLD_GPU_B, true);
+	world_do(w, "a", "stop", "{\"force\":true}", 202);
+	world_await(w, "a", "stopped");
+	assert_true(gpu_is_in_state(w, WORLD_GPU_B, "quarantined"));
+	world_do(w, "a", "start", NULL, 409);
+	world_kill(w);
+	assert_true(world_start(w, NULL));
+	assert_true(gpu_is_in_state(w, WORLD_GPU_B, "quarantined"));
+}
+
 static bool was_reset(const struct world *w, const char *gpu)
 {
 	char leaf[128], text[64];
@@ -840,6 +926,8 @@ int main(int argc, char **argv)
 		T(a_whole_gpu_is_leased_reset_and_given_to_the_next),
 		T(a_gpu_that_its_driver_has_is_bound_for_an_instance_and_given_back),
 		T(a_gpu_that_comes_back_wrong_is_set_aside),
+		T(a_gpu_is_set_aside_though_the_store_is_full),
+		T(a_gpu_is_set_aside_however_many_were_there_before),
 		T(a_gpu_that_another_vmm_has_is_left_alone),
 		T(a_drained_gpu_gets_nobody_new),
 		T(what_runs_outlives_the_daemon_and_is_taken_back),

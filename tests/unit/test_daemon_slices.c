@@ -230,6 +230,27 @@ static void one_that_cannot_be_removed_sets_its_gpu_aside(void **state)
 	assert_int_equal(world_mdevs(w), 0);
 }
 
+/* Nothing could be written when that was found out: it is with the instance's end, and the next daemon knows. */
+static void its_gpu_stays_aside_though_the_store_was_full(void **state)
+{
+	struct world *w = *state;
+
+	run(w, "a", "mdev");
+	fake_sysfs_write(&w->fs, "mdev-stuck", "%s", "");
+	world_store_fails(w, 1);
+	kill(world_pid(w, "a", "vmm"), SIGKILL);
+	for (unsigned i = 0; i < WORLD_WAIT_MS / 10 && !gpu_is(w, WORLD_MDEVS, "quarantined"); i++)
+		usleep(10000);
+	assert_true(gpu_is(w, WORLD_MDEVS, "quarantined"));
+	world_store_fails(w, 0);
+	world_await(w, "a", "failed");
+	world_do(w, "a", "start", NULL, 409);
+	world_kill(w);
+	assert_true(world_start(w, NULL));
+	assert_true(gpu_is(w, WORLD_MDEVS, "quarantined"));
+	world_do(w, "a", "start", NULL, 409);
+}
+
 int main(int argc, char **argv)
 {
 #define T(name) cmocka_unit_test_setup_teardown(name, world_setup_slices, world_teardown)
@@ -239,6 +260,7 @@ int main(int argc, char **argv)
 		T(mediated_devices_are_made_and_removed),
 		T(what_is_left_of_them_is_removed_and_others_stay),
 		T(one_that_cannot_be_removed_sets_its_gpu_aside),
+		T(its_gpu_stays_aside_though_the_store_was_full),
 	};
 	int status = fake_main(argc, argv);
 
