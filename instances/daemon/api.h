@@ -37,6 +37,10 @@ bool api_check_match(struct http_request *request, const struct instance *instan
 /* api_show_instance() - it, with its digest as ETag. */
 void api_show_instance(struct http_request *request, struct instance *instance, unsigned status);
 
+#define API_TEXT_MAX 1000
+/* api_text_ok() - one line of printable ASCII, of so many letters at most, as all texts of requests are. */
+bool api_text_ok(const char *text);
+
 /* Kinds of bodies. */
 enum api_body {
 	API_DEFINE,

@@ -16,17 +16,19 @@ struct key {
 	bool needed;
 };
 
-/* One line of printable ASCII. */
+bool api_text_ok(const char *text)
+{
+	for (const char *p = text; *p; p++)
+		if ((unsigned char)*p < ' ' || (unsigned char)*p > '~')
+			return false;
+	return text[0] && strlen(text) <= API_TEXT_MAX;
+}
+
 static int is_text(const json_t *value)
 {
 	const char *text = json_string_value(value);
 
-	if (!text || strlen(text) != json_string_length(value))
-		return 0;
-	for (const char *p = text; *p; p++)
-		if ((unsigned char)*p < ' ' || (unsigned char)*p > '~')
-			return 0;
-	return text[0] && strlen(text) <= 1000;
+	return text && strlen(text) == json_string_length(value) && api_text_ok(text);
 }
 
 static int is_path(const json_t *value)

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 /* Instances as they are defined, started and stopped by whom they belong to. */
+#include <errno.h>
 #include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -9,9 +10,20 @@
 
 #define STOP_S 30
 
+static bool is_below_images(const struct config *config, const char *path)
+{
+	for (unsigned i = 0; i < config->image_count; i++) {
+		const size_t length = strlen(config->images[i]);
+
+		if (!strncmp(path, config->images[i], length) && path[length] == '/')
+			return true;
+	}
+	return false;
+}
+
 /*
  * Who is no admin takes images from where an admin puts them: the daemon reads them as root. What is remembered is the path behind all
- * links, since a link may lead elsewhere by the time it is read.
+ * links, since a link may lead elsewhere by the time it is read; it is judged as what he wrote was.
  */
 static bool image_allowed(struct http_request *request, json_t *json)
 {
@@ -21,17 +33,23 @@ static bool image_allowed(struct http_request *request, json_t *json)
 
 	if (request->role == DAEMON_ADMIN)
 		return true;
-	if (realpath(image, real))
-		for (unsigned i = 0; i < config->image_count; i++) {
-			size_t length = strlen(config->images[i]);
-
-			if (strncmp(real, config->images[i], length) != 0 || real[length] != '/')
-				continue;
-			json_object_set_new(json, "image", json_string(real));
-			return json_is_string(json_object_get(json, "image"));
-		}
-	api_refuse(request, 403, "image-not-allowed", "images: in divvyd.yaml",
-		   "%.200s is in no folder that users may take images from", image);
+	if (!realpath(image, real) || !is_below_images(config, real)) {
+		api_refuse(request, 403, "image-not-allowed", "images: in divvyd.yaml",
+			   "%.200s is in no folder that users may take images from", image);
+		return false;
+	}
+	if (!api_text_ok(real)) {
+		api_refuse(
+			request, 403, "image-not-allowed", "mv FOLDER ANOTHER-NAME",
+			"%.200s leads to a path that is not one line of printable ASCII, of 1000 letters at most",
+			image);
+		return false;
+	}
+	if (json_object_set_new(json, "image", json_string(real)) == 0)
+		return true;
+	http_failed(request, &(struct error){ .err = ENOMEM,
+					      .code = "no-memory",
+					      .text = "no memory for its image's path" });
 	return false;
 }
 

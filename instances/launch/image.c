@@ -205,14 +205,33 @@ static void plan_free(struct plan *plan)
 	free(plan);
 }
 
+/* A path is a word of a line of the instance's guest.conf, and no line more. */
+static int image_check(const char *image, struct error *e)
+{
+	char shown[400];
+
+	for (const char *p = image; *p; p++) {
+		if ((unsigned char)*p >= ' ' && *p != 0x7f)
+			continue;
+		snprintf(shown, sizeof(shown), "%s", image);
+		return error_set(e, EINVAL, "image", "divvy create NAME --image DIR",
+				 "%s: the path has a control character", text_printable(shown));
+	}
+	return 0;
+}
+
 static int plan_make(const struct launch_places *places, const struct launch_instance *instance,
 		     struct plan **out, struct error *e)
 {
-	struct plan *plan = calloc(1, sizeof(*plan));
-	char path[4200], *text = malloc(CONFIG_MAX);
+	struct plan *plan;
+	char path[4200], *text;
 	ssize_t size;
-	int err = 0;
+	int err = image_check(instance->image, e);
 
+	if (err)
+		return err;
+	plan = calloc(1, sizeof(*plan));
+	text = malloc(CONFIG_MAX);
 	if (plan)
 		plan->out = open_memstream(&plan->text, &plan->size);
 	if (!plan || !plan->out || !text) {

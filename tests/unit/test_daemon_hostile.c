@@ -46,6 +46,70 @@ static unsigned put(const struct world *w, const char *name, const char *type)
 	return world_ask(w, "PUT", resource, body, NULL);
 }
 
+/* By NOBODY, with another image: the status. */
+static unsigned put_image(const struct world *w, const char *name, const char *image)
+{
+	char resource[128], body[400];
+	unsigned status;
+
+	snprintf(resource, sizeof(resource), "instances/%s", name);
+	snprintf(body, sizeof(body), "{\"type\":\"plain\",\"image\":\"%s%s\"}", w->folder, image);
+	assert_int_equal(seteuid(NOBODY), 0);
+	status = world_ask(w, "PUT", resource, body, NULL);
+	assert_int_equal(seteuid(0), 0);
+	return status;
+}
+
+/* Below the world's folder; @link: to what is at @path. */
+static void world_link(const struct world *w, const char *path, const char *link)
+{
+	char to[300], from[300];
+
+	snprintf(to, sizeof(to), "%s/%s", w->folder, path);
+	snprintf(from, sizeof(from), "%s/%s", w->folder, link);
+	assert_int_equal(symlink(to, from), 0);
+}
+
+/* A folder with a guest.conf, and those above it. */
+static void world_image(const struct world *w, const char *path)
+{
+	char file[200];
+
+	for (const char *p = path; p; p = strchr(p + 1, '/')) {
+		snprintf(file, sizeof(file), "%s/%.*s", w->folder, (int)(p - path), path);
+		assert_true(mkdir(file, 0755) == 0 || errno == EEXIST);
+	}
+	snprintf(file, sizeof(file), "%s/%s", w->folder, path);
+	assert_int_equal(mkdir(file, 0755), 0);
+	snprintf(file, sizeof(file), "%s/guest.conf", path);
+	world_write(w, file, "kernel vmlinuz\n");
+}
+
+/* Its path becomes lines of the guest.conf that is run, and JSON. */
+static void an_image_behind_a_link_is_judged_as_one_that_is_named(void **state)
+{
+	struct world *w = *state;
+	json_t *instance;
+	char real[128];
+
+	if (geteuid())
+		skip();
+	world_image(w, "images/k\ndisk /dev/sda\n#x");
+	world_image(w, "images/\xff\xfe");
+	world_link(w, "images/k\ndisk /dev/sda\n#x", "images/lines");
+	world_link(w, "images/\xff\xfe", "images/bytes");
+	world_link(w, "images/a", "images/good");
+	configure(w, "");
+	assert_int_equal(put_image(w, "a", "/images/lines"), 403);
+	assert_int_equal(put_image(w, "a", "/images/bytes"), 403);
+	assert_true(world_is(w, "a", "gone"));
+	assert_int_equal(put_image(w, "a", "/images/good"), 201);
+	instance = world_instance(w, "a");
+	snprintf(real, sizeof(real), "%s/images/a", w->folder);
+	assert_string_equal(json_string_value(json_object_get(instance, "image")), real);
+	json_decref(instance);
+}
+
 static void who_finds_no_user_left_does_not_run_as_root(void **state)
 {
 	struct world *w = *state;
@@ -478,6 +542,7 @@ int main(int argc, char **argv)
 {
 #define T(name) cmocka_unit_test_setup_teardown(name, setup, world_teardown)
 	const struct CMUnitTest tests[] = {
+		T(an_image_behind_a_link_is_judged_as_one_that_is_named),
 		T(who_finds_no_user_left_does_not_run_as_root),
 		T(who_was_defined_before_there_were_users_gets_one_at_its_next_start),
 		T(a_tap_is_nobody_elses),

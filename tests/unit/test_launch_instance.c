@@ -479,6 +479,22 @@ static void an_image_that_is_wrong_is_refused_and_leaves_nothing(void **state)
 	}
 }
 
+/* As one that was stored before paths were judged. */
+static void an_image_whose_path_is_lines_is_refused(void **state)
+{
+	struct error e = { 0 };
+	char folder[128];
+
+	snprintf(folder, sizeof(folder), "%s/k\ndisk x", w.folder);
+	assert_int_equal(mkdir(folder, 0755), 0);
+	write_file(folder, "guest.conf", "kernel vmlinuz\n", 0644);
+	w.instance.image = folder;
+	assert_int_equal(launch_disks(&w.places, &w.instance, NULL, &e), -EINVAL);
+	assert_string_equal(e.code, "image");
+	assert_non_null(strstr(e.text, "k?disk x"));
+	assert_false(there("%s/a/guest.conf", w.state));
+}
+
 static void folders_go_and_links_are_not_followed(void **state)
 {
 	char path[200], outside[200];
@@ -646,6 +662,7 @@ int main(int argc, char **argv)
 		T(an_image_is_cloned_and_never_written),
 		T(an_image_on_another_file_system_is_cloned_too),
 		T(an_image_that_is_wrong_is_refused_and_leaves_nothing),
+		T(an_image_whose_path_is_lines_is_refused),
 		T(folders_go_and_links_are_not_followed),
 		T(a_peer_that_lies_or_stalls_is_not_waited_for),
 	};
