@@ -10,20 +10,34 @@
 
 #define STOP_S 30
 
-static bool is_below_images(const struct config *config, const char *path)
+/* Whether @path, as text, is of something in @folder, and does not lead up again. */
+static bool is_below(const char *path, const char *folder)
 {
-	for (unsigned i = 0; i < config->image_count; i++) {
-		const size_t length = strlen(config->images[i]);
+	size_t length = strlen(folder);
 
-		if (!strncmp(path, config->images[i], length) && path[length] == '/')
+	while (length > 1 && folder[length - 1] == '/')
+		length--;
+	if (strncmp(path, folder, length) != 0 || path[length] != '/')
+		return false;
+	for (const char *p = path; (p = strstr(p, "/..")); p += 3)
+		if (p[3] == '/' || !p[3])
+			return false;
+	return true;
+}
+
+static bool is_below_images(const struct config *config, const char *path, bool as_written)
+{
+	for (unsigned i = 0; i < config->image_count; i++)
+		if (is_below(path, config->images[i]) ||
+		    (as_written && is_below(path, config->images_written[i])))
 			return true;
-	}
 	return false;
 }
 
 /*
  * Who is no admin takes images from where an admin puts them: the daemon reads them as root. What is remembered is the path behind all
- * links, since a link may lead elsewhere by the time it is read; it is judged as what he wrote was.
+ * links, since a link may lead elsewhere by the time it is read; it is judged as what he wrote was. Only what is text of a path there is looked up
+ * at all: another may be on a file system that lets root wait.
  */
 static bool image_allowed(struct http_request *request, json_t *json)
 {
@@ -33,7 +47,8 @@ static bool image_allowed(struct http_request *request, json_t *json)
 
 	if (request->role == DAEMON_ADMIN)
 		return true;
-	if (!realpath(image, real) || !is_below_images(config, real)) {
+	if (!is_below_images(config, image, true) || !realpath(image, real) ||
+	    !is_below_images(config, real, false)) {
 		api_refuse(request, 403, "image-not-allowed", "images: in divvyd.yaml",
 			   "%.200s is in no folder that users may take images from", image);
 		return false;

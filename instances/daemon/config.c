@@ -107,7 +107,10 @@ static const char *take_images(struct config *config, const json_t *value)
 
 		if (!real)
 			return "images: a folder that is not there, or no absolute path";
-		config->images[config->image_count++] = real;
+		config->images[config->image_count] = real;
+		config->images_written[config->image_count++] = strdup(path);
+		if (!config->images_written[config->image_count - 1])
+			return "images: no memory";
 	}
 	return NULL;
 }
@@ -403,8 +406,10 @@ int config_read(const char *path, bool must, struct config *config, struct error
 
 void config_free(struct config *config)
 {
-	for (unsigned i = 0; i < config->image_count; i++)
+	for (unsigned i = 0; i < config->image_count; i++) {
 		free(config->images[i]);
+		free(config->images_written[i]);
+	}
 	for (unsigned i = 0; i < config->certificate_count; i++)
 		free(config->certificates[i].name);
 	free(config->listen);

@@ -52,8 +52,9 @@ struct config {
 		enum daemon_role role;
 	} rules[CONFIG_RULES_MAX];
 	unsigned rule_count, image_count, certificate_count;
-	char *images[CONFIG_IMAGES_MAX]; /* folders that users may take images from */
-	char *listen;			 /* ADDRESS:PORT; NULL: no TCP */
+	/* Folders that users may take images from: behind all links, and as they are named there. */
+	char *images[CONFIG_IMAGES_MAX], *images_written[CONFIG_IMAGES_MAX];
+	char *listen; /* ADDRESS:PORT; NULL: no TCP */
 	struct {
 		char *certificate, *key, *client_ca, *client_crl; /* paths; NULL: none */
 	} tls;

@@ -110,6 +110,29 @@ static void an_image_behind_a_link_is_judged_as_one_that_is_named(void **state)
 	json_decref(instance);
 }
 
+/* Whatever else he names is not looked up: it may be where root waits. */
+static void an_image_is_below_a_folder_that_is_named_or_is_not_looked_for(void **state)
+{
+	struct world *w = *state;
+	char text[400];
+
+	if (geteuid())
+		skip();
+	world_link(w, "images/a", "elsewhere");
+	world_link(w, "images", "linked");
+	snprintf(text, sizeof(text), "images: [ %s/linked/ ]\nroles: { \"65534\": user }\n",
+		 w->folder);
+	world_write(w, "divvyd.yaml", text);
+	assert_true(world_start(w, NULL));
+	assert_int_equal(put_image(w, "a", "/elsewhere"), 403);
+	assert_int_equal(put_image(w, "a", "/images/../elsewhere"), 403);
+	assert_int_equal(put_image(w, "a", "/linked/a/../a"), 403);
+	assert_int_equal(put_image(w, "a", "/linked/a/.."), 403);
+	assert_int_equal(put_image(w, "a", "/linked"), 403);
+	assert_int_equal(put_image(w, "a", "/linked/a"), 201);
+	assert_int_equal(put_image(w, "b", "/images/a"), 201);
+}
+
 static void who_finds_no_user_left_does_not_run_as_root(void **state)
 {
 	struct world *w = *state;
@@ -543,6 +566,7 @@ int main(int argc, char **argv)
 #define T(name) cmocka_unit_test_setup_teardown(name, setup, world_teardown)
 	const struct CMUnitTest tests[] = {
 		T(an_image_behind_a_link_is_judged_as_one_that_is_named),
+		T(an_image_is_below_a_folder_that_is_named_or_is_not_looked_for),
 		T(who_finds_no_user_left_does_not_run_as_root),
 		T(who_was_defined_before_there_were_users_gets_one_at_its_next_start),
 		T(a_tap_is_nobody_elses),
