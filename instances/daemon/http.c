@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -293,6 +294,9 @@ static int attach(struct http *http, struct error *e)
 	if (err >= 0)
 		err = sd_event_add_io(event, &http->listening, http->listener.fd, EPOLLIN,
 				      peers_on_listening, http);
+	/* In turns: who connects without end keeps nobody from being answered, nor does who asks without end from connecting. */
+	if (err >= 0)
+		err = sd_event_source_set_priority(http->listening, HTTP_PRIORITY);
 	if (err >= 0)
 		err = sd_event_source_set_priority(http->speaking, HTTP_PRIORITY);
 	return err < 0 ? error_set(e, -err, "api-socket", NULL, "API: event loop: %s",
@@ -321,7 +325,10 @@ int http_create(struct daemon *daemon, const char *path, struct http **out, stru
 	err = http->mhd ? 0 : error_set(e, EIO, "api-socket", NULL, "libmicrohttpd does not start");
 	if (!err)
 		err = unix_listener_open(path, &http->listener, e);
-	/* Who may do what is a matter of roles: everybody may ask. */
+	/* Everybody may ask, and who is to be turned away is to leave room for who does not wait. */
+	if (!err && listen(http->listener.fd, CONNECTIONS_MAX) < 0)
+		err = error_set(e, errno, "api-socket", NULL, "%s: %s", path, strerror(errno));
+	/* Who may do what is a matter of roles. */
 	if (!err && chmod(path, 0666) < 0)
 		err = error_set(e, errno, "api-socket", NULL, "%s: %s", path, strerror(errno));
 	if (!err)

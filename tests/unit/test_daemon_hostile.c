@@ -7,6 +7,7 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/epoll.h>
 #include <sys/xattr.h>
 
 #include <cmocka.h>
@@ -484,6 +485,87 @@ static bool stands(pid_t pid)
 	return strstr(text, ") T ");
 }
 
+/* A request on a connection that stays open, and its answer. */
+static void ask_and_stay(int fd, const char *text)
+{
+	char answer[4096];
+	const char *body = NULL, *length = NULL;
+	size_t size = 0;
+	ssize_t n;
+
+	assert_int_equal(send(fd, text, strlen(text), MSG_NOSIGNAL), strlen(text));
+	do {
+		n = recv(fd, answer + size, sizeof(answer) - 1 - size, 0);
+		assert_true(n > 0);
+		size += (size_t)n;
+		answer[size] = '\0';
+		body = strstr(answer, "\r\n\r\n");
+		length = strstr(answer, "Content-Length: ");
+	} while (!body || !length || strlen(body + 4) < strtoul(length + 16, NULL, 10));
+}
+
+/* Which of them became readable first, second ...: in the order of epoll's list (epoll(7)). */
+static void readable_in_order(int epoll, const int *fds, unsigned count, struct epoll_event *events)
+{
+	for (unsigned i = 0; i < count; i++)
+		assert_int_equal(
+			poll(&(struct pollfd){ .fd = fds[i], .events = POLLIN }, 1, WORLD_WAIT_MS),
+			1);
+	assert_int_equal(epoll_wait(epoll, events, (int)count, 0), count);
+}
+
+#define KNOCKING 100u
+
+/* Many who are nobody are there, and nobody of them is to be let in; then root asks, who is connected. */
+static void who_connects_without_end_keeps_nobody_from_being_answered(void **state)
+{
+	static const char ask[] = "GET /api/v1/nothing HTTP/1.1\r\nHost: x\r\n\r\n";
+	struct world *w = *state;
+	struct epoll_event events[KNOCKING + 1];
+	int fds[KNOCKING + 1], held[24], epoll = epoll_create1(EPOLL_CLOEXEC);
+	unsigned before = 0;
+
+	if (geteuid())
+		skip();
+	configure(w, "");
+	fds[KNOCKING] = http_connect(w->api);
+	assert_int_equal(seteuid(60000), 0);
+	for (unsigned i = 0; i < ARRAY_SIZE(held); i++) {
+		held[i] = http_connect(w->api);
+		assert_int_equal(send(held[i], "GET /", 5, MSG_NOSIGNAL), 5);
+	}
+	assert_int_equal(seteuid(0), 0);
+	/* They have their places. */
+	world_expect(w, "GET", "node", NULL, 200u);
+	ask_and_stay(fds[KNOCKING], ask);
+	assert_int_equal(kill(w->daemon, SIGSTOP), 0);
+	while (!stands(w->daemon))
+		usleep(1000);
+	assert_int_equal(seteuid(60000), 0);
+	for (unsigned i = 0; i < KNOCKING; i++) {
+		fds[i] = unix_connect(w->api, SOCK_STREAM | SOCK_NONBLOCK);
+		assert_true(fds[i] >= 0);
+	}
+	assert_int_equal(seteuid(0), 0);
+	assert_int_equal(send(fds[KNOCKING], ask, sizeof(ask) - 1, MSG_NOSIGNAL), sizeof(ask) - 1);
+	for (unsigned i = 0; i <= KNOCKING; i++)
+		assert_int_equal(epoll_ctl(epoll, EPOLL_CTL_ADD, fds[i],
+					   &(struct epoll_event){ .events = EPOLLIN | EPOLLET,
+								  .data.u32 = i }),
+				 0);
+	assert_int_equal(kill(w->daemon, SIGCONT), 0);
+	readable_in_order(epoll, fds, KNOCKING + 1, events);
+	while (events[before].data.u32 != KNOCKING)
+		before++;
+	if (before > KNOCKING / 4)
+		fail_msg("%u were answered before", before);
+	for (unsigned i = 0; i <= KNOCKING; i++)
+		close(fds[i]);
+	for (unsigned i = 0; i < ARRAY_SIZE(held); i++)
+		close(held[i]);
+	close(epoll);
+}
+
 static void a_user_has_few_large_answers(void **state)
 {
 	static const char ask[] =
@@ -576,6 +658,7 @@ int main(int argc, char **argv)
 		T(who_says_he_is_an_instance_holds_up_nobody),
 		T(a_user_hears_no_names_of_others),
 		T(strangers_leave_room_for_those_with_a_role),
+		T(who_connects_without_end_keeps_nobody_from_being_answered),
 		T(a_user_has_few_large_answers),
 		T(everybody_who_renders_is_let_in),
 	};
