@@ -145,6 +145,12 @@ void text_append(char *text, size_t size, const char *fmt, ...)
 /* text_size() - "4096", "512M", "4g" to bytes: K, M, G, T are powers of 1024. -EINVAL for anything else, -ERANGE beyond 64 bits. */
 int text_size(const char *text, uint64_t *bytes);
 
+/*
+ * option_abbreviated() - the word that getopt_long(3) has just taken for the option @name, where it is only the beginning of its name; else NULL.
+ * Such words are refused: a new option must not change what a script means.
+ */
+const char *option_abbreviated(char *const *argv, const char *name);
+
 /* uuid_ok() - a UUID as the kernel writes it: lower case, five groups. Also what keeps one from being a path. */
 #define UUID_TEXT_SIZE 37
 bool uuid_ok(const char *text);

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-/* Texts of bounded length, built piece by piece; sizes as people write them; and what others wrote made fit to be shown. */
+/* Texts of bounded length, built piece by piece; sizes and options as people write them; and what others wrote made fit to be shown. */
 #include <errno.h>
+#include <getopt.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -16,6 +17,18 @@ void text_append(char *text, size_t size, const char *fmt, ...)
 	va_start(ap, fmt);
 	vsnprintf(text + len, size - len, fmt, ap);
 	va_end(ap);
+}
+
+const char *option_abbreviated(char *const *argv, const char *name)
+{
+	const char *word = argv[optind - 1];
+	size_t length;
+
+	/* Its value is a word of its own. */
+	if (optarg && optarg == word)
+		word = argv[optind - 2];
+	length = strcspn(word, "=");
+	return length == strlen(name) + 2 && !strncmp(word + 2, name, length - 2) ? NULL : word;
 }
 
 int text_size(const char *text, uint64_t *bytes)

@@ -567,6 +567,9 @@ int machine_config_args(struct machine_config *config, int argc, char **argv,
 		if (c == '?')
 			return unknown_word(at + strspn(at, "-"), false, e);
 		name = words[index].name;
+		at = option_abbreviated(argv, name);
+		if (at)
+			return unknown_word(at + strspn(at, "-"), false, e);
 		err = 0;
 		if (words[index].set)
 			err = machine_config_set(config, name, optarg, e);

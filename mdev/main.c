@@ -159,10 +159,15 @@ static int parse(int argc, char **argv, struct options *options)
 		{ "version", no_argument, NULL, 'v' },
 		{ 0 },
 	};
-	int option;
+	const char *word;
+	int option, index;
 
 	opterr = 0;
-	while ((option = getopt_long(argc, argv, ":", table, NULL)) != -1) {
+	while ((option = getopt_long(argc, argv, ":", table, &index)) != -1) {
+		word = option == ':' || option == '?' ? NULL
+						      : option_abbreviated(argv, table[index].name);
+		if (word)
+			return usage("unknown option ", word);
 		switch (option) {
 		case 's':
 			options->socket = optarg;

@@ -119,6 +119,7 @@ const char *cli_nearest(const char *word, unsigned count,
 void cli_help_all(FILE *out);
 void cli_help_verb(const struct cli_verb *verb, FILE *out);
 int cli_help(struct cli *cli);
+int cli_version(struct cli *cli);
 int cli_manual(struct cli *cli);
 int cli_complete(struct cli *cli);
 int cli_completion(struct cli *cli);

@@ -109,6 +109,7 @@ int embedded_place(struct embedded *m, const json_t *definition, struct error *e
 	struct node_vulkan vulkan = { 0 };
 	const struct instance_type *type;
 	struct node *node = NULL;
+	char is_it[TYPE_IS_IT_SIZE];
 	int err;
 
 	node_vulkan_read(NODE_VULKAN_TIMEOUT_MS, &vulkan, NULL);
@@ -119,7 +120,8 @@ int embedded_place(struct embedded *m, const json_t *definition, struct error *e
 	type = err ? NULL : type_catalogue_find(&catalogue, name);
 	if (!err && !type)
 		err = error_set(e, ENOENT, "no-such-type", "divvy list types",
-				"there is no instance type %s", name);
+				"there is no instance type %s%s", name,
+				type_catalogue_is_it(&catalogue, name, is_it));
 	if (type) {
 		m->type = *type;
 		placement_limits_default(node, &limits);

@@ -93,6 +93,12 @@ void cli_help_verb(const struct cli_verb *verb, FILE *out)
 	}
 }
 
+int cli_version(struct cli *cli)
+{
+	fputs("divvy " DIVVY_VERSION "\n", cli->out);
+	return CLI_OK;
+}
+
 int cli_help(struct cli *cli)
 {
 	const struct cli_verb *verb;

@@ -8,6 +8,7 @@
 #include "instances/cli/here.h"
 #include "instances/cli/show.h"
 #include "instances/cli/table.h"
+#include "instances/types/types.h"
 
 static const char *text(const json_t *json, const char *key)
 {
@@ -287,14 +288,23 @@ static int list(struct cli *cli, const char *what, bool reasons)
 	return CLI_OK;
 }
 
+/* "gpus", or "gpu" */
+static bool is_kind(const char *word, const char *kind)
+{
+	const size_t length = strlen(kind);
+
+	return !strncmp(word, kind, length - 1) &&
+	       (!word[length - 1] || !strcmp(word + length - 1, "s"));
+}
+
 int cli_list(struct cli *cli)
 {
 	static const char *const kinds[] = { "gpus", "types", "instances" };
 
-	if (!strcmp(cli->words[0], "devices"))
+	if (is_kind(cli->words[0], "devices"))
 		return cli_devices(cli);
 	for (size_t i = 0; i < ARRAY_SIZE(kinds); i++)
-		if (!strcmp(cli->words[0], kinds[i]))
+		if (is_kind(cli->words[0], kinds[i]))
 			return list(cli, kinds[i], false);
 	return cli_usage(cli, "list what? gpus, types, instances or devices");
 }
@@ -362,6 +372,29 @@ static json_t *find(const json_t *list, const char *key, const char *name)
 	return NULL;
 }
 
+/* What was likely meant by a name that nothing has, of all that has one; each list may be NULL. */
+static void no_such(const char *name, const json_t *const lists[3], const char *next,
+		    const char *what, const char *where, struct error *e)
+{
+	static const char *const keys[] = { "name", "id", "name" };
+	size_t room = 1, count = 0, i;
+	char is_it[TYPE_IS_IT_SIZE];
+	const char **names;
+	json_t *item;
+
+	for (unsigned l = 0; l < ARRAY_SIZE(keys); l++)
+		room += json_array_size(lists[l]);
+	names = calloc(room, sizeof(*names));
+	for (unsigned l = 0; names && l < ARRAY_SIZE(keys); l++)
+		json_array_foreach((json_t *)(uintptr_t)lists[l], i, item)
+		{
+			names[count++] = text(item, keys[l]);
+		}
+	error_set(e, ENOENT, "no-such-name", next, "no %s is called %s%s%s", what, name, where,
+		  type_is_it(name, names, (unsigned)count, is_it));
+	free(names);
+}
+
 /* A GPU or a type of this machine. */
 static json_t *show_here(struct cli *cli, const char *name, struct error *e)
 {
@@ -377,13 +410,33 @@ static json_t *show_here(struct cli *cli, const char *name, struct error *e)
 		if (!found)
 			found = find(json_object_get(types, "types"), "name", name);
 		if (!found)
-			error_set(e, ENOENT, "no-such-name", "divvy list gpus; divvy list types",
-				  "no GPU and no type here is called %s, and divvyd is not running",
-				  name);
+			no_such(name,
+				(const json_t *[]){ NULL, json_object_get(gpus, "gpus"),
+						    json_object_get(types, "types") },
+				"divvy list gpus; divvy list types", "GPU or type here",
+				", and divvyd is not running", e);
 	}
 	json_decref(gpus);
 	json_decref(types);
 	return found;
+}
+
+/* No instance, GPU or type of the daemon's. */
+static void no_such_here(struct cli *cli, const char *name, struct error *e)
+{
+	struct error ignored = { 0 };
+	json_t *instances = api_get(cli, "/instances", &ignored),
+	       *gpus = api_get(cli, "/gpus", &ignored), *types = api_get(cli, "/types", &ignored);
+
+	no_such(name,
+		(const json_t *[]){ json_object_get(instances, "instances"),
+				    json_object_get(gpus, "gpus"),
+				    json_object_get(types, "types") },
+		"divvy list instances; divvy list gpus; divvy list types", "instance, GPU or type",
+		"", e);
+	json_decref(instances);
+	json_decref(gpus);
+	json_decref(types);
 }
 
 int cli_show(struct cli *cli)
@@ -411,10 +464,9 @@ int cli_show(struct cli *cli)
 		     i < ARRAY_SIZE(kinds) && !json && (e.err == ENOENT || e.err == EINVAL); i++)
 			if (!kind || !strcmp(kind, kinds[i].kind))
 				json = api_get(cli, api_path(path, kinds[i].folder, name, ""), &e);
-		if (!json && e.err == ENOENT)
-			error_set(&e, ENOENT, "no-such-name",
-				  "divvy list instances; divvy list gpus; divvy list types",
-				  "no instance, GPU or type is called %s", name);
+		/* With its kind the daemon has said it. */
+		if (!json && e.err == ENOENT && !kind)
+			no_such_here(cli, name, &e);
 	}
 	if (!json)
 		return cli_fail(cli, &e);

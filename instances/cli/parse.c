@@ -208,6 +208,7 @@ static int parse(struct cli *cli, int argc, char **argv)
 	struct option table[CLI_GIVEN_MAX] = { 0 };
 	const struct cli_option *option;
 	unsigned count = 0;
+	const char *word;
 	int got;
 
 	for (; (option = cli_verb_options(cli->verb, count)); count++) {
@@ -226,6 +227,9 @@ static int parse(struct cli *cli, int argc, char **argv)
 		if (got < 256)
 			return unknown_option(cli, argv[optind - 1]);
 		option = cli_verb_options(cli->verb, (unsigned)got - 256);
+		word = option_abbreviated(argv, option->name);
+		if (word)
+			return cli_usage(cli, "unknown option %s; --%s?", word, option->name);
 		if (cli->given_count == CLI_GIVEN_MAX)
 			return cli_usage(cli, "too many options");
 		cli->given[cli->given_count].name = option->name;
@@ -254,8 +258,8 @@ int cli_main(int argc, char **argv, FILE *out)
 	int status;
 
 	if (argc > 1 && !strcmp(argv[1], "--version")) {
-		fputs("divvy " DIVVY_VERSION "\n", out);
-		return CLI_OK;
+		cli.verb = cli_verb_match(1, (char *[]){ (char[]){ "version" } }, &used);
+		return cli.verb->run(&cli);
 	}
 	cli.verb = verb_first(argc, argv, &used);
 	if (!cli.verb) {

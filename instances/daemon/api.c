@@ -33,14 +33,30 @@ bool api_may(const struct http_request *request, const struct instance *instance
 	return request->role == DAEMON_USER && instance->row.owner == request->uid;
 }
 
+/* Of those that the asker may see: what is another's is not hinted at either. */
+static void refuse_name(struct http_request *request, const char *name)
+{
+	const struct daemon *daemon = request->daemon;
+	const char **names = calloc(MAX(daemon->instance_count, 1u), sizeof(*names));
+	char text[160], is_it[TYPE_IS_IT_SIZE];
+	unsigned count = 0;
+
+	for (unsigned i = 0; names && i < daemon->instance_count; i++)
+		if (api_may(request, daemon->instances[i], false))
+			names[count++] = daemon->instances[i]->row.name;
+	snprintf(text, sizeof(text), "%.60s%s", name, type_is_it(name, names, count, is_it));
+	free(names);
+	api_refuse(request, 404, "no-such-instance", "divvy list instances",
+		   "there is no instance %s", text);
+}
+
 struct instance *api_find_instance(struct http_request *request, const char *name, bool change)
 {
 	struct instance *instance = instance_find(request->daemon, name);
 
 	/* What is another's is not there for a user: names tell something, too. */
 	if (!instance || !api_may(request, instance, false)) {
-		api_refuse(request, 404, "no-such-instance", "divvy list instances",
-			   "there is no instance %.60s", name);
+		refuse_name(request, name);
 		return NULL;
 	}
 	if (change && !api_may(request, instance, true)) {

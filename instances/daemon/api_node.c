@@ -26,10 +26,12 @@ void api_gpus_get(struct http_request *request, const struct api_place *place)
 static const struct node_gpu *the_gpu(struct http_request *request, const char *id)
 {
 	const struct node_gpu *gpu = node_gpu_find(request->daemon->node, id);
+	struct error e = { 0 };
 
-	if (!gpu)
-		api_refuse(request, 404, "no-such-gpu", "divvy list gpus", "there is no GPU %.80s",
-			   id);
+	if (!gpu) {
+		gpu_no_such(request->daemon, id, &e);
+		http_failed(request, &e);
+	}
 	return gpu;
 }
 
@@ -81,14 +83,18 @@ void api_types_get(struct http_request *request, const struct api_place *place)
 
 void api_type_get(struct http_request *request, const struct api_place *place)
 {
-	const struct instance_type *type =
-		type_catalogue_find(&request->daemon->types, place->name);
+	const struct type_catalogue *types = &request->daemon->types;
+	const struct instance_type *type = type_catalogue_find(types, place->name);
+	char text[160], is_it[TYPE_IS_IT_SIZE];
 
-	if (type)
+	if (type) {
 		http_json(request, 200, api_type(request->daemon, type));
-	else
-		api_refuse(request, 404, "no-such-type", "divvy list types",
-			   "there is no instance type %.60s", place->name);
+		return;
+	}
+	snprintf(text, sizeof(text), "%.60s%s", place->name,
+		 type_catalogue_is_it(types, place->name, is_it));
+	api_refuse(request, 404, "no-such-type", "divvy list types", "there is no instance type %s",
+		   text);
 }
 
 void api_vgpus_get(struct http_request *request, const struct api_place *place)

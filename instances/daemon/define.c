@@ -90,12 +90,13 @@ static int definition_make(struct daemon *daemon, const char *own, const json_t 
 	const struct instance_type *found = type_catalogue_find(&daemon->types, name);
 	const json_t *displays = json_object_get(request, "displays"),
 		     *weight = json_object_get(request, "weight");
-	char next[NEXT_SIZE];
+	char next[NEXT_SIZE], is_it[TYPE_IS_IT_SIZE];
 	json_t *json;
 
 	if (!found)
 		return error_set(e, ENOENT, "no-such-type", "divvy list types",
-				 "there is no instance type %.60s", name);
+				 "there is no instance type %.60s%s", name,
+				 type_catalogue_is_it(&daemon->types, name, is_it));
 	*type = *found;
 	/* Cut to what an interface's name has room for, it would be another's as well, and so would its network. */
 	for (unsigned i = 0; i < type->nic_count && strlen(own) > TAP_NAME_MAX; i++)

@@ -189,6 +189,20 @@ static int may_do(struct daemon *daemon, const struct node_gpu *found, const str
 	return 0;
 }
 
+int gpu_no_such(const struct daemon *daemon, const char *id, struct error *e)
+{
+	const unsigned count = daemon->node->gpu_count;
+	const char **ids = calloc(MAX(count, 1u), sizeof(*ids));
+	char is_it[TYPE_IS_IT_SIZE];
+
+	for (unsigned i = 0; ids && i < count; i++)
+		ids[i] = daemon->node->gpus[i].id;
+	type_is_it(id, ids, ids ? count : 0, is_it);
+	free(ids);
+	return error_set(e, ENOENT, "no-such-gpu", "divvy list gpus", "there is no GPU %.80s%s", id,
+			 is_it);
+}
+
 void gpu_do(struct daemon *daemon, struct http_request *request, const char *id, const char *verb)
 {
 	const struct node_gpu *found = node_gpu_find(daemon->node, id);
@@ -201,8 +215,7 @@ void gpu_do(struct daemon *daemon, struct http_request *request, const char *id,
 		if (found)
 			error_set(&e, ENOSPC, "too-many-gpus", NULL, "too many GPUs");
 		else
-			error_set(&e, ENOENT, "no-such-gpu", "divvy list gpus",
-				  "there is no GPU %.80s", id);
+			gpu_no_such(daemon, id, &e);
 		http_failed(request, &e);
 		return;
 	}

@@ -293,6 +293,8 @@ int gpu_save(struct daemon *daemon, const struct gpu *gpu, struct error *e);
 void gpu_account(struct placement_ledger *ledger, const struct store_gpu *row);
 void gpu_quarantine(struct daemon *daemon, const char *id, const char *code, const char *text);
 struct http_request;
+/* gpu_no_such() - the error for an @id that no GPU has. */
+int gpu_no_such(const struct daemon *daemon, const char *id, struct error *e);
 /* gpu_do() - @verb: bind, unbind, drain, undrain, release. It is answered, at once or when it is done. */
 void gpu_do(struct daemon *daemon, struct http_request *request, const char *id, const char *verb);
 

@@ -28,6 +28,8 @@ static const char usage_text[] =
 	"  --root FOLDER      what is seen as / when the machine's devices are read\n"
 	"  --log-level LEVEL  error, warn, info (the default), debug\n"
 	"  --check            only read configuration, certificates and types, and say whether they are good\n"
+	"  --version          which version this is\n"
+	"  --help             this\n"
 	"\n"
 	"divvyd keep ... is what it runs above each process of an instance.\n";
 
@@ -66,11 +68,16 @@ static int parse(int argc, char **argv, struct daemon_options *options, bool *ch
 		{ "help", no_argument, NULL, 'h' },
 		{ 0 },
 	};
-	int option;
+	const char *word;
+	int option, index;
 
 	opterr = 0;
 	optind = 0;
-	while ((option = getopt_long(argc, argv, ":", table, NULL)) != -1) {
+	while ((option = getopt_long(argc, argv, ":", table, &index)) != -1) {
+		word = option == ':' || option == '?' ? NULL
+						      : option_abbreviated(argv, table[index].name);
+		if (word)
+			return usage("unknown option ", word);
 		switch (option) {
 		case 'c':
 			options->config = optarg;

@@ -20,6 +20,18 @@ static int compare(const void *name, const void *item)
 	return strcmp(name, ((const struct instance_type *)item)->name);
 }
 
+char *type_catalogue_is_it(const struct type_catalogue *catalogue, const char *name,
+			   char text[TYPE_IS_IT_SIZE])
+{
+	const char **names = calloc(MAX(catalogue->count, 1u), sizeof(*names));
+
+	for (unsigned i = 0; names && i < catalogue->count; i++)
+		names[i] = catalogue->items[i].name;
+	type_is_it(name, names, names ? catalogue->count : 0, text);
+	free(names);
+	return text;
+}
+
 const struct instance_type *type_catalogue_find(const struct type_catalogue *catalogue,
 						const char *name)
 {

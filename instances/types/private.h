@@ -64,7 +64,5 @@ void type_check(struct type_reader *reader, const struct instance_type *type);
 int type_decimal(const char *text, unsigned digits, uint64_t *value);
 /* type_share() - "0.25", "25%" or "1/4" in parts of a million, rounded down. 0 or -EINVAL. */
 int type_share(const char *text, uint32_t *ppm);
-/* type_nearest() - the word of @words that @word is most likely meant to be, or NULL. */
-const char *type_nearest(const char *word, const char *const *words, unsigned count);
 
 #endif

@@ -113,6 +113,15 @@ bool type_is_dedicated(const struct instance_type *type);
 bool type_name_ok(const char *name);
 
 /*
+ * type_nearest() - the word of @words that @word is most likely meant to be, or NULL.
+ * type_is_it() - that as an error's text goes on: "; is it WORD?", or "". Returns @text.
+ */
+#define TYPE_IS_IT_SIZE 64
+const char *type_nearest(const char *word, const char *const *words, unsigned count);
+char *type_is_it(const char *word, const char *const *words, unsigned count,
+		 char text[TYPE_IS_IT_SIZE]);
+
+/*
  * type_json() - the type as a JSON object, keys in a fixed order, shares in parts of a million, credits in
  * nanoseconds. NULL: out of memory.
  * type_from_json() - the same the other way round. Also takes the words of a type file (docs/types.md). Whatever is wrong is added to @findings
@@ -162,6 +171,9 @@ int type_catalogue_add_text(struct type_catalogue *catalogue, const char *text, 
 			    const char *name, struct findings *findings);
 const struct instance_type *type_catalogue_find(const struct type_catalogue *catalogue,
 						const char *name);
+/* type_catalogue_is_it() - type_is_it() of the types there are. */
+char *type_catalogue_is_it(const struct type_catalogue *catalogue, const char *name,
+			   char text[TYPE_IS_IT_SIZE]);
 void type_catalogue_free(struct type_catalogue *catalogue);
 /* type_shipped_folder() - where the shipped types are: beside the executable, installed or built, or /usr/share. Returns @path. */
 char *type_shipped_folder(char path[4096]);

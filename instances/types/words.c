@@ -3,6 +3,7 @@
 #include <ctype.h>
 #include <errno.h>
 #include <stdarg.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "instances/types/private.h"
@@ -68,7 +69,7 @@ int type_share(const char *text, uint32_t *ppm)
 
 /* ---- the word that was meant ----------------------------------------------------------------- */
 
-#define WORD_MAX 40
+#define WORD_MAX 41 /* as long as an instance's name may be */
 
 static char folded(char c)
 {
@@ -110,7 +111,8 @@ const char *type_nearest(const char *word, const char *const *words, unsigned co
 	if (strlen(word) > WORD_MAX)
 		return NULL;
 	for (unsigned i = 0; i < count; i++) {
-		const unsigned edits = distance(word, words[i]);
+		const unsigned edits =
+			strlen(words[i]) > WORD_MAX ? UINT32_MAX : distance(word, words[i]);
 
 		if (edits < least) {
 			least = edits;
@@ -119,6 +121,17 @@ const char *type_nearest(const char *word, const char *const *words, unsigned co
 	}
 	/* Half of the word has to be right. */
 	return best && least <= MAX(1u, (unsigned)strlen(best) / 2) ? best : NULL;
+}
+
+char *type_is_it(const char *word, const char *const *words, unsigned count,
+		 char text[TYPE_IS_IT_SIZE])
+{
+	const char *nearest = type_nearest(word, words, count);
+
+	text[0] = '\0';
+	if (nearest)
+		snprintf(text, TYPE_IS_IT_SIZE, "; is it %s?", nearest);
+	return text;
 }
 
 /* ---- names ------------------------------------------------------------------------------------ */

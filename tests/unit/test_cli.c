@@ -61,6 +61,18 @@ static void expect(const char *line, int status, const char *in_output, const ch
 	free(complained);
 }
 
+/* A program of the build with a redirection, as a shell runs it; its exit status. */
+static int shell(const char *words)
+{
+	char self[4096], command[5000];
+	int n;
+
+	assert_true(build_folder(self, sizeof(self)));
+	snprintf(command, sizeof(command), "%s/%s", self, words);
+	n = system(command);
+	return WIFEXITED(n) ? WEXITSTATUS(n) : -1;
+}
+
 static void every_verb_explains_itself_with_examples(void **state)
 {
 	char line[80], *printed, *complained;
@@ -130,6 +142,41 @@ static void a_word_near_one_that_there_is_is_told(void **state)
 	expect("list gpus --jsno", CLI_USAGE, NULL, "--json?");
 	expect("xyzzy", CLI_USAGE, NULL, "there is no verb xyzzy (next: divvy --help)");
 	expect("", CLI_USAGE, NULL, "usage: divvy VERB");
+}
+
+static void an_option_is_said_whole(void **state)
+{
+	expect("list gpus --roo /nonexistent", CLI_USAGE, NULL, "unknown option --roo; --root?");
+	expect("list gpus --roo=/nonexistent", CLI_USAGE, NULL, "--root?");
+	expect("--jso list gpus --root /nonexistent", CLI_USAGE, NULL, "unknown option --jso");
+	assert_int_equal(shell("divvyd --log-lev info 2>&1 | grep -q 'unknown option --log-lev'"),
+			 0);
+	assert_int_equal(shell("divvy-vgpu --sock x 2>&1 | grep -q 'unknown option --sock '"), 0);
+	assert_int_equal(shell("divvy-vmm --kern x 2>&1 | grep -q 'unknown word \"kern'"), 0);
+}
+
+static void one_of_a_kind_is_as_good_as_many(void **state)
+{
+	expect("list gpu --root /nonexistent --json", CLI_OK, "\"gpus\": []", NULL);
+	expect("list type --root /nonexistent", CLI_OK, "s1.quarter", NULL);
+	expect("list gpuss --root /nonexistent", CLI_USAGE, NULL, "list what?");
+	expect("list gp --root /nonexistent", CLI_USAGE, NULL, "list what?");
+}
+
+static void it_says_which_version_it_is(void **state)
+{
+	expect("version", CLI_OK, "divvy " DIVVY_VERSION, NULL);
+	expect("--version", CLI_OK, "divvy " DIVVY_VERSION, NULL);
+	expect("--help", CLI_OK, "--version", NULL);
+	assert_int_equal(shell("divvyd --help | grep -q -e --version"), 0);
+}
+
+static void a_name_near_one_that_there_is_is_told(void **state)
+{
+	expect("show s1.quater --root /nonexistent", CLI_FAILED, NULL,
+	       "no GPU or type here is called s1.quater, and divvyd is not running; is it s1.quarter?");
+	expect("show s1.nothing-of-the-kind --root /nonexistent", CLI_FAILED, NULL,
+	       "is not running (next: divvy list gpus");
 }
 
 static void options_stand_anywhere(void **state)
@@ -277,28 +324,16 @@ static void colour_is_asked_for(void **state)
 
 /* ---- stdout -------------------------------------------------------------------------------------- */
 
-/* `divvy WORDS` with a redirection, as a shell runs it; its exit status. */
-static int shell(const char *words)
-{
-	char self[4096], command[5000];
-	int n;
-
-	assert_true(build_folder(self, sizeof(self)));
-	snprintf(command, sizeof(command), "%s/divvy %s", self, words);
-	n = system(command);
-	return WIFEXITED(n) ? WEXITSTATUS(n) : -1;
-}
-
 static void an_output_that_is_full_or_closed_is_an_error(void **state)
 {
-	assert_int_equal(shell("--help >/dev/null"), CLI_OK);
-	assert_int_equal(shell("--help >/dev/full 2>/dev/null"), CLI_FAILED);
-	assert_int_equal(shell("list gpus --root /nonexistent --json >/dev/full 2>/dev/null"),
+	assert_int_equal(shell("divvy --help >/dev/null"), CLI_OK);
+	assert_int_equal(shell("divvy --help >/dev/full 2>/dev/null"), CLI_FAILED);
+	assert_int_equal(shell("divvy list gpus --root /nonexistent --json >/dev/full 2>/dev/null"),
 			 CLI_FAILED);
-	assert_int_equal(shell("--help >&- 2>/dev/null"), CLI_FAILED);
+	assert_int_equal(shell("divvy --help >&- 2>/dev/null"), CLI_FAILED);
 	/* Nobody to complain to. */
-	assert_int_equal(shell("--help >&- 2>&-"), CLI_FAILED);
-	assert_int_equal(shell("--version <&- >/dev/null"), CLI_OK);
+	assert_int_equal(shell("divvy --help >&- 2>&-"), CLI_FAILED);
+	assert_int_equal(shell("divvy --version <&- >/dev/null"), CLI_OK);
 }
 
 static int group_setup(void **state)
@@ -342,6 +377,10 @@ int main(void)
 		cmocka_unit_test(every_verb_explains_itself_with_examples),
 		cmocka_unit_test(examples_are_true),
 		cmocka_unit_test(a_word_near_one_that_there_is_is_told),
+		cmocka_unit_test(an_option_is_said_whole),
+		cmocka_unit_test(one_of_a_kind_is_as_good_as_many),
+		cmocka_unit_test(it_says_which_version_it_is),
+		cmocka_unit_test(a_name_near_one_that_there_is_is_told),
 		cmocka_unit_test(options_stand_anywhere),
 		cmocka_unit_test(names_that_are_paths_are_refused_before_anybody_is_asked),
 		cmocka_unit_test(a_bad_value_says_which_ones_are_good),

@@ -334,6 +334,9 @@ static void instances_live_and_die_by_the_daemon(void **state)
 	expect(f, 0, "web: stopped", "stop web heavy --force");
 	expect(f, 0, "web: deleted", "delete web heavy");
 	expect(f, 1, "error[no-such-name]", "show web");
+	expect(f, 1, "t1.quater; is it t1.quarter?", "show t1.quater");
+	expect(f, 1, "error[no-such-type]: there is no instance type t1.quater; is it t1.quarter?",
+	       "show type t1.quater");
 	expect(f, 0, "deleted", "events --since 0 --no-follow");
 	expect(f, 0, "bytes", "backup $FOLDER/b.db");
 	expect(f, 1, "error[", "backup $FOLDER/b.db");

@@ -108,6 +108,13 @@ static int ask_as_user(const struct world *w)
 	    json_array_size(json_object_get(answer, "instances")) != 0)
 		return 3;
 	json_decref(answer);
+	answer = NULL;
+	/* Nor is it hinted at. */
+	if (world_ask(w, "GET", "instances/root", NULL, &answer) != 404 ||
+	    strcmp(json_string_value(json_object_get(json_object_get(answer, "error"), "text")),
+		   "there is no instance root") != 0)
+		return 8;
+	json_decref(answer);
 	/* Only admins touch GPUs, leases and the store. */
 	if (world_ask(w, "POST", "gpus/" WORLD_GPU_A "/drain", NULL, NULL) != 403 ||
 	    world_ask(w, "GET", "gpus/" WORLD_GPU_A "/leases", NULL, NULL) != 403 ||
@@ -160,6 +167,19 @@ static void expect_next(const struct world *w, const char *method, const char *r
 	json_decref(answer);
 }
 
+static void expect_text(const struct world *w, const char *method, const char *resource,
+			const char *body, const char *text)
+{
+	json_t *answer = NULL;
+	const unsigned status = world_ask(w, method, resource, body, &answer);
+	const char *said =
+		json_string_value(json_object_get(json_object_get(answer, "error"), "text"));
+
+	if (!said || strcmp(said, text) != 0)
+		fail_msg("%s %s: %u, %s", method, resource, status, said);
+	json_decref(answer);
+}
+
 static void what_is_to_be_done_next_is_a_command_with_its_name(void **state)
 {
 	struct world *w = *state;
@@ -181,6 +201,19 @@ static void what_is_to_be_done_next_is_a_command_with_its_name(void **state)
 	expect_next(w, "POST", "run", body, "instance-exists", "divvy show instance web");
 	expect_next(w, "POST", "backup", "{\"path\":\"/nosuch/x.db\"}", "backup-failed",
 		    "ls -ld /nosuch");
+	expect_text(w, "GET", "instances/wbe", NULL, "there is no instance wbe; is it web?");
+	expect_text(w, "POST", "instances/wbe/start", NULL, "there is no instance wbe; is it web?");
+	expect_text(w, "GET", "instances/something-else", NULL,
+		    "there is no instance something-else");
+	expect_text(w, "GET", "types/quater", NULL,
+		    "there is no instance type quater; is it quarter?");
+	snprintf(body, sizeof(body), "{\"type\":\"quater\",\"image\":\"%s/images/a\"}", w->folder);
+	expect_text(w, "PUT", "instances/new", body,
+		    "there is no instance type quater; is it quarter?");
+	expect_text(w, "GET", "gpus/pci-0000:01:00.1", NULL,
+		    "there is no GPU pci-0000:01:00.1; is it pci-0000:01:00.0?");
+	expect_text(w, "POST", "gpus/pci-0000:01:00.1/drain", NULL,
+		    "there is no GPU pci-0000:01:00.1; is it pci-0000:01:00.0?");
 	world_do(w, "web", "start", NULL, 202);
 	world_await(w, "web", "running");
 	expect_next(w, "DELETE", "instances/web", NULL, "instance-running", "divvy stop web");

@@ -566,6 +566,7 @@ static void shares_are_exact(void **state)
 static void nearest_word_is_the_one_that_was_meant(void **state)
 {
 	static const char *const words[] = { "name", "vcpus", "memory_mib", "gpus", "displays" };
+	static const char far[] = "gpsu-gpsu-gpsu-gpsu-gpsu-gpsu-gpsu-gpsu-gpsu-gpsu-gpsu-gpsu";
 
 	assert_string_equal(type_nearest("vpcus", words, 5), "vcpus");
 	assert_string_equal(type_nearest("memory-mib", words, 5), "memory_mib");
@@ -574,6 +575,8 @@ static void nearest_word_is_the_one_that_was_meant(void **state)
 	assert_string_equal(type_nearest("gpu", words, 5), "gpus");
 	assert_null(type_nearest("colour", words, 5));
 	assert_null(type_nearest("", words, 5));
+	/* One that is too long is nobody's neighbour. */
+	assert_string_equal(type_nearest("gpsu", (const char *const[]){ far, "gpus" }, 2), "gpus");
 	assert_null(type_nearest("aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa",
 				 words, 5));
 }
