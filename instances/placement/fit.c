@@ -105,6 +105,11 @@ static const char *decimal(uint64_t amount, unsigned digits, char text[32])
 	return text;
 }
 
+static const char *is_or_are(const char *amount)
+{
+	return strcmp(amount, "1") ? "are" : "is";
+}
+
 /* ---- a GPU ------------------------------------------------------------------------------------------- */
 
 struct fitting {
@@ -325,6 +330,7 @@ static bool share_fits(struct fitting *f)
 {
 	const struct placement_part *part = f->part;
 	const uint64_t total = f->gpu->vram_mib;
+	char left[32], wanted[32];
 	unsigned users_max = f->sum.users_max;
 
 	if (part->users_max)
@@ -353,24 +359,26 @@ static bool share_fits(struct fitting *f)
 		return false;
 	if (f->sum.users >= users_max)
 		return refuse(f, 4, "gpu-users-full", "so many are allowed on it",
-			      "divvy list instances", "it has %u vGPUs of %u", f->sum.users,
+			      "divvy list instances", "it has %u of %u vGPUs", f->sum.users,
 			      users_max);
 	if (f->sum.heads + part->heads > f->ledger->limits.heads_max)
 		return refuse(f, 5, "gpu-heads-full", "so many displays are allowed on it",
-			      "divvy list instances", "it has %u displays of %u, %u are asked for",
-			      f->sum.heads, f->ledger->limits.heads_max, part->heads);
+			      "divvy list instances", "it has %u of %u displays, %u %s asked for",
+			      f->sum.heads, f->ledger->limits.heads_max, part->heads,
+			      part->heads == 1 ? "is" : "are");
 	if (!time_fits(f))
 		return false;
 	if (!total || !part->vram_mib)
 		return refuse(f, 7, "gpu-memory-unknown", "a part of nothing can't be given", NULL,
 			      total ? "a part below a MiB is none"
 				    : "how much memory it has is not known");
+	decimal(total - MIN(f->sum.vram_mib, total), 0, left);
+	decimal(part->vram_mib, 0, wanted);
 	if (f->sum.vram_mib > total || part->vram_mib > total - f->sum.vram_mib)
 		return refuse(f, 7, "gpu-memory-short", "memory is not shared out twice",
 			      "divvy list instances",
-			      "%" PRIu64 " of its %" PRIu64 " MiB of memory are taken, %" PRIu64
-			      " are asked for",
-			      f->sum.vram_mib, total, part->vram_mib);
+			      "%s of its %" PRIu64 " MiB of memory %s free, %s %s asked for", left,
+			      total, is_or_are(left), wanted, is_or_are(wanted));
 	return true;
 }
 
@@ -422,10 +430,12 @@ static bool short_of(struct findings *findings, const char *code, const char *wh
 		return true;
 	if (numa >= 0)
 		snprintf(where, sizeof(where), " of NUMA node %d", numa);
+	decimal(total - MIN(taken, total), digits, texts[0]);
+	decimal(total, digits, texts[1]);
+	decimal(wanted, digits, texts[2]);
 	findings_add(findings, FINDING_BLOCKER, code, "what is sold has to be there", next,
-		     "%s of %s %s%s are taken, %s are asked for", decimal(taken, digits, texts[0]),
-		     decimal(total, digits, texts[1]), what, where,
-		     decimal(wanted, digits, texts[2]));
+		     "%s of %s %s%s %s free, %s %s asked for", texts[0], texts[1], what, where,
+		     is_or_are(texts[0]), texts[2], is_or_are(texts[2]));
 	return true;
 }
 

@@ -243,6 +243,18 @@ void placement_release(struct placement_ledger *ledger, const struct placement *
 	add(ledger, placement, -1);
 }
 
+/* What stops the next one is so only once those before it are there. */
+static void after_more(struct findings *why, unsigned count)
+{
+	char fact[sizeof(why->items[0].fact)];
+
+	for (unsigned i = 0; i < why->count; i++) {
+		memcpy(fact, why->items[i].fact, sizeof(fact));
+		snprintf(why->items[i].fact, sizeof(fact), "after %u more: %.*s", count,
+			 (int)sizeof(fact) - 32, fact);
+	}
+}
+
 unsigned placement_fits_count(struct placement_ledger *ledger, const struct instance_type *type,
 			      unsigned max, struct findings *findings)
 {
@@ -263,6 +275,8 @@ unsigned placement_fits_count(struct placement_ledger *ledger, const struct inst
 	memcpy(ledger->gpus, ledger->gpus_saved, gpus);
 	if (count == max)
 		why->count = 0;
+	else if (count)
+		after_more(why, count);
 	return count;
 }
 

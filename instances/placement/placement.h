@@ -117,7 +117,7 @@ void placement_release(struct placement_ledger *ledger, const struct placement *
 
 /*
  * placement_fits_count() - how many more instances of @type there can be, up to @max.
- * @findings: the blockers that stop the next one; may be NULL
+ * @findings: the blockers that stop the next one ("after 2 more: ..." where some fit); may be NULL
  * Leaves the ledger as it was. Returns the number.
  */
 unsigned placement_fits_count(struct placement_ledger *ledger, const struct instance_type *type,

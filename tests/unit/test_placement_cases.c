@@ -636,6 +636,32 @@ static void placement_goes_through_json_exactly(void **state)
 	close_books();
 }
 
+/* What is said of the next one is true of the machine: those that are counted are not there. */
+static void why_not_more_is_told_of_what_is_there(void **state)
+{
+	static const struct {
+		unsigned cpus, vcpus, fit;
+		const char *fact;
+	} cases[] = {
+		{ 3, 2, 1, "after 1 more: 1 of 3 CPUs is free, 2 are asked for" },
+		{ 2, 1, 2, "after 2 more: 0 of 2 CPUs are free, 1 is asked for" },
+		{ 2, 8, 0, "2 of 2 CPUs are free, 8 are asked for" },
+	};
+
+	for (unsigned i = 0; i < ARRAY_SIZE(cases); i++) {
+		struct instance_type type = whole_type(1);
+
+		type.vcpus = cases[i].vcpus;
+		node = make_node(8, 0);
+		node->cpu_count = cases[i].cpus;
+		placement_limits_default(node, &limits);
+		assert_int_equal(placement_ledger_create(node, &limits, &ledger, NULL), 0);
+		assert_int_equal(placement_fits_count(ledger, &type, 9, &findings), cases[i].fit);
+		assert_string_equal(findings.items[0].fact, cases[i].fact);
+		close_books();
+	}
+}
+
 static void policies_have_names(void **state)
 {
 	enum placement_policy policy;
@@ -674,6 +700,7 @@ int main(void)
 		cmocka_unit_test(what_runs_is_taken_beyond_the_limits),
 		cmocka_unit_test(share_that_changed_is_asked_for_again),
 		cmocka_unit_test(placement_goes_through_json_exactly),
+		cmocka_unit_test(why_not_more_is_told_of_what_is_there),
 		cmocka_unit_test(policies_have_names),
 	};
 
