@@ -235,7 +235,8 @@ static int credit_put(struct instance *instance, unsigned index, struct error *e
 	struct store_credit row = { .index = index,
 				    .balance_ns = credit->balance_ns,
 				    .usage_ns = credit->usage_ns,
-				    .charged_ns = credit->charged_ns };
+				    .charged_ns = credit->charged_ns,
+				    .seen_ns = credit->seen_ns };
 
 	memcpy(row.instance, instance->row.name, sizeof(row.instance));
 	return store_credit_put(instance->daemon->store, &row, e);
@@ -297,7 +298,6 @@ void credits_begin(struct instance *instance)
 	for (unsigned i = 0; i < instance->part_count; i++) {
 		instance->credits[i].live = is_burst(instance, i);
 		instance->credits[i].known |= instance->credits[i].live;
-		instance->credits[i].seen_ns = 0;
 	}
 }
 
@@ -309,10 +309,12 @@ void credits_end(struct instance *instance)
 	for (unsigned i = 0; i < instance->part_count; i++) {
 		struct credit *credit = &instance->credits[i];
 
-		if (!credit->live)
+		/* Also of one that ended while nobody looked. */
+		if (!credit->known)
 			continue;
 		credit_look(instance, i);
 		credit->live = false;
+		credit->seen_ns = 0;
 		if (credit->balance_ns < 0) {
 			credit->charged_ns += (uint64_t)-credit->balance_ns;
 			credit->balance_ns = 0;

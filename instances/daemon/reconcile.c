@@ -87,6 +87,7 @@ static int take_credit(void *opaque, const struct store_credit *row)
 	credit->balance_ns = row->balance_ns;
 	credit->usage_ns = row->usage_ns;
 	credit->charged_ns = row->charged_ns;
+	credit->seen_ns = row->seen_ns;
 	return 0;
 }
 

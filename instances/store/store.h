@@ -12,7 +12,7 @@
 
 #include "base/base.h"
 
-#define STORE_VERSION	  3
+#define STORE_VERSION	  4
 #define STORE_NAME_SIZE	  48
 #define STORE_GPU_SIZE	  104
 #define STORE_EVENTS_KEPT 10000
@@ -203,6 +203,7 @@ struct store_credit {
 	unsigned index;
 	int64_t balance_ns;	       /* below nothing: surplus */
 	uint64_t usage_ns, charged_ns; /* ever */
+	uint64_t seen_ns;	       /* of the vGPU that is there, what is in usage_ns */
 };
 int store_credit_put(struct store *store, const struct store_credit *credit, struct error *e);
 int store_credits(struct store *store, int (*each)(void *opaque, const struct store_credit *credit),

@@ -190,9 +190,9 @@ int store_credit_put(struct store *store, const struct store_credit *credit, str
 {
 	return store_do(
 		store, e, NULL, NULL,
-		"INSERT OR REPLACE INTO credits (instance, idx, balance_ns, usage_ns, charged_ns) VALUES (?,?,?,?,?)",
-		"siiii", credit->instance, (int64_t)credit->index, credit->balance_ns,
-		(int64_t)credit->usage_ns, (int64_t)credit->charged_ns);
+		"INSERT OR REPLACE INTO credits (instance, idx, balance_ns, usage_ns, charged_ns, seen_ns) VALUES (?,?,?,?,?,?)",
+		"siiiii", credit->instance, (int64_t)credit->index, credit->balance_ns,
+		(int64_t)credit->usage_ns, (int64_t)credit->charged_ns, (int64_t)credit->seen_ns);
 }
 
 static int credit_row(void *opaque, sqlite3_stmt *row)
@@ -205,6 +205,7 @@ static int credit_row(void *opaque, sqlite3_stmt *row)
 	credit.balance_ns = sqlite3_column_int64(row, 2);
 	credit.usage_ns = (uint64_t)sqlite3_column_int64(row, 3);
 	credit.charged_ns = (uint64_t)sqlite3_column_int64(row, 4);
+	credit.seen_ns = (uint64_t)sqlite3_column_int64(row, 5);
 	return reader->each.credit(reader->opaque, &credit);
 }
 
@@ -215,7 +216,7 @@ int store_credits(struct store *store, int (*each)(void *opaque, const struct st
 
 	return store_do(
 		store, e, credit_row, &reader,
-		"SELECT instance, idx, balance_ns, usage_ns, charged_ns FROM credits ORDER BY instance, idx",
+		"SELECT instance, idx, balance_ns, usage_ns, charged_ns, seen_ns FROM credits ORDER BY instance, idx",
 		"");
 }
 

@@ -77,6 +77,9 @@ static const char *const steps[STORE_VERSION] = {
 	"  AND provider IN ('whole', 'vulkan')))"
 	" OR NEW.dedicated != (NEW.provider != 'vulkan')"
 	" BEGIN SELECT RAISE (ABORT, 'the GPU is another''s, whole or in part'); END;",
+
+	/* 4: how much of its use was counted already, of a vGPU that is still there. */
+	"ALTER TABLE credits ADD COLUMN seen_ns INTEGER NOT NULL DEFAULT 0;",
 };
 
 int store_schema(struct store *store, int version, struct error *e)

@@ -135,6 +135,18 @@ static inline int fake_divvyd(int argc, char **argv)
 	return 0;
 }
 
+static char fake_world[256];
+
+/* The folder above the node's: what a test and its programs share. */
+static inline void fake_world_find(void)
+{
+	const char *node = getenv("DIVVY_NODE");
+	const char *cut = node ? strstr(node, "/state/") : NULL;
+
+	if (cut)
+		snprintf(fake_world, sizeof(fake_world), "%.*s", (int)(cut - node), node);
+}
+
 /* ---- divvy ---------------------------------------------------------------------------------------------- */
 
 static inline int fake_arbiter(int argc, char **argv)
@@ -161,6 +173,31 @@ static inline enum sched_policy fake_policy(const char *name)
 	return SCHED_BEST_EFFORT;
 }
 
+/* A program of the vGPU's, which uses it for as long as the world has a file "works". */
+static inline void fake_work(const char *socket, const uint8_t token[LIVE_TOKEN_SIZE])
+{
+	const pid_t parent = getpid();
+	struct live_worker worker;
+	uint64_t slice_ns;
+	struct error e = { 0 };
+	char path[300];
+
+	snprintf(path, sizeof(path), "%s/works", fake_world);
+	if (access(path, F_OK) || fork())
+		return;
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	if (getppid() != parent || live_worker_open(socket, token, &worker, &e))
+		_exit(1);
+	while (!access(path, F_OK) &&
+	       !live_worker_turn(&worker, SCHED_ENGINE_GRAPHICS, NSEC_PER_SEC, &slice_ns)) {
+		usleep(1000);
+		live_worker_used(&worker, SCHED_ENGINE_GRAPHICS, 1000000);
+		live_worker_release(&worker, SCHED_ENGINE_GRAPHICS, false);
+	}
+	pause();
+	_exit(0);
+}
+
 static inline int fake_run_native(int argc, char **argv)
 {
 	struct live_message message = { .type = LIVE_CREATE, .version = LIVE_VERSION }, reply;
@@ -185,6 +222,7 @@ static inline int fake_run_native(int argc, char **argv)
 		error_print(&e, "run-native");
 		return 125;
 	}
+	fake_work(fake_word(argc, argv, "--socket", 0), reply.token);
 	while (strcmp(argv[at], "--") != 0)
 		at++;
 	signal(SIGTERM, fake_hand_on);
@@ -203,18 +241,6 @@ static inline int fake_run_native(int argc, char **argv)
 }
 
 /* ---- what only answers ------------------------------------------------------------------------------------ */
-
-static char fake_world[256];
-
-/* The folder above the node's: what a test and its programs share. */
-static inline void fake_world_find(void)
-{
-	const char *node = getenv("DIVVY_NODE");
-	const char *cut = node ? strstr(node, "/state/") : NULL;
-
-	if (cut)
-		snprintf(fake_world, sizeof(fake_world), "%.*s", (int)(cut - node), node);
-}
 
 static inline void fake_violation(const char *what)
 {

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 /* The daemon: instances defined, started, stopped, failing and coming back; whole GPUs between tenants; who may do what. */
+#include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -806,6 +807,52 @@ static void credits_outlive_a_stop(void **state)
 	}
 }
 
+/* Credits that its vGPU has used, once they have been the same so often. */
+static double usage_of(const struct world *w, unsigned looks)
+{
+	double usage = -1, last = -1;
+
+	for (unsigned i = 0; i < 1000 && looks; i++) {
+		json_t *body = NULL, *credits;
+
+		assert_int_equal(world_ask(w, "GET", "vgpus", NULL, &body), 200);
+		credits = json_object_get(json_array_get(json_object_get(body, "vgpus"), 0),
+					  "credits");
+		if (credits)
+			usage = json_number_value(json_object_get(credits, "usage"));
+		json_decref(body);
+		looks -= credits && usage == last;
+		last = usage;
+		usleep(20000);
+	}
+	return usage;
+}
+
+static void what_was_used_is_counted_once_over_restarts_of_the_daemon(void **state)
+{
+	struct world *w = *state;
+	char path[200];
+	double usage;
+
+	world_write(w, "works", "");
+	world_define(w, "a", "burst", "");
+	world_do(w, "a", "start", NULL, 202);
+	world_await(w, "a", "running");
+	for (unsigned i = 0; i < 1000 && usage_of(w, 1) < 0.02; i++)
+		usleep(100000);
+	snprintf(path, sizeof(path), "%s/works", w->folder);
+	unlink(path);
+	/* Two looks of a second each, and more. */
+	usage = usage_of(w, 150);
+	assert_true(usage >= 0.02);
+	world_stop(w);
+	assert_true(world_start(w, NULL));
+	assert_true(fabs(usage_of(w, 150) - usage) < 0.001 * usage);
+	world_kill(w);
+	assert_true(world_start(w, NULL));
+	assert_true(fabs(usage_of(w, 150) - usage) < 0.001 * usage);
+}
+
 /* Deleted and made again four times, he has had his share of initial credits; further ones earn theirs. */
 static void initial_credits_are_not_had_without_end(void **state)
 {
@@ -940,6 +987,7 @@ int main(int argc, char **argv)
 		T(an_arbiter_that_ends_takes_its_vgpus_and_nobody_else),
 		T(turns_are_as_long_as_the_configuration_says),
 		T(credits_outlive_a_stop),
+		T(what_was_used_is_counted_once_over_restarts_of_the_daemon),
 		T(initial_credits_are_not_had_without_end),
 		T(a_weight_changes_while_it_runs),
 		T(a_picture_comes_from_its_vgpu),

@@ -261,8 +261,9 @@ static int is_whole(void *count, const struct store_reservation *r)
 	return 0;
 }
 
-/* From version 3 back to 2. */
+/* From version 4 back to 2. */
 static const char before_slices[] =
+	"ALTER TABLE credits DROP COLUMN seen_ns;"
 	"DROP TRIGGER reservation_one; DROP INDEX reservation_mdev; DROP INDEX reservation_parent;"
 	"ALTER TABLE reservations DROP COLUMN mdev; ALTER TABLE reservations DROP COLUMN parent;"
 	"ALTER TABLE reservations DROP COLUMN provider;"
