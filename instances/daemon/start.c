@@ -243,7 +243,6 @@ int instance_start(struct instance *instance, struct error *e)
 		return error_set(e, EBUSY, "instance-stopping",
 				 instance_next("start", instance->row.name, next),
 				 "%s is being stopped", instance->row.name);
-	instance->restart_timer = sd_event_source_disable_unref(instance->restart_timer);
 	err = instance->unreadable ? instance_type_read(instance, &instance->type, e) : 0;
 	/* Defined before there were users to run as. */
 	if (!err && !instance->row.uid)
@@ -266,6 +265,8 @@ int instance_start(struct instance *instance, struct error *e)
 		place_drop(instance);
 		return err;
 	}
+	/* One that is refused waits on, as its policy says. */
+	instance->restart_timer = sd_event_source_disable_unref(instance->restart_timer);
 	instance->placed = true;
 	instance->guest_had = false;
 	placement_take(daemon->ledger, &instance->placement);

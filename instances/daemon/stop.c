@@ -259,7 +259,6 @@ int instance_stop(struct instance *instance, bool force, unsigned timeout_s, enu
 	const bool restart = then == STOP_RESTARTS, resume = then == STOP_RESUMES;
 	int err;
 
-	instance->restart_timer = sd_event_source_disable_unref(instance->restart_timer);
 	instance->row.desired = restart || (resume && may_resume(instance));
 	if (instance->row.state == STORE_STOPPING) {
 		err = instance_save(instance, e);
@@ -281,6 +280,9 @@ int instance_stop(struct instance *instance, bool force, unsigned timeout_s, enu
 		err = instance->row.desired == old_desired ? 0 : instance_save(instance, e);
 		if (err)
 			instance->row.desired = old_desired;
+		else
+			instance->restart_timer =
+				sd_event_source_disable_unref(instance->restart_timer);
 		return err;
 	}
 	instance->final = STORE_STOPPED;

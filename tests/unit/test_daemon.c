@@ -437,6 +437,26 @@ static void a_drained_gpu_gets_nobody_new(void **state)
 	world_await(w, "b", "running");
 }
 
+static void one_that_waits_for_room_gets_it_whatever_was_refused_meanwhile(void **state)
+{
+	struct world *w = *state;
+
+	world_define(w, "a", "quarter", ",\"restart\":\"always\"");
+	world_do(w, "a", "start", NULL, 202);
+	world_await(w, "a", "running");
+	world_expect(w, "POST", "gpus/" FAKE_SHARED_GPU "/drain", NULL, 200u);
+	kill(world_pid(w, "a", "vmm"), SIGKILL);
+	while (!world_is(w, "a", "failed"))
+		usleep(1000);
+	/* A person is not more patient, and a store may be full. */
+	world_do(w, "a", "start", NULL, 409);
+	world_store_fails(w, 1);
+	world_do(w, "a", "stop", NULL, 409);
+	world_store_fails(w, 0);
+	world_expect(w, "POST", "gpus/" FAKE_SHARED_GPU "/undrain", NULL, 200u);
+	world_await(w, "a", "running");
+}
+
 static void what_runs_outlives_the_daemon_and_is_taken_back(void **state)
 {
 	struct world *w = *state;
@@ -977,6 +997,7 @@ int main(int argc, char **argv)
 		T(a_gpu_is_set_aside_however_many_were_there_before),
 		T(a_gpu_that_another_vmm_has_is_left_alone),
 		T(a_drained_gpu_gets_nobody_new),
+		T(one_that_waits_for_room_gets_it_whatever_was_refused_meanwhile),
 		T(what_runs_outlives_the_daemon_and_is_taken_back),
 		T(what_ended_while_nobody_looked_is_found_out),
 		T(the_restart_policy_is_kept),
