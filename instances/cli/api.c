@@ -26,13 +26,20 @@ struct intake {
 	char why[CURL_ERROR_SIZE];
 };
 
+/* Where somebody said that it is; NULL: nobody did. */
+static const char *said_where(const struct cli *cli)
+{
+	const char *said = cli->api ? cli->api : getenv("DIVVY_API");
+
+	return said && said[0] ? said : NULL;
+}
+
 char *api_socket(const struct cli *cli, char path[API_PATH_SIZE])
 {
-	const char *said = cli->api ? cli->api : getenv("DIVVY_API"),
-		   *own = getenv("XDG_RUNTIME_DIR");
+	const char *said = said_where(cli), *own = getenv("XDG_RUNTIME_DIR");
 
-	snprintf(path, API_PATH_SIZE, "%s", said && said[0] ? said : API_SOCKET);
-	if (!(said && said[0]) && access(API_SOCKET, F_OK) && own && own[0] == '/') {
+	snprintf(path, API_PATH_SIZE, "%s", said ? said : API_SOCKET);
+	if (!said && access(API_SOCKET, F_OK) && own && own[0] == '/') {
 		snprintf(path, API_PATH_SIZE, "%s/divvy/api", own);
 		if (access(path, F_OK))
 			snprintf(path, API_PATH_SIZE, API_SOCKET);
@@ -99,13 +106,19 @@ static int set_tls(const struct cli *cli, CURL *curl, struct error *e)
 
 int api_curl(const struct cli *cli, const char *resource, void **out, struct error *e)
 {
-	char url[2 * API_PATH_SIZE], path[API_PATH_SIZE];
+	char url[2 * API_PATH_SIZE], path[API_PATH_SIZE], next[CLI_NEXT_SIZE];
 	const bool remote = api_remote(cli);
 	CURL *curl = NULL;
 	int err = 0;
 
 	*out = NULL;
 	api_socket(cli, path);
+	if (!remote && strstr(path, "://"))
+		return error_set(
+			e, EINVAL, "bad-value",
+			cli_next(cli->verb ? cli->verb->name : "", "--help", next),
+			"%s %s: it takes the path of the daemon's socket, or https://HOST:PORT",
+			cli->api ? "--api" : "$DIVVY_API", path);
 	while (remote && path[strlen(path) - 1] == '/')
 		path[strlen(path) - 1] = '\0';
 	if (!curl_global_init(CURL_GLOBAL_SSL))
@@ -247,7 +260,7 @@ int api_refused(struct cli *cli, const struct api_answer *answer, struct error *
 int api_unreached(const struct cli *cli, void *curl, int code, const char *said, struct error *e)
 {
 	const bool remote = api_remote(cli);
-	char path[API_PATH_SIZE], why[CURL_ERROR_SIZE];
+	char path[API_PATH_SIZE], why[CURL_ERROR_SIZE], next[256];
 	long number = 0;
 
 	/* It may quote a certificate. */
@@ -259,9 +272,13 @@ int api_unreached(const struct cli *cli, void *curl, int code, const char *said,
 			return error_set(e, EACCES, "not-permitted",
 					 "an admin adds you in /etc/divvy/divvyd.yaml",
 					 "%s may not be opened by this user", path);
+		/* Another place than the usual one: there is nothing, or nobody there. */
+		snprintf(next, sizeof(next), "ls -l %.240s", path);
 		return error_set(e, ECONNREFUSED, "no-daemon",
 				 remote ? "listen: in the node's /etc/divvy/divvyd.yaml"
-					: "systemctl start divvyd; or run divvyd yourself",
+				 : said_where(cli) && strcmp(path, API_SOCKET) != 0
+					 ? next
+					 : "systemctl start divvyd; or run divvyd yourself",
 				 "divvyd is not running at %s", path);
 	}
 	if (code == CURLE_OPERATION_TIMEDOUT)

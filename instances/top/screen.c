@@ -295,6 +295,16 @@ static int once(struct screen *s, uint64_t every_ns)
 	return CLI_OK;
 }
 
+/* Either would do, and a node has the first. */
+static void neither(const struct cli *cli, struct error *e)
+{
+	char path[API_PATH_SIZE], text[sizeof(e->text)];
+
+	snprintf(text, sizeof(text), "%s", e->text);
+	error_set(e, e->err, e->code, "systemctl start divvyd; or divvy arbiter",
+		  "divvyd is not running at %s, and %.200s", api_socket(cli, path), text);
+}
+
 int cli_top(struct cli *cli)
 {
 	const char *every = cli_value(cli, "every");
@@ -302,7 +312,7 @@ int cli_top(struct cli *cli)
 	char path[API_PATH_SIZE];
 	struct error e = { 0 };
 	uint64_t seconds = 1;
-	int status;
+	int status, err;
 
 	if (every && cli_number(every, 1, 3600, &seconds))
 		return cli_usage(cli, "not a time in seconds, up to 3600: %s", every);
@@ -314,7 +324,10 @@ int cli_top(struct cli *cli)
 		 s.daemon    ? api_socket(cli, path)
 		 : s.arbiter ? s.arbiter
 			     : ARBITER_SOCKET);
-	if (ask(&s, &e))
+	err = ask(&s, &e);
+	if (err && !s.daemon && !s.arbiter && (e.err == ENOENT || e.err == ECONNREFUSED))
+		neither(cli, &e);
+	if (err)
 		status = cli_fail(cli, &e);
 	else if (cli_value(cli, "once") || cli->json)
 		status = once(&s, seconds * NSEC_PER_SEC);

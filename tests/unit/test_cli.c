@@ -222,7 +222,20 @@ static void without_a_daemon_it_says_so_and_what_to_do(void **state)
 	       NULL);
 	expect("events --api /nonexistent/api", CLI_FAILED, NULL, "error[no-daemon]");
 	expect("top --api /nonexistent/api", CLI_FAILED, NULL, "error[no-daemon]");
-	expect("list gpus --api /nonexistent/api", CLI_FAILED, NULL, "error[no-daemon]");
+	expect("list gpus --api /nonexistent/api", CLI_FAILED, NULL,
+	       "error[no-daemon]: divvyd is not running at /nonexistent/api (next: ls -l /nonexistent/api)");
+	expect("list gpus --api http://x", CLI_FAILED, NULL,
+	       "error[bad-value]: --api http://x: it takes the path of the daemon's socket, or https://HOST:PORT (next: divvy list --help)");
+	expect("console web --api http://x", CLI_FAILED, NULL, "error[bad-value]: --api");
+	expect("vgpus --socket /nonexistent/arbiter", CLI_FAILED, NULL,
+	       "(next: divvy arbiter --socket /nonexistent/arbiter; or divvy run-native --embedded)");
+	if (access("/run/divvy/api", F_OK) && access("/run/divvy/arbiter", F_OK)) {
+		unsetenv("XDG_RUNTIME_DIR");
+		expect("top --once", CLI_FAILED, NULL,
+		       "error[no-arbiter]: divvyd is not running at /run/divvy/api, and /run/divvy/arbiter: no arbiter");
+		expect("top --once", CLI_FAILED, NULL,
+		       "(next: systemctl start divvyd; or divvy arbiter)");
+	}
 }
 
 static void types_are_checked_with_their_lines(void **state)

@@ -86,6 +86,7 @@ int live_connect(const char *path, struct error *e)
 {
 	struct sockaddr_un address = { .sun_family = AF_UNIX };
 	unsigned tries = 0;
+	char next[256];
 	int fd, err;
 
 	if (strlen(path) >= sizeof(address.sun_path))
@@ -104,9 +105,10 @@ int live_connect(const char *path, struct error *e)
 	}
 	err = errno;
 	fd_close(&fd);
-	return error_set(e, err, "no-arbiter",
-			 "divvy arbiter --socket PATH, or divvy run-native --embedded",
-			 "%s: no arbiter answers: %s", path, strerror(err));
+	snprintf(next, sizeof(next), "divvy arbiter --socket %s; or divvy run-native --embedded",
+		 path);
+	return error_set(e, err, "no-arbiter", next, "%s: no arbiter answers: %s", path,
+			 strerror(err));
 }
 
 ssize_t live_receive(int fd, struct live_message *reply, int fds[LIVE_DESCRIPTORS_MAX])
