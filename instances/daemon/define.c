@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
  * What an instance is to be: the type as it is now and what was asked for otherwise, with a digest of both by which one who changes it knows
- * that nobody else has. One that runs keeps what it was started as.
+ * that nobody else has. One that runs keeps what it was started as: that is written down with its place, and goes with it.
  */
 #include <errno.h>
 #include <gnutls/crypto.h>
@@ -92,6 +92,7 @@ static int definition_make(struct daemon *daemon, const char *own, const json_t 
 		     *weight = json_object_get(request, "weight");
 	char next[NEXT_SIZE], is_it[TYPE_IS_IT_SIZE];
 	json_t *json;
+	int err;
 
 	if (!found)
 		return error_set(e, ENOENT, "no-such-type", "divvy list types",
@@ -111,11 +112,12 @@ static int definition_make(struct daemon *daemon, const char *own, const json_t 
 		return no_weight(type, e);
 	json = type_json(type);
 	*text = json ? json_dumps(json, JSON_COMPACT) : NULL;
-	json_decref(json);
 	/* What was asked for may not go with the type: whoever reads the row is to find nothing wrong with it. */
-	return *text ? definition_read(*text, own, instance_next("show type", type->name, next),
-				       type, e)
-		     : error_set(e, ENOMEM, "no-memory", NULL, "no memory");
+	err = *text ? definition_read(json, own, instance_next("show type", type->name, next), type,
+				      e)
+		    : error_set(e, ENOMEM, "no-memory", NULL, "no memory");
+	json_decref(json);
+	return err;
 }
 
 static enum store_restart restart_read(const json_t *request)
@@ -277,4 +279,39 @@ int instance_weigh(struct instance *instance, uint32_t weight, struct error *e)
 		type_weight_set(&instance->type, weight);
 	store_instance_free(&row);
 	return err;
+}
+
+/* ---- what it was started as ------------------------------------------------------------------------ */
+
+int definition_keep(struct instance *instance, json_t *placement)
+{
+	free(instance->image);
+	instance->image = strdup(instance->row.image);
+	if (!instance->image ||
+	    json_object_set_new(placement, "image", json_string(instance->image)) ||
+	    json_object_set_new(placement, "definition", type_json(&instance->type)))
+		return -ENOMEM;
+	return 0;
+}
+
+void definition_kept(struct instance *instance, const json_t *placement)
+{
+	const char *image = json_string_value(json_object_get(placement, "image"));
+	const json_t *definition = json_object_get(placement, "definition");
+	struct instance_type type;
+	struct error e = { 0 };
+
+	/* Of an older Divvy's there is neither: then it is as its row says. */
+	if (image) {
+		free(instance->image);
+		instance->image = strdup(image);
+	}
+	if (!definition)
+		return;
+	if (definition_read(definition, instance->row.name, NULL, &type, &e)) {
+		log_error("%s", e.text);
+		return;
+	}
+	instance->type = type;
+	instance->unreadable = false;
 }

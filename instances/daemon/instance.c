@@ -82,11 +82,10 @@ struct instance *instance_find(struct daemon *daemon, const char *name)
 	return found ? daemon->instances[at] : NULL;
 }
 
-int definition_read(const char *text, const char *name, const char *next,
+int definition_read(const json_t *json, const char *name, const char *next,
 		    struct instance_type *type, struct error *e)
 {
 	struct findings *findings = calloc(1, sizeof(*findings));
-	json_t *json = text ? json_loads(text, 0, NULL) : NULL;
 	int err = findings && json ? type_from_json(json, name, type, findings) : -EINVAL;
 
 	if (err)
@@ -95,7 +94,6 @@ int definition_read(const char *text, const char *name, const char *next,
 		error_set(e, EINVAL, "bad-definition", next, "%s", findings->items[0].fact);
 	else if (err)
 		error_set(e, EINVAL, "bad-definition", next, "%s: its definition is no JSON", name);
-	json_decref(json);
 	free(findings);
 	return err;
 }
@@ -103,10 +101,13 @@ int definition_read(const char *text, const char *name, const char *next,
 int instance_type_read(const struct instance *instance, struct instance_type *type, struct error *e)
 {
 	const char *name = instance->row.name;
+	json_t *json = json_loads(instance->row.definition, 0, NULL);
 	struct error why = { 0 };
 	char next[NEXT_SIZE];
+	int err = definition_read(json, name, NULL, type, &why);
 
-	if (!definition_read(instance->row.definition, name, NULL, type, &why))
+	json_decref(json);
+	if (!err)
 		return 0;
 	/* It is the row that is wrong, not what was asked for now. */
 	return error_set(e, ENOTSUP, "bad-definition", instance_next("delete", name, next),
@@ -133,6 +134,8 @@ void instance_reload(struct instance *instance)
 {
 	struct error e = { 0 };
 
+	free(instance->image);
+	instance->image = NULL;
 	instance->unreadable = instance_type_read(instance, &instance->type, &e) != 0;
 	if (!instance->unreadable || instance_active(instance))
 		return;
@@ -203,6 +206,7 @@ void instance_free(struct instance *instance)
 		process_forget(&instance->processes[i]);
 	free(instance->parts);
 	free(instance->results);
+	free(instance->image);
 	store_instance_free(&instance->row);
 	free(instance);
 }
@@ -354,7 +358,7 @@ bool instance_mdev_is(const struct instance *instance, const char *uuid)
 void instance_describe(const struct instance *instance, struct launch_instance *launch)
 {
 	*launch = (struct launch_instance){
-		.image = instance->row.image,
+		.image = instance->image ? instance->image : instance->row.image,
 		.numa_node = instance->placed ? instance->placement.numa_node : -1,
 		.uid = instance->row.uid,
 		.gpu_count = instance->part_count,

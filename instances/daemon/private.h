@@ -157,6 +157,7 @@ struct instance {
 	/* What it has while it is not at rest. */
 	bool placed;
 	struct placement placement;
+	char *image; /* that it was started with; NULL: its row's */
 	unsigned part_count;
 	struct store_reservation *parts;
 	struct process processes[PROCESSES_MAX];
@@ -205,10 +206,10 @@ void instance_texts(struct instance *instance);
 void instance_reload(struct instance *instance);
 void instance_texts_drop(struct instance *instance);
 /*
- * definition_read() - a type out of its JSON, of the instance @name. "bad-definition", with the key; then *type is empty.
+ * definition_read() - a type out of its JSON (NULL: it was none), of the instance @name. "bad-definition", with the key; then *type is empty.
  * instance_type_read() - as the instance is defined.
  */
-int definition_read(const char *text, const char *name, const char *next,
+int definition_read(const json_t *json, const char *name, const char *next,
 		    struct instance_type *type, struct error *e);
 int instance_type_read(const struct instance *instance, struct instance_type *type,
 		       struct error *e);
@@ -228,6 +229,12 @@ int instance_define(struct daemon *daemon, const char *name, const json_t *reque
  * an error ("no-user-left"): who comes too late does not run as root.
  */
 int instance_user(struct daemon *daemon, uint32_t *uid, struct error *e);
+/*
+ * definition_keep() - what it is started as, type and image, goes into the JSON of where it is placed: what it is to be may change meanwhile. 0 or -ENOMEM.
+ * definition_kept() - from there, at the start of the daemon.
+ */
+int definition_keep(struct instance *instance, json_t *placement);
+void definition_kept(struct instance *instance, const json_t *placement);
 /* instance_weigh() - another weight in its definition. */
 int instance_weigh(struct instance *instance, uint32_t weight, struct error *e);
 int instance_delete(struct instance *instance, struct error *e);

@@ -165,6 +165,7 @@ static void placement_take_back(struct instance *instance)
 		instance->placed = true;
 	else if (instance->row.placement)
 		log_error("%s: where it is placed cannot be read", instance->row.name);
+	definition_kept(instance, json);
 	json_decref(json);
 }
 

@@ -183,6 +183,8 @@ static void place_drop(struct instance *instance)
 	instance->placed = false;
 	free(instance->row.placement);
 	instance->row.placement = NULL;
+	free(instance->image);
+	instance->image = NULL;
 }
 
 static int place(struct instance *instance, struct error *e)
@@ -216,7 +218,8 @@ static int place(struct instance *instance, struct error *e)
 		if (found->parts[i].provider == TYPE_MDEV)
 			instance_mdev_uuid(instance, i, found->parts[i].mdev);
 	json = placement_json(found);
-	instance->row.placement = json ? json_dumps(json, JSON_COMPACT) : NULL;
+	if (json && !definition_keep(instance, json))
+		instance->row.placement = json_dumps(json, JSON_COMPACT);
 	json_decref(json);
 	instance->parts = calloc(MAX(found->part_count, 1u), sizeof(*instance->parts));
 	if (!instance->parts || !instance->row.placement) {

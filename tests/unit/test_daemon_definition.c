@@ -169,7 +169,7 @@ static void there_are_no_more_instances_than_the_table_has_room_for(void **state
 	assert_int_equal(count, MOST + 1);
 }
 
-/* What a newer Divvy would have written, or @text. Returns what was there, malloc()ed. */
+/* A row as a newer Divvy would have written it, also of what it was started as; or with @text. Returns what was there, malloc()ed. */
 static char *redefine(const struct world *w, const char *name, const char *text)
 {
 	struct store_instance rows[8] = { 0 }, *row = NULL;
@@ -187,6 +187,14 @@ static char *redefine(const struct world *w, const char *name, const char *text)
 	json = json_loads(old, 0, NULL);
 	json_object_set_new(json, "of-tomorrow", json_true());
 	row->definition = text ? strdup(text) : json_dumps(json, 0);
+	if (row->placement) {
+		json_t *placement = json_loads(row->placement, 0, NULL);
+
+		json_object_set(placement, "definition", json);
+		free(row->placement);
+		row->placement = json_dumps(placement, 0);
+		json_decref(placement);
+	}
 	json_decref(json);
 	assert_int_equal(store_instance_put(store, row, NULL), 0);
 	for (unsigned i = 0; i < list.count; i++)
@@ -274,6 +282,74 @@ static void one_whose_definition_cannot_be_read_is_there_and_in_nobodys_way(void
 	world_check_empty(w);
 }
 
+/* ---- what runs ------------------------------------------------------------------------------------- */
+
+static size_t viewers(const struct world *w, const char *name)
+{
+	json_t *body = world_instance(w, name);
+	const size_t count = json_array_size(json_object_get(body, "viewers"));
+
+	json_decref(body);
+	return count;
+}
+
+static void what_runs_is_what_it_was_started_as_over_a_restart_of_the_daemon(void **state)
+{
+	static const char heads[] = ",\"displays\":[{\"width\":800,\"height\":600},"
+				    "{\"width\":800,\"height\":600}]";
+	struct world *w = *state;
+	char code[48], text[256];
+
+	world_define(w, "a", "quarter", "");
+	world_do(w, "a", "start", NULL, 202);
+	world_await(w, "a", "running");
+	assert_int_equal(put(w, "a", "quarter", heads, code, text), 200);
+	assert_int_equal(viewers(w, "a"), 1);
+	for (unsigned round = 0; round < 2; round++) {
+		world_kill(w);
+		assert_true(world_start(w, NULL));
+		assert_true(world_is(w, "a", "running"));
+		assert_int_equal(viewers(w, "a"), 1);
+	}
+	world_do(w, "a", "restart", "{\"force\":true}", 202);
+	world_await(w, "a", "running");
+	assert_int_equal(viewers(w, "a"), 2);
+}
+
+/* What was measured and judged is what is cloned. */
+static void an_image_that_is_changed_while_it_starts_is_for_its_next_start(void **state)
+{
+	static const char words[] = "kernel vmlinuz\ndisk disk.img\n";
+	struct world *w = *state;
+	char body[300], path[200], other[200], content[64] = "";
+	int fd;
+
+	snprintf(path, sizeof(path), "%s/images/b", w->folder);
+	assert_int_equal(mkdir(path, 0755), 0);
+	world_write(w, "images/b/guest.conf", words);
+	world_write(w, "images/b/vmlinuz", "kernel");
+	world_write(w, "images/b/disk.img", "another's, and much larger");
+	world_define(w, "a", "plain", "");
+	/* It takes its time to be measured. */
+	snprintf(path, sizeof(path), "%s/images/a/guest.conf", w->folder);
+	assert_int_equal(unlink(path), 0);
+	assert_int_equal(mkfifo(path, 0600), 0);
+	world_do(w, "a", "start", NULL, 202);
+	fd = open(path, O_WRONLY | O_CLOEXEC);
+	assert_true(fd >= 0);
+	snprintf(body, sizeof(body), "{\"type\":\"plain\",\"image\":\"%s/images/b\"}", w->folder);
+	world_expect(w, "PUT", "instances/a", body, 200u);
+	world_write(w, "images/a/new.conf", words);
+	snprintf(other, sizeof(other), "%s/images/a/new.conf", w->folder);
+	assert_int_equal(rename(other, path), 0);
+	assert_int_equal(write(fd, words, strlen(words)), strlen(words));
+	close(fd);
+	world_await(w, "a", "running");
+	snprintf(path, sizeof(path), "%s/state/instances/a/disk0.img", w->folder);
+	assert_true(file_read(AT_FDCWD, path, content, sizeof(content)) > 0);
+	assert_string_equal(content, "what was installed");
+}
+
 int main(int argc, char **argv)
 {
 #define T(name) cmocka_unit_test_setup_teardown(name, world_setup, world_teardown)
@@ -282,6 +358,8 @@ int main(int argc, char **argv)
 		T(what_cannot_be_is_refused_and_leaves_nothing),
 		T(there_are_no_more_instances_than_the_table_has_room_for),
 		T(one_whose_definition_cannot_be_read_is_there_and_in_nobodys_way),
+		T(what_runs_is_what_it_was_started_as_over_a_restart_of_the_daemon),
+		T(an_image_that_is_changed_while_it_starts_is_for_its_next_start),
 	};
 	int status = fake_main(argc, argv);
 
