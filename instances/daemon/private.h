@@ -287,6 +287,8 @@ int instance_stop(struct instance *instance, bool force, unsigned timeout_s, enu
 void instance_end(struct instance *instance, enum store_state final, const struct error *e);
 void stop_continue(struct instance *instance, enum step step);
 void instance_process_ended(struct instance *instance, struct process *process);
+/* instance_wants_restart() - by its policy, as it ends. */
+bool instance_wants_restart(const struct instance *instance);
 void instance_restart_later(struct instance *instance);
 
 /* gpu.c */

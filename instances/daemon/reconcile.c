@@ -187,9 +187,8 @@ static void settle_active(struct instance *instance)
 	if (instance->row.state == STORE_STOPPING) {
 		instance->final = instance->row.error_code[0] ? STORE_FAILED : STORE_STOPPED;
 		/* It was to go on: by its policy, or since it was to be started anew. */
-		instance->restart_after = instance->row.desired &&
-					  instance->final == STORE_STOPPED &&
-					  instance->row.restart != STORE_RESTART_ALWAYS;
+		instance->restart_after =
+			instance->row.desired && !instance_wants_restart(instance);
 		instance->step = STEP_END;
 		stop_continue(instance, STEP_END);
 		return;

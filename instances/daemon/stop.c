@@ -228,9 +228,11 @@ void instance_end(struct instance *instance, enum store_state final, const struc
 	instance_quiet(instance);
 	instance->final = final;
 	instance->force = true;
-	/* Ended by itself, as it should: only who shall always run begins again. */
-	if (final == STORE_STOPPED && !instance->restart_after)
-		instance->row.desired &= instance->row.restart == STORE_RESTART_ALWAYS;
+	/* It is to run again if its policy says so, or somebody does from now on: who comes after us can tell them by that. */
+	if (!instance->restart_after)
+		instance->row.desired &= final == STORE_STOPPED
+						 ? instance->row.restart == STORE_RESTART_ALWAYS
+						 : instance->row.restart != STORE_RESTART_NEVER;
 	if (why) {
 		instance_error(instance, why);
 		event_instance(instance, "step", "%s: %s", why->code ? why->code : "failed",
@@ -336,7 +338,7 @@ void instance_restart_later(struct instance *instance)
 				   CLOCK_MONOTONIC, delay_ms * 1000, 0, on_restart, instance);
 }
 
-static bool wants_restart(const struct instance *instance)
+bool instance_wants_restart(const struct instance *instance)
 {
 	if (!instance->row.desired || instance->row.transient)
 		return false;
@@ -403,7 +405,7 @@ static void finish(struct instance *instance)
 {
 	struct daemon *daemon = instance->daemon;
 	const bool restart = instance->restart_after, resume = instance->resume_after;
-	const bool later = !restart && !resume && wants_restart(instance);
+	const bool later = !restart && !resume && instance_wants_restart(instance);
 	const bool gone = instance->row.transient && !restart;
 	char *placement = instance->row.placement;
 	int64_t deletion = 0;

@@ -350,6 +350,39 @@ static void an_image_that_is_changed_while_it_starts_is_for_its_next_start(void 
 	assert_string_equal(content, "what was installed");
 }
 
+/* ---- what it was told to do ------------------------------------------------------------------------- */
+
+/* It fails, and its GPU takes its time: the daemon dies meanwhile. */
+static void a_restart_that_was_promised_is_kept_by_the_next_daemon(void **state)
+{
+	struct world *w = *state;
+	char path[300];
+
+	world_define(w, "a", "pair", "");
+	snprintf(path, sizeof(path), "%s/sys/bus/pci/devices/%s/reset", w->fs.root, WORLD_GPU_B);
+	for (unsigned round = 0; round < 2; round++) {
+		world_do(w, "a", "start", NULL, 202);
+		world_await(w, "a", "running");
+		assert_int_equal(unlink(path), 0);
+		assert_int_equal(mkfifo(path, 0600), 0);
+		kill(world_pid(w, "a", "vmm"), SIGKILL);
+		world_await(w, "a", "stopping");
+		if (round)
+			world_do(w, "a", "restart", NULL, 202);
+		world_kill(w);
+		assert_int_equal(unlink(path), 0);
+		fake_sysfs_device_write(&w->fs, WORLD_GPU_B, "reset", "0\n");
+		assert_true(world_start(w, NULL));
+		world_await(w, "a", round ? "running" : "failed");
+		/* Where nobody said so it stays. */
+		if (!round)
+			usleep(1500000);
+		assert_true(world_is(w, "a", round ? "running" : "failed"));
+	}
+	world_do(w, "a", "stop", "{\"force\":true}", 202);
+	world_await(w, "a", "stopped");
+}
+
 int main(int argc, char **argv)
 {
 #define T(name) cmocka_unit_test_setup_teardown(name, world_setup, world_teardown)
@@ -360,6 +393,7 @@ int main(int argc, char **argv)
 		T(one_whose_definition_cannot_be_read_is_there_and_in_nobodys_way),
 		T(what_runs_is_what_it_was_started_as_over_a_restart_of_the_daemon),
 		T(an_image_that_is_changed_while_it_starts_is_for_its_next_start),
+		T(a_restart_that_was_promised_is_kept_by_the_next_daemon),
 	};
 	int status = fake_main(argc, argv);
 
