@@ -50,55 +50,38 @@ static int weigh_work(void *opaque, void *result, struct error *e)
 	return err;
 }
 
+/* It is written down already, and holds from the next start. */
+static void weigh_failed(struct http_request *request, const struct error *why)
+{
+	struct error e = *why;
+
+	text_append(e.text, sizeof(e.text),
+		    "; its definition has the weight now, what runs may not have it");
+	http_failed(request, &e);
+}
+
 static void weigh_done(void *opaque, int err, const void *result, const struct error *why)
 {
 	struct weigh *weigh = opaque;
-	struct daemon *daemon = weigh->request->daemon;
-	struct instance *instance = instance_find(daemon, weigh->instance);
+	struct instance *instance = instance_find(weigh->request->daemon, weigh->instance);
 	struct error e = { 0 };
 
-	/* Meanwhile the name may have become another's. */
-	if (!err && (!instance || strcmp(instance->row.uuid, weigh->uuid) != 0))
-		err = error_set(&e, ENOENT, "no-such-instance", NULL, "%s is gone",
-				weigh->instance);
-	else if (!err)
-		err = instance_weigh(instance, weigh->weight, &e);
-	else
-		e = *why;
-	if (err)
+	if (err) {
+		weigh_failed(weigh->request, why);
+	} else if (!instance || strcmp(instance->row.uuid, weigh->uuid) != 0) {
+		/* Meanwhile the name may have become another's. */
+		error_set(&e, ENOENT, "no-such-instance", "divvy list instances", "%s is gone",
+			  weigh->instance);
 		http_failed(weigh->request, &e);
-	else
+	} else {
 		api_show_instance(weigh->request, instance, 200);
+	}
 	free(weigh);
 }
 
-void api_instance_share(struct http_request *request, const struct api_place *place)
+/* Its vGPUs that have a weight, as the arbiter calls them. */
+static void weigh_whom(const struct instance *instance, struct weigh *weigh)
 {
-	struct instance *instance = api_find_instance(request, place->name, true);
-	struct weigh *weigh;
-	struct error e = { 0 };
-	struct job *job;
-	uint32_t weight;
-	json_t *json;
-	int err = 0;
-
-	if (!instance || !api_check_match(request, instance))
-		return;
-	json = api_body_read(request, API_SHARE);
-	if (!json)
-		return;
-	weight = (uint32_t)json_integer_value(json_object_get(json, "weight"));
-	json_decref(json);
-	weigh = calloc(1, sizeof(*weigh));
-	if (!weigh) {
-		http_failed(request, &(struct error){ .err = ENOMEM, .code = "no-memory" });
-		return;
-	}
-	*weigh = (struct weigh){ .request = request,
-				 .socket = request->daemon->arbiter_socket,
-				 .weight = weight };
-	memcpy(weigh->instance, instance->row.name, sizeof(weigh->instance));
-	memcpy(weigh->uuid, instance->row.uuid, sizeof(weigh->uuid));
 	for (unsigned i = 0; i < instance->part_count && instance->row.state == STORE_RUNNING;
 	     i++) {
 		const unsigned entry = instance->placement.parts[i].entry;
@@ -109,6 +92,50 @@ void api_instance_share(struct http_request *request, const struct api_place *pl
 		    instance->type.gpus[entry].policy == SCHED_BURST)
 			launch_vgpu_name(instance->row.name, i, weigh->names[weigh->count++]);
 	}
+}
+
+void api_instance_share(struct http_request *request, const struct api_place *place)
+{
+	struct instance *instance = api_find_instance(request, place->name, true);
+	struct weigh *weigh;
+	struct error e = { 0 };
+	struct job *job;
+	uint32_t weight;
+	json_t *json;
+	int err;
+
+	if (!instance || !api_check_match(request, instance))
+		return;
+	json = api_body_read(request, API_SHARE);
+	if (!json)
+		return;
+	weight = (uint32_t)json_integer_value(json_object_get(json, "weight"));
+	json_decref(json);
+	/* A vGPU of it may be made with the old weight at this moment, and not be known to the arbiter yet. */
+	if (instance->row.state == STORE_STARTING) {
+		api_refuse_instance(request, 409, "instance-starting", "show instance",
+				    "%.60s is starting: its weight can be changed once it runs",
+				    instance->row.name);
+		return;
+	}
+	weigh = calloc(1, sizeof(*weigh));
+	if (!weigh) {
+		http_failed(request, &(struct error){ .err = ENOMEM, .code = "no-memory" });
+		return;
+	}
+	*weigh = (struct weigh){ .request = request,
+				 .socket = request->daemon->arbiter_socket,
+				 .weight = weight };
+	memcpy(weigh->instance, instance->row.name, sizeof(weigh->instance));
+	memcpy(weigh->uuid, instance->row.uuid, sizeof(weigh->uuid));
+	weigh_whom(instance, weigh);
+	/* Written down first: a change that was refused for a full store is not in effect. */
+	err = instance_weigh(instance, weight, &e);
+	if (err) {
+		free(weigh);
+		http_failed(request, &e);
+		return;
+	}
 	/* Nothing of it runs: it is a matter of its definition alone. */
 	if (!weigh->count) {
 		weigh_done(weigh, 0, NULL, NULL);
@@ -117,7 +144,7 @@ void api_instance_share(struct http_request *request, const struct api_place *pl
 	err = job_run(request->daemon, weigh_work, weigh, WEIGH_MS, weigh_done, weigh, &job, &e);
 	if (err) {
 		free(weigh);
-		http_failed(request, &e);
+		weigh_failed(request, &e);
 		return;
 	}
 	job_tell(job);

@@ -383,6 +383,93 @@ static void a_restart_that_was_promised_is_kept_by_the_next_daemon(void **state)
 	world_await(w, "a", "stopped");
 }
 
+/* PATCH; @text: what it said. */
+static unsigned weigh(const struct world *w, unsigned weight, char text[512])
+{
+	json_t *answer = NULL;
+	char body[32], *all;
+	unsigned status;
+
+	snprintf(body, sizeof(body), "{\"weight\":%u}", weight);
+	status = world_ask(w, "PATCH", "instances/a/share", body, &answer);
+	all = json_dumps(answer, JSON_COMPACT);
+	snprintf(text, 512, "%s", all ? all : "");
+	free(all);
+	json_decref(answer);
+	return status;
+}
+
+/* As the arbiter has it, of the only vGPU; 0: not said yet. */
+static json_int_t weight_now(const struct world *w)
+{
+	json_t *body = NULL;
+	json_int_t weight;
+
+	assert_int_equal(world_ask(w, "GET", "vgpus", NULL, &body), 200);
+	weight = json_integer_value(
+		json_object_get(json_array_get(json_object_get(body, "vgpus"), 0), "weight"));
+	json_decref(body);
+	return weight;
+}
+
+static void weight_await(const struct world *w, json_int_t wanted)
+{
+	for (unsigned i = 0; i < 500 && weight_now(w) != wanted; i++)
+		usleep(20000);
+	assert_int_equal(weight_now(w), wanted);
+}
+
+static void a_weight_is_in_effect_and_written_down_or_neither(void **state)
+{
+	struct world *w = *state;
+	char path[200], words[300], text[512];
+	json_t *body;
+	FILE *file;
+
+	world_define(w, "a", "weighted", "");
+	/* While it starts nobody knows whether its vGPU has it. */
+	snprintf(path, sizeof(path), "%s/images/a/guest.conf", w->folder);
+	file = fopen(path, "re");
+	assert_non_null(file);
+	words[fread(words, 1, sizeof(words) - 1, file)] = '\0';
+	fclose(file);
+	assert_int_equal(unlink(path), 0);
+	assert_int_equal(mkfifo(path, 0600), 0);
+	world_do(w, "a", "start", NULL, 202);
+	assert_int_equal(weigh(w, 300, text), 409);
+	assert_non_null(strstr(text, "instance-starting"));
+	world_do(w, "a", "stop", "{\"force\":true}", 202);
+	world_await(w, "a", "stopped");
+	assert_int_equal(unlink(path), 0);
+	world_write(w, "images/a/guest.conf", words);
+	world_do(w, "a", "start", NULL, 202);
+	world_await(w, "a", "running");
+	weight_await(w, 100);
+
+	world_store_fails(w, 1);
+	assert_true(weigh(w, 300, text) >= 400);
+	world_store_fails(w, 0);
+	usleep(1500000);
+	assert_int_equal(weight_now(w), 100);
+	body = world_instance(w, "a");
+	assert_true(json_is_null(json_object_get(body, "weight")));
+	json_decref(body);
+	assert_int_equal(weigh(w, 300, text), 200);
+	weight_await(w, 300);
+	/* Nobody is there to be told: that it is written down is said. */
+	snprintf(path, sizeof(path), "%s/run/arbiter", w->folder);
+	snprintf(words, sizeof(words), "%s.away", path);
+	assert_int_equal(rename(path, words), 0);
+	assert_true(weigh(w, 500, text) >= 400);
+	assert_int_equal(rename(words, path), 0);
+	assert_non_null(strstr(text, "its definition has the weight"));
+	body = world_instance(w, "a");
+	assert_int_equal(json_integer_value(json_object_get(body, "weight")), 500);
+	json_decref(body);
+	assert_int_equal(weigh(w, 500, text), 200);
+	weight_await(w, 500);
+}
+
 int main(int argc, char **argv)
 {
 #define T(name) cmocka_unit_test_setup_teardown(name, world_setup, world_teardown)
@@ -394,6 +481,7 @@ int main(int argc, char **argv)
 		T(what_runs_is_what_it_was_started_as_over_a_restart_of_the_daemon),
 		T(an_image_that_is_changed_while_it_starts_is_for_its_next_start),
 		T(a_restart_that_was_promised_is_kept_by_the_next_daemon),
+		T(a_weight_is_in_effect_and_written_down_or_neither),
 	};
 	int status = fake_main(argc, argv);
 
