@@ -183,10 +183,10 @@ $(BUILD)/man/divvy.1: $(BUILD)/divvy
 	@mkdir -p $(@D)
 	$(call show,MAN)
 	$(Q)$< __manual | scdoc > $@.new && mv $@.new $@
-$(BUILD)/man/%: dist/man/%.scd $(PROGRAMS)
+$(BUILD)/man/%: dist/man/%.scd dist/man/help.awk $(PROGRAMS)
 	@mkdir -p $(@D)
 	$(call show,MAN)
-	$(Q)if [ -x $(BUILD)/$(basename $*) ]; then $(BUILD)/$(basename $*) --help > $(BUILD)/man/$*.help || exit 1; else : > $(BUILD)/man/$*.help; fi
+	$(Q)if [ -x $(BUILD)/$(basename $*) ]; then $(BUILD)/$(basename $*) --help > $(BUILD)/man/$*.said && awk -f dist/man/help.awk $(BUILD)/man/$*.said > $(BUILD)/man/$*.help || exit 1; else : > $(BUILD)/man/$*.help; fi
 	$(Q)sed -e '/^@HELP@$$/{r $(BUILD)/man/$*.help' -e 'd}' $< | scdoc > $@.new && mv $@.new $@
 
 # What is installed. Folders of systemd are those it looks into below PREFIX (systemd.unit(5), sysusers.d(5), udev(7)).

@@ -441,7 +441,7 @@ static int unknown_word(const char *word, bool in_file, struct error *e)
 {
 	unsigned best = SUGGEST_WITHIN + 1;
 	const char *nearest = NULL;
-	char next[128] = "divvy-vmm --help lists the words";
+	char next[128] = "divvy-vmm --help";
 
 	for (size_t i = 0; i < ARRAY_SIZE(words); i++) {
 		unsigned distance = edit_distance(word, words[i].name);
@@ -562,7 +562,7 @@ int machine_config_args(struct machine_config *config, int argc, char **argv,
 		const char *name, *at = argv[optind - 1];
 
 		if (c == ':')
-			return error_set(e, EINVAL, "bad-value", "divvy-vmm --help lists the words",
+			return error_set(e, EINVAL, "bad-value", "divvy-vmm --help",
 					 "%.64s needs a value", at);
 		if (c == '?')
 			return unknown_word(at + strspn(at, "-"), false, e);
@@ -585,7 +585,7 @@ int machine_config_args(struct machine_config *config, int argc, char **argv,
 			return err;
 	}
 	if (optind < argc)
-		return error_set(e, EINVAL, "unknown-key", "divvy-vmm --help lists the words",
+		return error_set(e, EINVAL, "unknown-key", "divvy-vmm --help",
 				 "\"%.200s\" stands alone: every value follows its word",
 				 argv[optind]);
 	return config_settle_guest(config, e);
@@ -641,18 +641,43 @@ int machine_config_validate(const struct machine_config *config, struct error *e
 	return err;
 }
 
+#define HELP_COLUMN 28
+#define HELP_WIDTH  80
+
+/* From the second column on, broken between words. */
+static void help_print(const char *text)
+{
+	const size_t room = HELP_WIDTH - HELP_COLUMN;
+
+	while (strlen(text) > room) {
+		size_t cut = room;
+
+		while (cut && text[cut] != ' ')
+			cut--;
+		if (!cut)
+			break;
+		printf("%.*s\n%*s", (int)cut, text, HELP_COLUMN, "");
+		text += cut + 1;
+	}
+	printf("%s\n", text);
+}
+
 void machine_config_usage(void)
 {
-	printf("usage: divvy-vmm --kernel PATH [--WORD VALUE]...\n\n");
+	printf("usage: divvy-vmm --kernel PATH [--WORD VALUE]...\n"
+	       "       divvy-vmm --config FILE [--WORD VALUE]...\n\n");
 	for (size_t i = 0; i < ARRAY_SIZE(words); i++) {
-		char left[64];
+		const char *argument = words[i].argument;
+		int at = printf("  --%s%s%s", words[i].name, argument ? " " : "",
+				argument ? argument : "");
 
-		snprintf(left, sizeof(left), "--%s %s", words[i].name,
-			 words[i].argument ? words[i].argument : "");
-		printf("  %-32s %s\n", left, words[i].help);
+		if (at + 2 > HELP_COLUMN)
+			at = printf("\n") - 1;
+		printf("%*s", HELP_COLUMN - at, "");
+		help_print(words[i].help);
 	}
-	printf("\nOn the terminal: Ctrl-A x ends the VM, Ctrl-A p presses its power button, "
+	printf("\nOn the terminal: Ctrl-A x ends the VM, Ctrl-A p presses its power button,\n"
 	       "Ctrl-A a sends Ctrl-A.\n"
-	       "Exit status: 0 the guest powered off or was asked to stop, 1 failure while "
+	       "Exit status: 0 the guest powered off or was asked to stop, 1 failure while\n"
 	       "running, 2 usage or configuration.\n");
 }

@@ -38,8 +38,10 @@ void cli_help_all(FILE *out)
 
 	fputs("usage: divvy VERB [WORD...] [--option...]\n\n"
 	      "GPU instances on this machine: whole GPUs by passthrough, or shares of one.\n\n"
-	      "  divvy list types                                     what could be had\n"
-	      "  divvy run --type s1.quarter --image /srv/debian      a quarter of a GPU, and a shell\n",
+	      "  divvy list types\n"
+	      "      what could be had\n"
+	      "  divvy run --type s1.quarter --image /srv/images/debian\n"
+	      "      a quarter of a GPU, and a shell\n",
 	      out);
 	for (unsigned group = 0; group < CLI_GROUPS; group++) {
 		fprintf(out, "\n%s\n", cli_group_titles[group]);
@@ -50,8 +52,10 @@ void cli_help_all(FILE *out)
 				pair(out, verb->name, verb->help, 16, width);
 		}
 	}
-	fputs("\ndivvy VERB --help explains one, with examples; most take --json. man divvy has all of it.\n",
-	      out);
+	fputc('\n', out);
+	wrap(out,
+	     "divvy VERB --help explains one, with examples; most take --json. man divvy has all of it.",
+	     0, width);
 }
 
 static void option_left(const struct cli_option *option, char *text, size_t size)
@@ -153,7 +157,7 @@ static void manual_verb(FILE *out, const struct cli_verb *verb)
 	}
 	for (const struct cli_example *example = verb->examples; example && example->command;
 	     example++)
-		fprintf(out, "%s\tdivvy %s\n%s", example == verb->examples ? "```\n" : "",
+		fprintf(out, "%sdivvy %s\n%s", example == verb->examples ? "```\n" : "",
 			example->command, example[1].command ? "" : "```\n\n");
 }
 

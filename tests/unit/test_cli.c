@@ -16,6 +16,7 @@
 #include "instances/cli/progress.h"
 #include "instances/cli/table.h"
 #include "tests/unit/build_folder.h"
+#include "tests/unit/terminal.h"
 
 /* Runs `divvy LINE`, split at blanks; what it printed and what it complained, for free(). */
 static int divvy(const char *line, char **printed, char **complained)
@@ -99,6 +100,37 @@ static void every_verb_explains_itself_with_examples(void **state)
 		expect("--help", CLI_OK, verb->name, NULL);
 	}
 	expect("help types check", CLI_OK, "usage: divvy types check", NULL);
+}
+
+static void what_is_explained_fits_a_terminal(void **state)
+{
+	int status;
+	char *said;
+
+	for (unsigned i = 0; i < cli_verb_count; i++) {
+		char verb[32],
+			*argv[] = { (char[]){ "divvy" }, (char[]){ "help" }, verb, NULL, NULL };
+		char *second;
+
+		if (cli_verbs[i].flags & CLI_HIDDEN)
+			continue;
+		snprintf(verb, sizeof(verb), "%s", cli_verbs[i].name);
+		second = strchr(verb, ' ');
+		if (second)
+			*second++ = '\0';
+		argv[3] = second;
+		said = on_terminal("80", second ? 4 : 3, argv, &status);
+		assert_int_equal(status, CLI_OK);
+		expect_narrow(said, 80);
+		free(said);
+	}
+	said = on_terminal("80", 2, (char *[]){ (char[]){ "divvy" }, (char[]){ "help" }, NULL },
+			   &status);
+	expect_narrow(said, 80);
+	free(said);
+	assert_int_equal(shell("divvy-vmm --help | grep -qE '.{81}'"), 1);
+	assert_int_equal(shell("divvy-vgpu --help | grep -qE '.{81}'"), 1);
+	assert_int_equal(shell("divvyd --help | grep -qE '.{81}'"), 1);
 }
 
 /* Every example is a command line that there is: its verb, and options that the verb has. */
@@ -388,6 +420,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(progress_is_a_part_an_amount_and_a_rate),
 		cmocka_unit_test(every_verb_explains_itself_with_examples),
+		cmocka_unit_test(what_is_explained_fits_a_terminal),
 		cmocka_unit_test(examples_are_true),
 		cmocka_unit_test(a_word_near_one_that_there_is_is_told),
 		cmocka_unit_test(an_option_is_said_whole),
