@@ -122,7 +122,9 @@ int unix_listener_accept(int fd, const char *what, struct ucred *peer)
 void unix_listener_close(struct unix_listener *listener)
 {
 	/* First, so that a new one may take the name as soon as the socket is closed. */
-	if (listener->name[0] && unlinkat(listener->folder_fd, listener->name, 0) < 0)
+	/* A process that has shut itself in may not: who made the folder removes it. */
+	if (listener->name[0] && unlinkat(listener->folder_fd, listener->name, 0) < 0 &&
+	    errno != EACCES && errno != EPERM && errno != EROFS)
 		log_warn("socket %s: %s", listener->name, strerror(errno));
 	listener->name[0] = '\0';
 	fd_close(&listener->fd);
