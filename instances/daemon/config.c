@@ -8,6 +8,7 @@
 #include <grp.h>
 #include <limits.h>
 #include <pwd.h>
+#include <stdarg.h>
 #include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -36,6 +37,30 @@
 #define KEPT_MIN  100
 #define KEPT_MAX  1000000
 
+#define CONFIG_NEXT "divvyd --check, once it is mended"
+
+/* What is wrong, with which key ("roles.alice", for its line), and what to do. */
+struct wrong {
+	char key[128], text[200], next[128];
+};
+
+__attribute__((format(printf, 3, 4))) static bool complain(struct wrong *wrong, const char *next,
+							   const char *fmt, ...)
+{
+	va_list args;
+
+	va_start(args, fmt);
+	vsnprintf(wrong->text, sizeof(wrong->text), fmt, args);
+	va_end(args);
+	snprintf(wrong->next, sizeof(wrong->next), "%s", next);
+	return false;
+}
+
+static void complain_at(struct wrong *wrong, const char *key, const char *of)
+{
+	snprintf(wrong->key, sizeof(wrong->key), "%s.%.90s", key, of);
+}
+
 /* ---- keys ---------------------------------------------------------------------------------------------- */
 
 /* A user's, or a group's, name or number. */
@@ -59,79 +84,98 @@ static bool id_find(const char *who, bool is_group, uint32_t *out)
 	return id < UINT32_MAX;
 }
 
-static bool role_add(struct config *config, const char *who, const char *role)
+static bool is_nobody(struct wrong *wrong, const char *who, bool is_group)
+{
+	char next[128];
+
+	snprintf(next, sizeof(next), "getent %s %.90s", is_group ? "group" : "passwd", who);
+	return complain(wrong, next, "there is no %s %.90s", is_group ? "group" : "user", who);
+}
+
+static bool role_add(struct config *config, const char *who, const char *role, struct wrong *wrong)
 {
 	static const char *const names[] = { "nobody", "viewer", "user", "admin" };
 	const bool group = who[0] == '@';
 	unsigned index = 0;
 	uint32_t id = 0;
 
-	while (index < ARRAY_SIZE(names) && strcmp(names[index], role) != 0)
+	complain_at(wrong, "roles", who);
+	while (role && index < ARRAY_SIZE(names) && strcmp(names[index], role) != 0)
 		index++;
-	if (index == ARRAY_SIZE(names) || config->rule_count == CONFIG_RULES_MAX || !who[group])
-		return false;
-	if (!id_find(who + group, group, &id))
-		return false;
+	if (!role || index == ARRAY_SIZE(names))
+		return complain(wrong, "",
+				"roles: %.90s: %.40s is no role: admin, user, viewer, nobody", who,
+				role ? role : "that");
+	if (config->rule_count == CONFIG_RULES_MAX)
+		return complain(wrong, "", "roles: there are %u at most", CONFIG_RULES_MAX);
+	if (!who[group] || !id_find(who + group, group, &id))
+		return is_nobody(wrong, who + group, group);
 	config->rules[config->rule_count].group = group;
 	config->rules[config->rule_count].id = id;
 	config->rules[config->rule_count++].role = (enum daemon_role)index;
 	return true;
 }
 
-static const char *take_roles(struct config *config, const json_t *value)
+static bool take_roles(struct config *config, const json_t *value, struct wrong *wrong)
 {
 	const char *who;
 	json_t *role;
 
 	if (!json_is_object(value))
-		return "roles must be USER or @GROUP: admin, user, viewer or nobody";
-	json_object_foreach((json_t *)(uintptr_t)value, who, role)
-	{
-		if (!json_is_string(role) || !role_add(config, who, json_string_value(role)))
-			return "roles: there is no such user or group, or role (admin, user, viewer, nobody)";
-	}
-	return NULL;
+		return complain(wrong, "",
+				"roles must be USER or @GROUP: admin, user, viewer or nobody");
+	json_object_foreach(
+		(json_t *)(uintptr_t)value, who,
+		role) if (!role_add(config, who, json_string_value(role), wrong)) return false;
+	return true;
 }
 
-static const char *take_images(struct config *config, const json_t *value)
+static bool take_images(struct config *config, const json_t *value, struct wrong *wrong)
 {
 	json_t *one;
 	size_t i;
 
 	if (!json_is_array(value) || json_array_size(value) > CONFIG_IMAGES_MAX)
-		return "images must be a list of folders, 16 at most";
+		return complain(wrong, "", "images must be a list of folders, %u at most",
+				CONFIG_IMAGES_MAX);
 	json_array_foreach((json_t *)(uintptr_t)value, i, one)
 	{
 		const char *path = json_string_value(one);
 		char *real = path && path[0] == '/' ? realpath(path, NULL) : NULL;
+		char number[24];
 
+		snprintf(number, sizeof(number), "%zu", i);
+		complain_at(wrong, "images", number);
+		if (!path || path[0] != '/')
+			return complain(wrong, "", "images: %.90s is no absolute path",
+					path ? path : "that");
 		if (!real)
-			return "images: a folder that is not there, or no absolute path";
+			return complain(wrong, "", "images: %.120s: %s", path, strerror(errno));
 		config->images[config->image_count] = real;
 		config->images_written[config->image_count++] = strdup(path);
 		if (!config->images_written[config->image_count - 1])
-			return "images: no memory";
+			return complain(wrong, "", "images: no memory");
 	}
-	return NULL;
+	return true;
 }
 
-static const char *take_placement(struct config *config, const json_t *value)
+static bool take_placement(struct config *config, const json_t *value, struct wrong *wrong)
 {
 	if (!json_is_string(value) ||
 	    placement_policy_parse(json_string_value(value), &config->placement))
-		return "placement must be pack, spread or numa-first";
+		return complain(wrong, "", "placement must be pack, spread or numa-first");
 	config->has_placement = true;
-	return NULL;
+	return true;
 }
 
-static const char *take_listen(struct config *config, const json_t *value)
+static bool take_listen(struct config *config, const json_t *value, struct wrong *wrong)
 {
 	if (json_is_string(value))
 		config->listen = strdup(json_string_value(value));
-	return config->listen ? NULL : "listen must be ADDRESS:PORT";
+	return config->listen || complain(wrong, "", "listen must be ADDRESS:PORT");
 }
 
-static const char *take_tls(struct config *config, const json_t *value)
+static bool take_tls(struct config *config, const json_t *value, struct wrong *wrong)
 {
 	const struct {
 		const char *name;
@@ -144,36 +188,44 @@ static const char *take_tls(struct config *config, const json_t *value)
 	json_t *path;
 
 	if (!json_is_object(value))
-		return "tls must be certificate, key, client_ca and, if need be, client_crl";
+		return complain(
+			wrong, "",
+			"tls must be certificate, key, client_ca and, if need be, client_crl");
 	json_object_foreach((json_t *)(uintptr_t)value, name, path)
 	{
 		size_t i = 0;
 
+		complain_at(wrong, "tls", name);
 		while (i < ARRAY_SIZE(files) && strcmp(files[i].name, name) != 0)
 			i++;
-		if (i == ARRAY_SIZE(files) || !json_is_string(path) ||
-		    json_string_value(path)[0] != '/')
-			return "tls: certificate, key, client_ca or client_crl, each an absolute path";
+		if (i == ARRAY_SIZE(files))
+			return complain(
+				wrong, "",
+				"tls: %.60s is not certificate, key, client_ca or client_crl",
+				name);
+		if (!json_is_string(path) || json_string_value(path)[0] != '/')
+			return complain(wrong, "", "tls: %s must be an absolute path", name);
 		*files[i].path = strdup(json_string_value(path));
 	}
-	return config->tls.certificate && config->tls.key && config->tls.client_ca
-		       ? NULL
-		       : "tls: certificate, key and client_ca are wanted";
+	return (config->tls.certificate && config->tls.key && config->tls.client_ca) ||
+	       complain(wrong, "", "tls: certificate, key and client_ca are wanted");
 }
 
-static const char *take_certificates(struct config *config, const json_t *value)
+static bool take_certificates(struct config *config, const json_t *value, struct wrong *wrong)
 {
 	const char *name;
 	json_t *user;
 
 	if (!json_is_object(value) || json_object_size(value) > CONFIG_CERTIFICATES_MAX)
-		return "certificates must be COMMON NAME: USER, 256 at most";
+		return complain(wrong, "", "certificates must be COMMON NAME: USER, %u at most",
+				CONFIG_CERTIFICATES_MAX);
 	json_object_foreach((json_t *)(uintptr_t)value, name, user)
 	{
 		char number[16] = "";
 		const char *who = json_string_value(user);
 		unsigned at = config->certificate_count;
 
+		complain_at(wrong, "certificates", name);
 		if (json_is_integer(user) && json_integer_value(user) >= 0) {
 			snprintf(number, sizeof(number), "%u",
 				 (unsigned)MIN(json_integer_value(user), UINT32_MAX));
@@ -181,12 +233,14 @@ static const char *take_certificates(struct config *config, const json_t *value)
 		}
 		config->certificates[at].name = strdup(name);
 		if (!config->certificates[at].name)
-			return "certificates: no memory";
+			return complain(wrong, "", "certificates: no memory");
 		config->certificate_count++;
-		if (!name[0] || !who || !id_find(who, false, &config->certificates[at].uid))
-			return "certificates: there is no such user";
+		if (!name[0] || !who)
+			return complain(wrong, "", "certificates must be COMMON NAME: USER");
+		if (!id_find(who, false, &config->certificates[at].uid))
+			return is_nobody(wrong, who, false);
 	}
-	return NULL;
+	return true;
 }
 
 enum key_kind {
@@ -202,9 +256,8 @@ enum key_kind {
 static const struct key {
 	const char *name;
 	enum key_kind kind;
-	const char *(*take)(struct config *config,
-			    const json_t *value); /* another: NULL, or what is wrong */
-	size_t offset;				  /* of a number (uint32_t), a flag (bool) */
+	bool (*take)(struct config *config, const json_t *value, struct wrong *wrong); /* another */
+	size_t offset; /* of a number (uint32_t), a flag (bool) */
 	uint32_t least, most;
 	const char *is; /* a number, for people; NULL: its bounds */
 } keys[] = {
@@ -229,37 +282,32 @@ static const struct key {
 	FLAG(allow_no_reset),
 };
 
-/* NULL, or what is wrong; @text has room for that. */
-static const char *take_key(const struct key *key, struct config *config, const json_t *value,
-			    char text[96])
+static bool take_key(const struct key *key, struct config *config, const json_t *value,
+		     struct wrong *wrong)
 {
 	void *field = (char *)config + key->offset;
 	const json_int_t number = json_integer_value(value);
 
 	if (key->kind == KEY_OTHER)
-		return key->take(config, value);
+		return key->take(config, value, wrong);
 	if (key->kind == KEY_FLAG) {
 		*(bool *)field = json_is_true(value);
-		snprintf(text, 96, "%s must be true or false", key->name);
-		return json_is_boolean(value) ? NULL : text;
+		return json_is_boolean(value) ||
+		       complain(wrong, "", "%s must be true or false", key->name);
 	}
 	if (json_is_integer(value) && number >= key->least && number <= key->most) {
 		*(uint32_t *)field = (uint32_t)number;
-		return NULL;
+		return true;
 	}
-	snprintf(text, 96, "%s must be ", key->name);
-	if (key->is)
-		text_append(text, 96, "%s", key->is);
-	else
-		text_append(text, 96, "%u to %u", key->least, key->most);
-	return text;
+	return key->is ? complain(wrong, "", "%s must be %s", key->name, key->is)
+		       : complain(wrong, "", "%s must be %u to %u", key->name, key->least,
+				  key->most);
 }
 
 static int take(struct config *config, const char *path, const struct type_yaml *yaml,
 		struct error *e)
 {
-	const char *names[ARRAY_SIZE(keys)], *name, *wrong;
-	char text[96];
+	const char *names[ARRAY_SIZE(keys)], *name;
 	json_t *value;
 
 	for (size_t i = 0; i < ARRAY_SIZE(keys); i++)
@@ -269,6 +317,7 @@ static int take(struct config *config, const char *path, const struct type_yaml 
 				 path);
 	json_object_foreach(yaml->json, name, value)
 	{
+		struct wrong wrong = { 0 };
 		size_t i = 0;
 
 		while (i < ARRAY_SIZE(keys) && strcmp(keys[i].name, name) != 0)
@@ -276,15 +325,16 @@ static int take(struct config *config, const char *path, const struct type_yaml 
 		if (i == ARRAY_SIZE(keys)) {
 			const char *near = type_nearest(name, names, ARRAY_SIZE(keys));
 
-			return error_set(e, EINVAL, "bad-config", NULL,
+			return error_set(e, EINVAL, "bad-config", CONFIG_NEXT,
 					 "%s:%u: %.60s is no key%s%s", path,
 					 type_yaml_line(yaml, name), name, near ? "; is it " : "",
 					 near ? near : "");
 		}
-		wrong = take_key(&keys[i], config, value, text);
-		if (wrong)
-			return error_set(e, EINVAL, "bad-config", NULL, "%s:%u: %s", path,
-					 type_yaml_line(yaml, name), wrong);
+		snprintf(wrong.key, sizeof(wrong.key), "%s", name);
+		if (!take_key(&keys[i], config, value, &wrong))
+			return error_set(e, EINVAL, "bad-config",
+					 wrong.next[0] ? wrong.next : CONFIG_NEXT, "%s:%u: %s",
+					 path, type_yaml_line(yaml, wrong.key), wrong.text);
 	}
 	return 0;
 }

@@ -392,6 +392,7 @@ struct daemon {
 	struct placement_limits limits;
 	struct node_watch *watch;
 	struct job *look, *jobs;
+	bool look_again;
 
 	unsigned instance_count, gpu_count;
 	struct instance *instances[INSTANCES_MAX]; /* by name */

@@ -110,7 +110,20 @@ static void what_is_wrong_changes_nothing(void **state)
 	static const struct {
 		const char *file, *text, *says;
 	} wrong[] = {
-		{ "divvyd.yaml", "rolse: {}\n", "rolse is no key; is it roles" },
+		{ "divvyd.yaml", "rolse: {}\n", "divvyd.yaml:1: rolse is no key; is it roles" },
+		{ "divvyd.yaml", "# who\nroles:\n  \"0\": user\n  \"@no-such-group\": user\n",
+		  "divvyd.yaml:4: there is no group no-such-group; next: getent group no-such-group" },
+		{ "divvyd.yaml", "roles:\n  \"0\": usr\n",
+		  "divvyd.yaml:2: roles: 0: usr is no role: admin, user, viewer, nobody" },
+		{ "divvyd.yaml", "slice_ms: 2\nimages:\n  - /\n  - /no/such/folder\n",
+		  "divvyd.yaml:4: images: /no/such/folder: No such file or directory" },
+		{ "divvyd.yaml", "tls: { certificat: /x }\n",
+		  "divvyd.yaml:1: tls: certificat is not certificate, key" },
+		{ "divvyd.yaml", "certificates:\n  a: no-such-user\n",
+		  "divvyd.yaml:2: there is no user no-such-user" },
+		{ "divvyd.yaml", "placement: near\n",
+		  "placement must be pack, spread or numa-first" },
+		{ "divvyd.yaml", "slice_ms: 0\n", "slice_ms must be 1 to 1000" },
 		{ "divvyd.yaml", "listen: 127.0.0.1:0\n", "listen: and no tls" },
 		{ "types/bad.yaml", "- name: bad\n  vcpus: none\n", "bad.yaml" },
 	};
