@@ -7,10 +7,12 @@
  * the next time. Only differences of the arbiter's own counts are added up, so no clock of ours is asked: one that jumps changes nothing.
  */
 #include <errno.h>
+#include <limits.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -45,6 +47,26 @@ static int arbiter_commit(void *opaque, const char *role, const struct launch_pr
 	return store_process_put(daemon->store, &row, e);
 }
 
+/* Somebody's own (divvy arbiter) at our place: ours would end at once, and nobody would say why. */
+static int another_listens(const struct daemon *daemon, struct error *e)
+{
+	int fd = unix_connect(daemon->arbiter_socket, SOCK_SEQPACKET | SOCK_NONBLOCK);
+	struct ucred who = { 0 };
+	socklen_t size = sizeof(who);
+	char next[80];
+
+	if (fd < 0 && fd != -EAGAIN)
+		return 0;
+	if (fd >= 0 && getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &who, &size) < 0)
+		who.pid = 0;
+	fd_close(&fd);
+	snprintf(next, sizeof(next),
+		 who.pid ? "kill %d, and: divvy arbiter --socket elsewhere" : "", who.pid);
+	return error_set(e, EADDRINUSE, "arbiter-elsewhere", next,
+			 "%s: another arbiter listens there, process %d", daemon->arbiter_socket,
+			 who.pid);
+}
+
 int arbiter_ensure(struct daemon *daemon, struct error *e)
 {
 	struct launch_process process;
@@ -52,6 +74,9 @@ int arbiter_ensure(struct daemon *daemon, struct error *e)
 
 	if (daemon->arbiter.role[0])
 		return daemon->arbiter_answers;
+	err = another_listens(daemon, e);
+	if (err)
+		return err;
 	err = launch_spawn_arbiter(&daemon->places, arbiter_commit, daemon, &process, e);
 	if (err)
 		return err;
@@ -82,6 +107,8 @@ static bool has_vgpu(const struct instance *instance)
 /* Whoever had a vGPU has it no more: their processes go on without a GPU, and no arbiter can give it back to them. */
 void arbiter_ended(struct daemon *daemon)
 {
+	const bool answered = daemon->arbiter_answers;
+
 	process_forget(&daemon->arbiter);
 	daemon->arbiter_answers = false;
 	question_end(daemon);
@@ -90,11 +117,22 @@ void arbiter_ended(struct daemon *daemon)
 	daemon->restarts_arbiter++;
 	if (store_process_drop(daemon->store, "", "arbiter", NULL))
 		log_warn("the arbiter's row stays: it is found to be gone at the next start");
-	event_other(daemon, "arbiter", "ended", "%s", "its vGPUs are lost");
+	event_other(daemon, "arbiter", "ended", "%s",
+		    answered ? "its vGPUs are lost" : "before it had answered");
 	for (unsigned i = 0; i < daemon->instance_count; i++) {
 		struct instance *instance = daemon->instances[i];
+		char next[PATH_MAX];
 		struct error e = { 0 };
 
+		if (!answered && instance->row.state == STORE_STARTING &&
+		    instance->step == STEP_ARBITER) {
+			snprintf(next, sizeof(next), "tail %s/arbiter.log",
+				 daemon->instances_state);
+			error_set(&e, EIO, "arbiter-ended", next,
+				  "the arbiter ended before it had answered");
+			instance_end(instance, STORE_FAILED, &e);
+			continue;
+		}
 		if (!has_vgpu(instance) ||
 		    (instance->row.state != STORE_RUNNING && instance->row.state != STORE_STARTING))
 			continue;

@@ -128,7 +128,7 @@ static void vulkan_done(void *opaque, int err, const void *result, const struct 
 		log_warn("Vulkan: %s", why->text);
 	else
 		memcpy(&daemon->vulkan, result, sizeof(daemon->vulkan));
-	if (node_renew(daemon, &e))
+	if (daemon->look_again ? daemon_look(daemon, &e) : node_renew(daemon, &e))
 		log_error("the machine: %s", e.text);
 }
 
@@ -137,6 +137,7 @@ int daemon_look(struct daemon *daemon, struct error *e)
 	int err = node_renew(daemon, e);
 
 	/* Drivers hang: they are asked by a child, and what they say comes later. */
+	daemon->look_again = daemon->look; /* which may have looked before what it is to see */
 	if (!err && !daemon->options.vulkan && !daemon->look)
 		err = job_run(daemon, vulkan_work, NULL, LOOK_MS, vulkan_done, daemon,
 			      &daemon->look, e);
@@ -349,6 +350,7 @@ int daemon_create(const struct daemon_options *options, struct sd_event *event, 
 {
 	struct daemon *daemon = calloc(1, sizeof(*daemon));
 	uint64_t begun = monotonic_ns(), machine;
+	struct error unseen = { 0 };
 	int err;
 
 	if (!daemon)
@@ -375,6 +377,10 @@ int daemon_create(const struct daemon_options *options, struct sd_event *event, 
 				"/proc/sys/kernel/random/boot_id cannot be read");
 	if (!err)
 		err = types_begin(daemon, e);
+	/* Before it is read, so that nothing comes between. */
+	if (!err && !daemon->options.root[0] &&
+	    node_watch_create(event, on_devices, daemon, &daemon->watch, &unseen))
+		log_warn("devices that come and go are not seen: %s", unseen.text);
 	if (!err)
 		err = machine_begin(daemon, e);
 	machine = monotonic_ns();
@@ -388,9 +394,6 @@ int daemon_create(const struct daemon_options *options, struct sd_event *event, 
 				strerror(errno));
 	if (!err)
 		err = http_create(daemon, daemon->api_path, &daemon->http, e);
-	if (!err && !daemon->options.root[0] &&
-	    node_watch_create(event, on_devices, daemon, &daemon->watch, e))
-		log_warn("devices that come and go are not seen: %s", e ? e->text : "no udev");
 	if (err) {
 		daemon_destroy(daemon);
 		return err;

@@ -747,6 +747,32 @@ static int32_t arbiter_process(const struct world *w, const char *words)
 	return found;
 }
 
+/* One of somebody's own at divvyd's place. */
+static void another_arbiter_is_told_of_at_once(void **state)
+{
+	struct world *w = *state;
+	struct sockaddr_un address = { .sun_family = AF_UNIX };
+	int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
+	char own[32];
+	json_t *body, *error;
+
+	snprintf(address.sun_path, sizeof(address.sun_path), "%s/run/arbiter", w->folder);
+	assert_int_equal(bind(fd, (struct sockaddr *)&address, sizeof(address)), 0);
+	assert_int_equal(listen(fd, 8), 0);
+	world_define(w, "a", "quarter", "");
+	world_do(w, "a", "start", NULL, 202);
+	world_await(w, "a", "failed");
+	body = world_instance(w, "a");
+	error = json_object_get(body, "error");
+	assert_string_equal(json_string_value(json_object_get(error, "code")), "arbiter-elsewhere");
+	snprintf(own, sizeof(own), "kill %d", getpid());
+	assert_non_null(strstr(json_string_value(json_object_get(error, "next")), own));
+	json_decref(body);
+	close(fd);
+	world_do(w, "a", "start", NULL, 202);
+	world_await(w, "a", "running");
+}
+
 static void an_arbiter_that_ends_takes_its_vgpus_and_nobody_else(void **state)
 {
 	struct world *w = *state;
@@ -1005,6 +1031,7 @@ int main(int argc, char **argv)
 		T(one_that_never_comes_up_is_given_longer_pauses),
 		T(a_guest_that_does_not_listen_is_ended_after_its_time),
 		T(a_transient_instance_is_gone_when_it_ends),
+		T(another_arbiter_is_told_of_at_once),
 		T(an_arbiter_that_ends_takes_its_vgpus_and_nobody_else),
 		T(turns_are_as_long_as_the_configuration_says),
 		T(credits_outlive_a_stop),
