@@ -25,7 +25,7 @@ struct job {
 	char dir[VFIO_PATH_MAX];
 	const struct pci_address *address;
 	unsigned timeout_ms;
-	int lock_fd;
+	int lock_fd, group_fd;
 	char bdf[PCI_ADDRESS_LEN];
 	struct iommu_group group;
 	struct bind_state state;
@@ -45,6 +45,7 @@ static void job_free(struct job *job)
 	if (!job)
 		return;
 	fd_close(&job->lock_fd);
+	fd_close(&job->group_fd);
 	free(job);
 }
 
@@ -70,7 +71,8 @@ static int job_create(const struct bind_io *io, const char *root, const char *st
 			     .root = root,
 			     .address = address,
 			     .timeout_ms = timeout_ms ? timeout_ms : VFIO_BIND_TIMEOUT_MS,
-			     .lock_fd = -1 };
+			     .lock_fd = -1,
+			     .group_fd = -1 };
 	pci_address_format(address, job->bdf);
 	if (state_dir)
 		vfio_sysfs_path(job->dir, "", "%s", state_dir);
@@ -84,6 +86,10 @@ static int job_create(const struct bind_io *io, const char *root, const char *st
 	err = iommu_group_load(root, address, &job->group, e);
 	if (err)
 		return err;
+	/* First the group's: who waits for a driver that is stuck keeps nobody from other groups. */
+	job->group_fd = vfio_bind_group_lock(job->dir, job->group.id, job->timeout_ms, e);
+	if (job->group_fd < 0)
+		return job->group_fd;
 	job->lock_fd = vfio_bind_state_lock(job->dir, job->timeout_ms, e);
 	if (job->lock_fd < 0)
 		return job->lock_fd;
@@ -190,8 +196,8 @@ static int restore(struct job *job, const struct bind_state *state, unsigned tim
 			if (pci_address_equal(&all->steps[j].address,
 					      &job->group.members[i].address))
 				one->steps[one->count++] = all->steps[j];
-		this_err =
-			vfio_bind_execute(job->io, job->root, one, timeout_ms, err ? &further : e);
+		this_err = vfio_bind_execute(job->io, job->root, one, timeout_ms, job->group_fd,
+					     err ? &further : e);
 		if (this_err && err)
 			log_error("%s", further.text);
 		else if (this_err)
@@ -266,7 +272,7 @@ static int bind_job(struct job *job, struct error *e)
 	err = vfio_bind_state_save(job->root, job->dir, &job->state, e);
 	if (err)
 		goto free_before;
-	err = vfio_bind_execute(job->io, job->root, &job->plan, job->timeout_ms, e);
+	err = vfio_bind_execute(job->io, job->root, &job->plan, job->timeout_ms, job->group_fd, e);
 	if (!err)
 		err = verify(job, NULL, e);
 	if (err)

@@ -50,6 +50,11 @@ int vfio_bind_state_remove(const char *dir, unsigned group, struct error *e);
  * at most @timeout_ms. Returns an fd to close, or -errno ("bind-busy", "permission-denied").
  */
 int vfio_bind_state_lock(const char *dir, unsigned timeout_ms, struct error *e);
+/*
+ * vfio_bind_group_lock() - as above, of one group. It is its writer's as well (vfio_bind_execute()), which may be in the kernel still
+ * when whoever started it is gone: nobody looks at a group that is being changed, nor writes to it.
+ */
+int vfio_bind_group_lock(const char *dir, unsigned group, unsigned timeout_ms, struct error *e);
 
 /* ---- what to write ------------------------------------------------------------------------ */
 
@@ -104,13 +109,14 @@ struct bind_io {
 extern const struct bind_io vfio_bind_io;
 
 /*
- * vfio_bind_execute() - write the steps in a child process, in order, until one fails.
+ * vfio_bind_execute() - write the steps in a child process, in order, until one fails. It goes with its parent, and holds @lock_fd
+ * until it is gone.
  * Returns 0; the step's -errno ("bind-failed", "permission-denied"); -ETIMEDOUT ("bind-timeout")
  * when they took more than @timeout_ms: the child is killed, and when it cannot even be reaped
  * (it sleeps in the kernel) it is left behind and the text says so.
  */
 int vfio_bind_execute(const struct bind_io *io, const char *root, const struct bind_plan *plan,
-		      unsigned timeout_ms, struct error *e);
+		      unsigned timeout_ms, int lock_fd, struct error *e);
 
 int vfio_bind_with(const struct bind_io *io, const char *root, const char *state_dir,
 		   const struct pci_address *address, unsigned timeout_ms, struct error *e);

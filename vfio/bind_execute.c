@@ -4,7 +4,9 @@
  * user never returns from unbind; the child takes that risk, so that whoever asked gets an answer.
  *
  * The child writes where it is into a page shared with the parent before each step, and holds no
- * file of the parent's: when it is stuck in the kernel for good, it takes nothing with it.
+ * file of the parent's but the lock of the group: when it is stuck in the kernel for good, it takes
+ * nothing else with it. It ends with its parent, at the next step; who has the lock after it sees
+ * how far it came.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -16,6 +18,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/pidfd.h>
+#include <sys/prctl.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -78,14 +81,20 @@ static bool kill_child(pid_t pid)
 
 /* Only calls that are safe after fork() of a program with threads. */
 static _Noreturn void child_main(const struct bind_io *io, const char *root,
-				 const struct bind_plan *plan, struct progress *progress)
+				 const struct bind_plan *plan, int lock_fd, pid_t parent,
+				 struct progress *progress)
 {
 	int null = open("/dev/null", O_RDWR);
 	int err = 0;
 
+	if (prctl(PR_SET_PDEATHSIG, SIGKILL) < 0 || getppid() != parent)
+		_exit(1);
 	for (int fd = 0; null >= 0 && fd < 3; fd++)
 		dup2(null, fd);
-	close_range(3, ~0u, 0);
+	/* Nothing of 3 and above is used but the lock. */
+	if (lock_fd >= 0 && lock_fd != 3)
+		dup2(lock_fd, 3);
+	close_range(lock_fd >= 0 ? 4 : 3, ~0u, 0);
 	for (unsigned i = 0; i < plan->count && !err; i++) {
 		atomic_store(&progress->step, i);
 		err = io->write(root, &plan->steps[i]);
@@ -112,8 +121,9 @@ static int step_failed(const struct bind_step *step, int err, struct error *e)
 }
 
 int vfio_bind_execute(const struct bind_io *io, const char *root, const struct bind_plan *plan,
-		      unsigned timeout_ms, struct error *e)
+		      unsigned timeout_ms, int lock_fd, struct error *e)
 {
+	const pid_t parent = getpid();
 	struct progress *progress;
 	const struct bind_step *step;
 	char bdf[PCI_ADDRESS_LEN];
@@ -135,7 +145,7 @@ int vfio_bind_execute(const struct bind_io *io, const char *root, const struct b
 		goto unmap;
 	}
 	if (pid == 0)
-		child_main(io, root, plan, progress);
+		child_main(io, root, plan, lock_fd, parent, progress);
 	status = wait_for(pid, timeout_ms);
 	if (status == -ETIMEDOUT) {
 		bool gone;

@@ -13,6 +13,7 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/file.h>
@@ -227,14 +228,11 @@ static int make_folder(const char *dir)
 	return mkdir(path, 0700) && errno != EEXIST ? -errno : 0;
 }
 
-int vfio_bind_state_lock(const char *dir, unsigned timeout_ms, struct error *e)
+/* The whole file is locked for a look and its writes, a byte of it for each group: the latter goes with the open file to children. */
+static int lock_open(const char *dir, char path[VFIO_PATH_MAX], struct error *e)
 {
-	uint64_t end = monotonic_ns() + timeout_ms * UINT64_C(1000000);
-	const struct timespec pause = { .tv_nsec = 20000000 };
-	char path[VFIO_PATH_MAX];
-	int err, fd = -1;
+	int err = make_folder(dir), fd = -1;
 
-	err = make_folder(dir);
 	if (!err) {
 		fd = open(vfio_sysfs_path(path, dir, "/lock"),
 			  O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600);
@@ -245,8 +243,24 @@ int vfio_bind_state_lock(const char *dir, unsigned timeout_ms, struct error *e)
 				 err == -EACCES || err == -EPERM ? "permission-denied"
 								 : "bind-state-unwritable",
 				 "run as root", "cannot write in %s: %s", dir, strerror(-err));
-	while (flock(fd, LOCK_EX | LOCK_NB)) {
-		if (errno != EWOULDBLOCK && errno != EINTR) {
+	return fd;
+}
+
+/* @group: -1: all */
+static int lock_wait(const char *dir, int64_t group, unsigned timeout_ms, struct error *e)
+{
+	uint64_t end = monotonic_ns() + timeout_ms * UINT64_C(1000000);
+	const struct timespec pause = { .tv_nsec = 20000000 };
+	struct flock byte = {
+		.l_type = F_WRLCK, .l_whence = SEEK_SET, .l_start = group, .l_len = 1
+	};
+	char path[VFIO_PATH_MAX];
+	int err, fd = lock_open(dir, path, e);
+
+	if (fd < 0)
+		return fd;
+	while (group < 0 ? flock(fd, LOCK_EX | LOCK_NB) : fcntl(fd, F_OFD_SETLK, &byte)) {
+		if (errno != EWOULDBLOCK && errno != EACCES && errno != EINTR) {
 			err = errno;
 			fd_close(&fd);
 			return error_set(e, err, "bind-state-unwritable", NULL,
@@ -254,10 +268,27 @@ int vfio_bind_state_lock(const char *dir, unsigned timeout_ms, struct error *e)
 		}
 		if (monotonic_ns() >= end) {
 			fd_close(&fd);
-			return error_set(e, EBUSY, "bind-busy", "try again",
-					 "another bind or unbind is going on (it holds %s)", path);
+			if (group < 0)
+				return error_set(e, EBUSY, "bind-busy", "try again",
+						 "another bind or unbind is going on (it holds %s)",
+						 path);
+			return error_set(
+				e, EBUSY, "bind-busy", "dmesg | tail",
+				"group %" PRId64
+				" is being bound or unbound, or a write of that is in the kernel still",
+				group);
 		}
 		nanosleep(&pause, NULL);
 	}
 	return fd;
+}
+
+int vfio_bind_state_lock(const char *dir, unsigned timeout_ms, struct error *e)
+{
+	return lock_wait(dir, -1, timeout_ms, e);
+}
+
+int vfio_bind_group_lock(const char *dir, unsigned group, unsigned timeout_ms, struct error *e)
+{
+	return lock_wait(dir, group, timeout_ms, e);
 }

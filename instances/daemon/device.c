@@ -14,8 +14,10 @@
 #include "instances/daemon/private.h"
 #include "vfio/vfio.h"
 
-#define PREPARE_MS 120000
-#define RELEASE_MS 180000
+#define PREPARE_MS     120000
+#define RELEASE_MS     180000
+#define LINGER_MS      30000 /* so long a step that was cut off may take to end */
+#define LINGER_LOOK_MS 20
 
 /* ---- facts from sysfs -------------------------------------------------------------------------------- */
 
@@ -73,6 +75,14 @@ static void driver_of(const struct daemon *daemon, const struct pci_address *add
 	target[MAX(n, 0)] = '\0';
 	name = strrchr(target, '/');
 	snprintf(driver, 64, "%.63s", name ? name + 1 : target);
+}
+
+static bool there(const struct daemon *daemon, const struct pci_address *address)
+{
+	char path[4200];
+
+	sysfs(daemon, address, "vendor", path);
+	return !access(path, F_OK);
 }
 
 bool device_on_vfio(const struct daemon *daemon, const struct pci_address *address)
@@ -267,8 +277,8 @@ static int release_work(void *opaque, void *out, struct error *e)
 		}
 		for (unsigned f = 0;
 		     f < gpu->function_count && work->parts[i].unbind && !result->failed; f++) {
-			/* With the first one its whole group goes back: the others may have gone with it. */
-			if (!device_on_vfio(work->daemon, &gpu->functions[f]))
+			/* By what is remembered of its group: it may have been cut off between two drivers. */
+			if (!there(work->daemon, &gpu->functions[f]))
 				continue;
 			if (vfio_unbind(work->daemon->options.root, work->daemon->bind,
 					&gpu->functions[f], DEVICE_BIND_MS, &why)) {
@@ -472,6 +482,33 @@ static void released(void *opaque, int err, const void *result, const struct err
 	stop_continue(instance, STEP_DONE);
 }
 
+static int on_release_again(sd_event_source *source, uint64_t usec, void *opaque)
+{
+	struct instance *instance = opaque;
+
+	instance->next++;
+	device_release(instance);
+	return 0;
+}
+
+/* What was cut off may be in the kernel still, and change what would be looked at. Returns whether it is waited for. */
+static bool linger(struct instance *instance)
+{
+	struct error e = { 0 };
+	int err;
+
+	if (!job_lingers(instance->daemon, instance))
+		return false;
+	if (instance->next < LINGER_MS / LINGER_LOOK_MS) {
+		instance_timer(instance, LINGER_LOOK_MS, on_release_again);
+		return true;
+	}
+	err = error_set(&e, ETIMEDOUT, "timed-out", "dmesg",
+			"not reset: the step of its start that was cut off is in the kernel still");
+	released(instance, err, NULL, &e);
+	return true;
+}
+
 void device_release(struct instance *instance)
 {
 	struct daemon *daemon = instance->daemon;
@@ -486,6 +523,10 @@ void device_release(struct instance *instance)
 	if (!work->part_count) {
 		free(work);
 		stop_continue(instance, STEP_DONE);
+		return;
+	}
+	if (linger(instance)) {
+		free(work);
 		return;
 	}
 	for (unsigned i = 0, at = 0; i < instance->part_count; i++) {

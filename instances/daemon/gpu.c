@@ -103,7 +103,7 @@ static int verb_work(void *opaque, void *result, struct error *e)
 		if (verb->bind)
 			err = vfio_bind(root, verb->daemon->bind, &verb->functions[f],
 					DEVICE_BIND_MS, e);
-		else if (device_on_vfio(verb->daemon, &verb->functions[f]))
+		else /* by what is remembered of its group, wherever it is now */
 			err = vfio_unbind(root, verb->daemon->bind, &verb->functions[f],
 					  DEVICE_BIND_MS, e);
 	}

@@ -195,6 +195,14 @@ void job_cancel(struct job *job)
 		job_leave(job);
 }
 
+bool job_lingers(const struct daemon *daemon, const void *opaque)
+{
+	for (const struct job *job = daemon->jobs; job; job = job->next)
+		if (!job->done && job->opaque == opaque)
+			return true;
+	return false;
+}
+
 const void *job_result(const struct job *job)
 {
 	return job->outcome->result;

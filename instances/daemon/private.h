@@ -102,6 +102,8 @@ int job_run(struct daemon *daemon, job_work *work, void *work_opaque, unsigned t
 const void *job_result(const struct job *job);
 /* The child is killed; @done is not called. NULL is fine. */
 void job_cancel(struct job *job);
+/* job_lingers() - whether one that was cancelled, or took too long, of who would have been told as @opaque, is not gone yet. */
+bool job_lingers(const struct daemon *daemon, const void *opaque);
 /* job_tell() - when the daemon ends, @done is told (-ECANCELED): it has something to let go of. */
 void job_tell(struct job *job);
 void job_end_all(struct daemon *daemon);

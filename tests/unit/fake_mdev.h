@@ -2,7 +2,7 @@
 /*
  * A GPU that is cut into virtual functions and one whose driver makes mediated devices, for a made-up node (daemon_world.h). What the kernel does
  * when a UUID is written to "create", or something to "remove", is done here by the process that writes: the test is linked with
- * --wrap=file_write. A file "mdev-stuck" in the root makes it refuse to remove any.
+ * --wrap=file_write. A file "mdev-stuck" in the root makes it refuse to remove any, one "mdev-slow" lets who makes one wait as long as it is there.
  */
 #ifndef TESTS_UNIT_FAKE_MDEV_H
 #define TESTS_UNIT_FAKE_MDEV_H
@@ -53,12 +53,16 @@ static inline void fake_mdev_count(const char *parent)
 static inline int fake_mdev_made(const char *create, const char *uuid)
 {
 	char folder[PATH_MAX], device[PATH_MAX + 40], path[PATH_MAX + 160], *end;
+	char slow[PATH_MAX + 16];
 	char file_path[PATH_MAX + 160];
 	const char *sys = strstr(create, "/sys/");
 	FILE *file;
 
 	if (!sys || !realpath(create, folder))
 		return -ENOENT;
+	snprintf(slow, sizeof(slow), "%.*s/mdev-slow", (int)(sys - create), create);
+	while (!access(slow, F_OK))
+		usleep(1000);
 	for (unsigned i = 0; i < 3 && (end = strrchr(folder, '/')); i++)
 		*end = '\0';
 	snprintf(device, sizeof(device), "%s/%s", folder, uuid);

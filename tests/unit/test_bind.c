@@ -13,6 +13,7 @@
 #include <cmocka.h>
 
 #include "tests/unit/fake_sysfs.h"
+#include "tests/unit/held_process.h"
 #include "vfio/bind.h"
 
 #define GPU   "0000:01:00.0"
@@ -461,6 +462,49 @@ static void hung_unbind_ends_in_time_and_is_undone(void **state)
 	assert_false(state_exists(w));
 }
 
+/* Who waits for "unbind" to return is killed: what it does goes no further, and until it is gone nobody else begins. */
+static void a_bind_that_is_killed_changes_nothing_afterwards(void **state)
+{
+	struct world *w = *state;
+	struct error e = { 0 };
+	char path[PATH_MAX], text[64];
+	pid_t binds, writes;
+	int pipe_fd;
+
+	fake_path(&w->fs, path, "sys/bus/pci/drivers/nouveau/unbind");
+	unlink(path);
+	assert_int_equal(mkfifo(path, 0600), 0);
+	binds = fork();
+	assert_true(binds >= 0);
+	if (!binds) {
+		vfio_bind(w->fs.root, w->state_dir, &w->gpu, 60000, &e);
+		_exit(0);
+	}
+	writes = held_find(binds);
+	while (strcmp(override_of(w, AUDIO), "vfio-pci") != 0)
+		usleep(1000);
+	held_take(writes);
+	kill(binds, SIGKILL);
+	assert_int_equal(waitpid(binds, NULL, 0), binds);
+	held_await(writes);
+	assert_int_equal(vfio_unbind(w->fs.root, w->state_dir, &w->gpu, 100, &e), -EBUSY);
+	assert_string_equal(e.code, "bind-busy");
+	assert_non_null(strstr(e.text, "group 4"));
+	/* The driver returns: it is rid of the function. */
+	fake_sysfs_set_driver(&w->fs, GPU, NULL);
+	held_let_go(writes);
+	pipe_fd = open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
+	unlink(path);
+	assert_int_equal(vfio_unbind_with(&kernel, w->fs.root, w->state_dir, &w->gpu, 20000, &e),
+			 0);
+	assert_string_equal(driver_of(w, GPU), "nouveau");
+	assert_string_equal(driver_of(w, AUDIO), "snd_hda_intel");
+	assert_string_equal(override_of(w, GPU), "(null)");
+	assert_false(state_exists(w));
+	assert_int_equal(read(pipe_fd, text, sizeof(text)), 0);
+	close(pipe_fd);
+}
+
 static void missing_driver_is_named_and_nothing_changes(void **state)
 {
 	struct world *w = *state;
@@ -619,6 +663,7 @@ int main(void)
 		WORLD_TEST(failed_bind_is_undone),
 		WORLD_TEST(bind_is_believed_only_after_a_second_look),
 		WORLD_TEST(hung_unbind_ends_in_time_and_is_undone),
+		WORLD_TEST(a_bind_that_is_killed_changes_nothing_afterwards),
 		WORLD_TEST(missing_driver_is_named_and_nothing_changes),
 		WORLD_TEST(bridge_and_absent_function_are_refused),
 		WORLD_TEST(process_with_the_drm_node_open_is_named),

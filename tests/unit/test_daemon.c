@@ -10,6 +10,7 @@
 
 #include "tests/unit/build_folder.h"
 #include "tests/unit/daemon_world.h"
+#include "tests/unit/held_process.h"
 
 static void an_instance_is_defined_started_stopped_and_deleted(void **state)
 {
@@ -224,6 +225,114 @@ static void a_gpu_that_its_driver_has_is_bound_for_an_instance_and_given_back(vo
 	world_expect(w, "GET", "gpus/" WORLD_GPU_A, NULL, 200u);
 	world_stop(w);
 	world_check_empty(w);
+}
+
+static bool bind_is_remembered(const struct world *w)
+{
+	char path[PATH_MAX];
+
+	snprintf(path, sizeof(path), "%s/state/bind/group-1", w->folder);
+	return !access(path, F_OK);
+}
+
+/* What the kernel does when the daemon gives WORLD_GPU_A back that no driver has; in a process of its own. */
+static pid_t kernel_gives_back(const struct world *w, const char *driver)
+{
+	char path[PATH_MAX], folder[PATH_MAX], link[PATH_MAX + 16], leaf[128], text[64];
+	pid_t pid;
+	int fd;
+
+	snprintf(leaf, sizeof(leaf), "sys/bus/pci/drivers/%s/bind", driver);
+	fake_sysfs_device_path(&w->fs, WORLD_GPU_A, folder);
+	snprintf(link, sizeof(link), "%s/driver", folder);
+	fake_path(&w->fs, path, leaf);
+	unlink(path);
+	assert_int_equal(mkfifo(path, 0600), 0);
+	pid = fork();
+	if (pid)
+		return pid;
+	alarm(WORLD_WAIT_MS / 1000);
+	for (strcpy(text, "?"); text[0]; usleep(1000))
+		fake_sysfs_read(&w->fs, "sys/bus/pci/devices/" WORLD_GPU_A "/driver_override", text,
+				sizeof(text));
+	leaf[strlen(leaf) - strlen("/bind")] = '\0';
+	fake_sysfs_link(&w->fs, link, leaf);
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	_exit(read(fd, text, sizeof(text)) > 0 ? 0 : 1);
+}
+
+static void kernel_has_given_back(pid_t pid)
+{
+	int status;
+
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	assert_int_equal(status, 0);
+}
+
+/* Its driver takes its time to let go, and no kill shortens that. */
+static void a_start_that_is_cut_off_while_it_binds_leaves_nothing_half_done(void **state)
+{
+	struct world *w = *state;
+	pid_t writer, kernel;
+
+	fake_sysfs_set_driver(&w->fs, WORLD_GPU_A, "nouveau");
+	world_define(w, "a", "pair", "");
+	for (unsigned round = 0; round < 2; round++) {
+		unbind_wait(w, "nouveau", true);
+		world_do(w, "a", "start", NULL, 202);
+		override_await(w, "vfio-pci");
+		writer = held_find(held_find(w->daemon));
+		held_take(writer);
+		assert_true(bind_is_remembered(w));
+		if (round) {
+			world_kill(w);
+			assert_true(world_start(w, NULL));
+		}
+		world_do(w, "a", "stop", "{\"force\":true}", 202);
+		held_await(writer);
+		usleep(500000);
+		assert_true(world_is(w, "a", "stopping"));
+		fake_sysfs_set_driver(&w->fs, WORLD_GPU_A, NULL);
+		kernel = kernel_gives_back(w, "nouveau");
+		held_let_go(writer);
+		world_await(w, "a", "stopped");
+		kernel_has_given_back(kernel);
+		driver_is(w, "nouveau");
+		assert_false(bind_is_remembered(w));
+		gpu_is_said_to_be(w, "nouveau", 0);
+		fake_sysfs_device_write(&w->fs, WORLD_GPU_A, "driver_override", "(null)\n");
+	}
+	world_stop(w);
+	world_check_empty(w);
+}
+
+/* Cut off as above, but it was an admin who bound it: he is told, and unbinds it. */
+static void what_is_bound_by_half_is_unbound_when_asked(void **state)
+{
+	struct world *w = *state;
+	char request[] = "POST /api/v1/gpus/" WORLD_GPU_A
+			 "/bind HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n";
+	pid_t kernel;
+	int fd;
+
+	fake_sysfs_set_driver(&w->fs, WORLD_GPU_A, "nouveau");
+	unbind_wait(w, "nouveau", true);
+	fd = http_connect(w->api);
+	assert_int_equal(send(fd, request, strlen(request), 0), strlen(request));
+	override_await(w, "vfio-pci");
+	held_find(held_find(w->daemon));
+	world_kill(w);
+	close(fd);
+	fake_sysfs_set_driver(&w->fs, WORLD_GPU_A, NULL);
+	assert_true(world_start(w, NULL));
+	assert_true(bind_is_remembered(w));
+	kernel = kernel_gives_back(w, "nouveau");
+	world_expect(w, "POST", "gpus/" WORLD_GPU_A "/unbind", NULL, 200u);
+	kernel_has_given_back(kernel);
+	driver_is(w, "nouveau");
+	assert_false(bind_is_remembered(w));
+	/* Once more there is nothing to do. */
+	world_expect(w, "POST", "gpus/" WORLD_GPU_A "/unbind", NULL, 200u);
 }
 
 /* A lost link, silence, no way to reset: each sets the GPU aside until somebody releases it. */
@@ -1018,6 +1127,8 @@ int main(int argc, char **argv)
 		T(what_does_not_fit_is_refused_and_said),
 		T(a_whole_gpu_is_leased_reset_and_given_to_the_next),
 		T(a_gpu_that_its_driver_has_is_bound_for_an_instance_and_given_back),
+		T(a_start_that_is_cut_off_while_it_binds_leaves_nothing_half_done),
+		T(what_is_bound_by_half_is_unbound_when_asked),
 		T(a_gpu_that_comes_back_wrong_is_set_aside),
 		T(a_gpu_is_set_aside_though_the_store_is_full),
 		T(a_gpu_is_set_aside_however_many_were_there_before),

@@ -8,6 +8,7 @@
 #include <cmocka.h>
 
 #include "tests/unit/fake_mdev.h"
+#include "tests/unit/held_process.h"
 
 /* @key of @gpu as the API has it: a number, or -1. */
 static int gpu_number(const struct world *w, const char *gpu, const char *key)
@@ -251,6 +252,28 @@ static void its_gpu_stays_aside_though_the_store_was_full(void **state)
 	world_do(w, "a", "start", NULL, 409);
 }
 
+/* Its driver makes one, and no kill shortens that: what comes of it would be nobody's. */
+static void one_that_is_still_being_made_is_waited_for(void **state)
+{
+	struct world *w = *state;
+	pid_t makes;
+
+	world_define(w, "a", "mdev", "");
+	fake_sysfs_write(&w->fs, "mdev-slow", "%s", "");
+	world_do(w, "a", "start", NULL, 202);
+	makes = held_find(w->daemon);
+	held_take(makes);
+	world_do(w, "a", "stop", "{\"force\":true}", 202);
+	held_await(makes);
+	usleep(500000);
+	assert_true(world_is(w, "a", "stopping"));
+	fake_sysfs_remove(&w->fs, "mdev-slow");
+	held_let_go(makes);
+	world_await(w, "a", "stopped");
+	assert_int_equal(world_mdevs(w), 0);
+	assert_true(gpu_is(w, WORLD_MDEVS, "free"));
+}
+
 int main(int argc, char **argv)
 {
 #define T(name) cmocka_unit_test_setup_teardown(name, world_setup_slices, world_teardown)
@@ -261,6 +284,7 @@ int main(int argc, char **argv)
 		T(what_is_left_of_them_is_removed_and_others_stay),
 		T(one_that_cannot_be_removed_sets_its_gpu_aside),
 		T(its_gpu_stays_aside_though_the_store_was_full),
+		T(one_that_is_still_being_made_is_waited_for),
 	};
 	int status = fake_main(argc, argv);
 
