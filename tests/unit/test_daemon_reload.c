@@ -10,7 +10,7 @@
 #include "tests/unit/build_folder.h"
 #include "tests/unit/tls_world.h"
 
-#define USER 65534
+#define USER 65534u
 
 static bool log_has(const struct world *w, const char *words)
 {

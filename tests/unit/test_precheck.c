@@ -253,8 +253,8 @@ static void what_is_said_fits_a_terminal(void **state)
 		char *said;
 
 		strcpy(words, lines[i]);
-		argv[4] = strchr(words, ' ') + 1;
-		argv[4][-1] = '\0';
+		argv[4] = words;
+		strsep(&argv[4], " ");
 		said = on_terminal("80", 5, argv, &status);
 		expect_narrow(said, 80);
 		/* Not in blocks, as below any width for a table. */
