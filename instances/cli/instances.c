@@ -5,6 +5,7 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -51,6 +52,20 @@ static int take_display(const struct cli *cli, const char *value, json_t *displa
 	return 0;
 }
 
+/* Better now than at its first start. One that we may not read the daemon may. */
+static int image_check(const struct cli *cli, const char *path)
+{
+	struct error e = { 0 };
+	char file[PATH_MAX + 16];
+
+	snprintf(file, sizeof(file), "%s/guest.conf", path);
+	if (!access(file, F_OK) || errno == EACCES)
+		return CLI_OK;
+	error_set(&e, errno, "image", "tools/guest-image make, or docs/guests.md",
+		  "%s is no image: guest.conf: %s", path, strerror(errno));
+	return cli_fail(cli, &e);
+}
+
 int instances_definition(const struct cli *cli, json_t **out)
 {
 	const char *type = cli_value(cli, "type"), *image = cli_value(cli, "image"),
@@ -77,9 +92,12 @@ int instances_definition(const struct cli *cli, json_t **out)
 		path = realpath(image, NULL);
 		if (!path)
 			status = cli_usage(cli, "image %s: %s", image, strerror(errno));
+		else
+			status = image_check(cli, path);
 	}
 	if (status) {
 		json_decref(displays);
+		free(path);
 		return status;
 	}
 	body = json_pack("{s:s, s:s}", "type", type, "image", path);

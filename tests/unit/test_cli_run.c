@@ -222,6 +222,8 @@ static void what_is_wrong_is_said_and_nothing_is_left(void **state)
 	expect(f, 2, "no name of an instance", RUN " --name ../x");
 	expect(f, 1, "a weight means nothing to t1.quarter", RUN " --weight 5");
 	expect(f, 2, "image /nonexistent", "run --type t1.quarter --image /nonexistent");
+	expect(f, 1, "is no image: guest.conf: No such file",
+	       "run --type t1.quarter --types $FOLDER/types --image $FOLDER");
 	snprintf(image, sizeof(image), "%s/image", f->folder);
 	write_file(image, "guest.conf", "kernel nothing\n");
 	expect(f, 1, "kernel-missing", RUN);
