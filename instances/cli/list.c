@@ -179,7 +179,7 @@ static void types_table(const struct cli *cli, const json_t *types, bool reasons
 		{ .title = "memory", .right = true },
 		{ .title = "GPU", .least = 6 },
 		{ .title = "fit now", .right = true },
-		{ .title = "why not more", .least = 10 },
+		{ .title = "why not more", .least = 10, .below = true },
 	};
 	struct table *table = table_create(columns, reasons ? 6 : 5);
 	char memory[32], gpus[128];
@@ -227,7 +227,7 @@ static void instances_table(const struct cli *cli, const json_t *instances)
 		{ .title = "type", .least = 6 },
 		{ .title = "on", .least = 8 },
 		{ .title = "owner", .right = true },
-		{ .title = "what there is to know", .least = 12 },
+		{ .title = "what there is to know", .least = 12, .below = true },
 	};
 	struct table *table = table_create(columns, ARRAY_SIZE(columns));
 	char state[96], place[256];

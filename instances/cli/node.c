@@ -56,7 +56,7 @@ int cli_leases(struct cli *cli)
 		{ .title = "resets", .right = true },
 		{ .title = "link before", .least = 8 },
 		{ .title = "link after", .least = 8 },
-		{ .title = "how it came back", .least = 12 },
+		{ .title = "how it came back", .least = 12, .below = true },
 	};
 	struct table *table;
 	char path[API_PATH_SIZE];

@@ -11,7 +11,9 @@
 #include "instances/cli/table.h"
 
 #define GAP	 2 /* between columns */
+#define INDENT	 4 /* of what stands below its row */
 #define CELL_MAX 512
+#define EMPTY	 "-"
 
 static const char *const escapes[TABLE_COLOURS] = {
 	[TABLE_GOOD] = "\033[32m",
@@ -188,7 +190,7 @@ void table_cell(struct table *table, enum table_colour colour, const char *fmt, 
 	}
 	table_text_copy(shown, sizeof(shown), text, TABLE_WIDE - 1);
 	table->cells[table->count].colour = colour;
-	table->cells[table->count].text = strdup(shown[0] ? shown : "-");
+	table->cells[table->count].text = strdup(shown[0] ? shown : EMPTY);
 	table->failed |= !table->cells[table->count].text;
 	table->count += table->cells[table->count].text != NULL;
 }
@@ -211,11 +213,11 @@ static void cell_print(const struct table_column *column, const char *text, unsi
 		fputc('\n', out);
 }
 
-/* As wide as what is in it; cut, the widest first, until the line fits. Returns whether it does. */
-static bool widths_fit(const struct table *table, unsigned widths[TABLE_COLUMNS_MAX],
-		       unsigned limit)
+/* The first @count columns as wide as what is in them; cut, the widest first, until the line fits. Returns whether it does. */
+static bool widths_fit(const struct table *table, unsigned count,
+		       unsigned widths[TABLE_COLUMNS_MAX], unsigned limit)
 {
-	unsigned total = (table->column_count - 1) * GAP;
+	unsigned total = (count - 1) * GAP;
 
 	for (unsigned c = 0; c < table->column_count; c++)
 		widths[c] = table_text_width(table->columns[c].title);
@@ -224,12 +226,14 @@ static bool widths_fit(const struct table *table, unsigned widths[TABLE_COLUMNS_
 
 		widths[c] = MAX(widths[c], table_text_width(table->cells[i].text));
 	}
-	for (unsigned c = 0; c < table->column_count; c++)
+	for (unsigned c = 0; c < count; c++)
 		total += widths[c];
+	if (table->columns[count - 1].below && total > limit)
+		return false;
 	while (total > limit) {
 		unsigned *widest = NULL;
 
-		for (unsigned c = 0; c < table->column_count; c++)
+		for (unsigned c = 0; c < count; c++)
 			if (table->columns[c].least && widths[c] > table->columns[c].least &&
 			    (!widest || widths[c] > *widest))
 				widest = &widths[c];
@@ -262,6 +266,13 @@ static void blocks_print(const struct table *table, FILE *out, unsigned width, b
 	}
 }
 
+static void below_print(const char *text, FILE *out, unsigned width)
+{
+	fprintf(out, "%*s", INDENT, "");
+	table_text_wrap(out, text, INDENT, INDENT, width);
+	fputc('\n', out);
+}
+
 bool table_empty(const struct table *table)
 {
 	return table && !table->count && !table->failed;
@@ -269,24 +280,30 @@ bool table_empty(const struct table *table)
 
 void table_print(const struct table *table, FILE *out, unsigned width, bool colour)
 {
-	unsigned widths[TABLE_COLUMNS_MAX];
+	unsigned widths[TABLE_COLUMNS_MAX], count;
 
 	if (!table || table->failed || !table->column_count) {
 		fputs("divvy: error[no-memory]: no memory for a table\n", stderr);
 		return;
 	}
-	if (!widths_fit(table, widths, width)) {
+	count = table->column_count;
+	if (!widths_fit(table, count, widths, width) &&
+	    !(table->columns[count - 1].below && --count &&
+	      widths_fit(table, count, widths, width))) {
 		blocks_print(table, out, width, colour);
 		return;
 	}
-	for (unsigned c = 0; c < table->column_count; c++)
-		cell_print(&table->columns[c], table->columns[c].title, widths[c],
-			   c == table->column_count - 1, colour ? "\033[1m" : NULL, out);
+	for (unsigned c = 0; c < count; c++)
+		cell_print(&table->columns[c], table->columns[c].title, widths[c], c == count - 1,
+			   colour ? "\033[1m" : NULL, out);
 	for (size_t i = 0; i < table->count; i++) {
 		const unsigned c = (unsigned)(i % table->column_count);
 
-		cell_print(&table->columns[c], table->cells[i].text, widths[c],
-			   c == table->column_count - 1,
-			   colour ? escapes[table->cells[i].colour] : NULL, out);
+		if (c < count)
+			cell_print(&table->columns[c], table->cells[i].text, widths[c],
+				   c == count - 1, colour ? escapes[table->cells[i].colour] : NULL,
+				   out);
+		else if (strcmp(table->cells[i].text, EMPTY) != 0)
+			below_print(table->cells[i].text, out, width);
 	}
 }

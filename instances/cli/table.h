@@ -26,6 +26,7 @@ struct table_column {
 	const char *title;
 	bool right;	/* numbers */
 	unsigned least; /* may be cut to so many columns; 0: never */
+	bool below; /* of the last: a sentence, which stands below its row where it does not fit */
 };
 
 struct table;

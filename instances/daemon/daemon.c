@@ -400,8 +400,9 @@ int daemon_create(const struct daemon_options *options, struct sd_event *event, 
 	}
 	log_info("time: machine %.1f ms, instances %.1f ms", (double)(machine - begun) / 1e6,
 		 (double)(monotonic_ns() - machine) / 1e6);
-	event_other(daemon, "daemon", "ready", "%u instances, %u GPUs", daemon->instance_count,
-		    daemon->node->gpu_count);
+	event_other(daemon, "daemon", "ready", "%u instance%s, %u GPU%s", daemon->instance_count,
+		    daemon->instance_count == 1 ? "" : "s", daemon->node->gpu_count,
+		    daemon->node->gpu_count == 1 ? "" : "s");
 	*out = daemon;
 	return 0;
 }

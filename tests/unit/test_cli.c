@@ -355,6 +355,36 @@ static void a_narrow_table_cuts_and_a_very_narrow_one_is_blocks(void **state)
 	free(text);
 }
 
+static void a_sentence_that_does_not_fit_stands_below_its_row(void **state)
+{
+	static const struct table_column with[] = {
+		{ .title = "name" },
+		{ .title = "why", .least = 4, .below = true },
+	};
+	static const char *const said[] = {
+		"name  why\na     there is no room for it\nb     -\n",
+		"name\na\n    there is no\n    room for it\nb\n",
+	};
+
+	for (unsigned i = 0; i < ARRAY_SIZE(said); i++) {
+		struct table *table = table_create(with, ARRAY_SIZE(with));
+		char *text;
+		size_t size;
+		FILE *out = open_memstream(&text, &size);
+
+		assert_non_null(out);
+		table_cell(table, TABLE_PLAIN, "a");
+		table_cell(table, TABLE_PLAIN, "there is no room for it");
+		table_cell(table, TABLE_PLAIN, "b");
+		table_cell(table, TABLE_PLAIN, "%s", "");
+		table_print(table, out, i ? 16 : 29, false);
+		table_destroy(table);
+		fclose(out);
+		assert_string_equal(text, said[i]);
+		free(text);
+	}
+}
+
 static void colour_is_asked_for(void **state)
 {
 	char *text = printed_table(TABLE_WIDE, true), *plain = printed_table(TABLE_WIDE, false);
@@ -435,6 +465,7 @@ int main(void)
 		cmocka_unit_test(a_table_is_as_wide_as_what_is_in_it),
 		cmocka_unit_test(a_table_fits_the_terminal_whatever_its_width),
 		cmocka_unit_test(a_narrow_table_cuts_and_a_very_narrow_one_is_blocks),
+		cmocka_unit_test(a_sentence_that_does_not_fit_stands_below_its_row),
 		cmocka_unit_test(colour_is_asked_for),
 		cmocka_unit_test(an_output_that_is_full_or_closed_is_an_error),
 	};
