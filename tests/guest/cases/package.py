@@ -93,7 +93,7 @@ def is_closed_in(host):
         mkdir -p {probe.rsplit('/', 1)[0]}; printf '[Service]\\nExecStartPre=/bin/sh -c "/srv/probe >/run/divvy/probed"\\n' >{probe}
         systemctl daemon-reload; systemctl restart divvyd""")
     inside = set(host.sh("cat /run/divvy/probed; rm -f /run/divvy/probed").split())
-    outside = set(host.sh(f"/srv/probe; swapoff swap; rm -f {probe} /usr/probe /etc/probe /boot/probe; rmmod dummy; systemctl daemon-reload; systemctl restart divvyd").split())
+    outside = set(host.sh(f"/srv/probe; swapoff swap; rm -f {probe} /usr/probe /etc/probe /boot/probe /var/lib/divvy/probe; rmmod dummy; systemctl daemon-reload; systemctl restart divvyd").split())
     may = {"state", "run", "namespaces"}
     forbidden = {"usr", "etc", "boot", "modules", "load-module", "kernel-log", "hostname", "clock", "swap", "suid", "realtime", "personality"}
     expect("what can be done outside the unit", outside, may | forbidden)
