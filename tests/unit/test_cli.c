@@ -241,6 +241,8 @@ static void a_bad_value_says_which_ones_are_good(void **state)
 	expect("run --type ../t --image /tmp", CLI_USAGE, NULL, "../t is no name of a type");
 	expect("sim /nonexistent", CLI_FAILED, NULL,
 	       "error[scenario-unreadable]: /nonexistent: No such file or directory (next: divvy sim --list)");
+	expect("sim vgpu-sched/scenarios/office-25.yaml --policy lottery", CLI_FAILED, NULL,
+	       "(next: divvy sim --help)");
 	expect("run-native --weight 0 -- true", CLI_NOT_RUN, NULL,
 	       "(next: divvy run-native --help)");
 	expect("vnc web --head 99", CLI_USAGE, NULL, "(next: divvy vnc --help)");

@@ -39,9 +39,9 @@ static int policy_find(const char *word, struct sim_run_options *run, struct err
 			return 0;
 		}
 	return error_set(
-		e, EINVAL, "bad-value",
-		"as-written, best_effort, equal_share, fixed_share, weighted, burst, or reference-...",
-		"policy: \"%.64s\" is none that there is", word);
+		e, EINVAL, "bad-value", "divvy sim --help",
+		"policy: \"%.64s\" is none of as-written, best_effort, equal_share, fixed_share, weighted, burst, reference-...",
+		word);
 }
 
 /* What each entry of the file does with a GPU of its own: the measure for slowdowns. */
