@@ -182,8 +182,8 @@ static bool answers(const struct daemon *daemon, const struct pci_address *addre
 	if (whole && (config[14] & 0x7f) != 0x7f &&
 	    (is_virtual || (config[0] == (vendor & 0xff) && config[1] == (vendor >> 8))))
 		return true;
-	snprintf(text, 256, "%s does not answer after its reset: config space %s",
-		 pci_address_format(address, bdf), whole ? "is not its own" : "cannot be read");
+	snprintf(text, 256, "%s does not answer: config space %s", pci_address_format(address, bdf),
+		 whole ? "is not its own" : "cannot be read");
 	return false;
 }
 
@@ -223,22 +223,32 @@ static void function_reset(const struct work *work, const struct pci_address *ad
 		result->resets++;
 	if (result->failed)
 		return;
+	if (err == -ENOENT && there(work->daemon, address)) {
+		result->no_reset = true;
+		err = 0;
+	}
 	if (err) {
-		sysfs(work->daemon, address, "vendor", path);
 		result->failed = true;
-		strcpy(result->code, err != -ENOENT	  ? "reset-failed"
-				     : access(path, F_OK) ? "gone"
-							  : "no-reset");
+		strcpy(result->code, err == -ENOENT ? "gone" : "reset-failed");
 		snprintf(result->text, sizeof(result->text),
 			 "%s %s: what its last user left there may still be in it",
 			 pci_address_format(address, bdf),
-			 err != -ENOENT	      ? "was not reset"
-			 : access(path, F_OK) ? "was taken away before it was reset"
-					      : "cannot be reset alone");
+			 err == -ENOENT ? "was taken away before it was reset" : "was not reset");
 	} else if (!answers(work->daemon, address, result->text)) {
 		result->failed = true;
 		strcpy(result->code, "device-silent");
 	}
+}
+
+/* After all else was looked at: with a worse reason it is no excuse. */
+static void no_reset_judge(const struct work *work, struct device_result *result)
+{
+	if (!result->no_reset || result->failed)
+		return;
+	result->failed = !work->daemon->config.allow_no_reset;
+	strcpy(result->code, "no-reset");
+	strcpy(result->text,
+	       "a function of it cannot be reset alone: what its last user left there may still be in it");
 }
 
 static int release_work(void *opaque, void *out, struct error *e)
@@ -272,9 +282,10 @@ static int release_work(void *opaque, void *out, struct error *e)
 			result->failed = true;
 			strcpy(result->code, "link-worse");
 			snprintf(result->text, sizeof(result->text),
-				 "its link was %.40s and is %.40s after the reset",
-				 work->parts[i].before, result->link);
+				 "its link was %.40s and is %.40s now", work->parts[i].before,
+				 result->link);
 		}
+		no_reset_judge(work, result);
 		for (unsigned f = 0;
 		     f < gpu->function_count && work->parts[i].unbind && !result->failed; f++) {
 			/* By what is remembered of its group: it may have been cut off between two drivers. */
@@ -433,7 +444,7 @@ int device_ended(struct instance *instance, struct error *e)
 			continue;
 		snprintf(lease.link_after, sizeof(lease.link_after), "%s", result->link);
 		lease.resets = result->resets;
-		if (result->failed)
+		if (result->code[0])
 			snprintf(lease.verdict, sizeof(lease.verdict), "%s: %.200s", result->code,
 				 result->text);
 		else
@@ -473,8 +484,7 @@ static void released(void *opaque, int err, const void *result, const struct err
 		gpu = gpu_find(instance->daemon, instance->parts[i].gpu, true);
 		if (gpu)
 			gpu->row.resets += one->resets;
-		if (one->failed && (strcmp(one->code, "no-reset") != 0 ||
-				    !instance->daemon->config.allow_no_reset))
+		if (one->failed)
 			gpu_quarantine(instance->daemon, instance->parts[i].gpu, one->code,
 				       one->text);
 	}

@@ -139,6 +139,7 @@ struct process {
 struct device_result {
 	unsigned resets, tried; /* functions */
 	bool failed;
+	bool no_reset; /* a function cannot be reset alone: a failure unless that is allowed */
 	char link[48], code[48], text[256];
 };
 

@@ -335,6 +335,74 @@ static void what_is_bound_by_half_is_unbound_when_asked(void **state)
 	world_expect(w, "POST", "gpus/" WORLD_GPU_A "/unbind", NULL, 200u);
 }
 
+static void gpu_config(const struct world *w, const char *bdf, bool silent)
+{
+	char folder[PATH_MAX], path[PATH_MAX + 16];
+	uint8_t bytes[64];
+
+	memset(bytes, 0xff, sizeof(bytes));
+	if (!silent)
+		memcpy(bytes, (uint8_t[16]){ 0xde, 0x10, 0x30, 0x23, [0x0a] = 2, [0x0b] = 3 }, 16);
+	fake_sysfs_device_path(&w->fs, bdf, folder);
+	snprintf(path, sizeof(path), "%s/config", folder);
+	fake_sysfs_write_bytes(&w->fs, path, bytes, sizeof(bytes));
+}
+
+static bool gpu_is_in_state(const struct world *w, const char *bdf, const char *wanted)
+{
+	char resource[64];
+	json_t *body = NULL;
+	bool is;
+
+	snprintf(resource, sizeof(resource), "gpus/%s", bdf);
+	assert_int_equal(world_ask(w, "GET", resource, NULL, &body), 200);
+	is = !strcmp(json_string_value(json_object_get(body, "state")), wanted);
+	json_decref(body);
+	return is;
+}
+
+/* Where they may go on to the next: what they are else is looked at as ever, and they go back to whoever had them. */
+static void gpus_without_a_reset_are_judged_by_everything_else(void **state)
+{
+	struct world *w = *state;
+	json_t *body = NULL, *lease;
+
+	world_stop(w);
+	world_write(w, "divvyd.yaml", "allow_no_reset: true\n");
+	assert_true(world_start(w, NULL));
+	fake_sysfs_set_driver(&w->fs, WORLD_GPU_A, "nouveau");
+	unbind_wait(w, "nouveau", true);
+	world_define(w, "a", "pair", "");
+	world_do(w, "a", "start", NULL, 202);
+	override_await(w, "vfio-pci");
+	fake_sysfs_set_driver(&w->fs, WORLD_GPU_A, "vfio-pci");
+	unbind_wait(w, "nouveau", false);
+	world_await(w, "a", "running");
+	fake_sysfs_remove(&w->fs, "sys/bus/pci/devices/" WORLD_GPU_A "/reset");
+	fake_sysfs_remove(&w->fs, "sys/bus/pci/devices/" WORLD_GPU_B "/reset");
+	gpu_config(w, WORLD_GPU_B, true);
+	unbind_wait(w, "vfio-pci", true);
+	world_do(w, "a", "stop", "{\"force\":true}", 202);
+	override_await(w, "");
+	fake_sysfs_set_driver(&w->fs, WORLD_GPU_A, "nouveau");
+	unbind_wait(w, "vfio-pci", false);
+	world_await(w, "a", "stopped");
+	driver_is(w, "nouveau");
+	assert_true(gpu_is_in_state(w, WORLD_GPU_A, "free"));
+	assert_int_equal(world_ask(w, "GET", "gpus/" WORLD_GPU_A "/leases", NULL, &body), 200);
+	lease = json_array_get(json_object_get(body, "leases"), 0);
+	assert_non_null(strstr(json_string_value(json_object_get(lease, "verdict")), "no-reset: "));
+	json_decref(body);
+	/* It has fallen off the bus. */
+	assert_int_equal(world_ask(w, "GET", "gpus/" WORLD_GPU_B, NULL, &body), 200);
+	assert_string_equal(
+		json_string_value(json_object_get(json_object_get(body, "quarantine"), "code")),
+		"device-silent");
+	json_decref(body);
+	world_stop(w);
+	world_check_empty(w);
+}
+
 /* A lost link, silence, no way to reset: each sets the GPU aside until somebody releases it. */
 static void a_gpu_that_comes_back_wrong_is_set_aside(void **state)
 {
@@ -376,32 +444,6 @@ static void a_gpu_that_comes_back_wrong_is_set_aside(void **state)
 	world_await(w, "b", "running");
 	world_do(w, "b", "stop", "{\"force\":true}", 202);
 	world_await(w, "b", "stopped");
-}
-
-static void gpu_config(const struct world *w, const char *bdf, bool silent)
-{
-	char folder[PATH_MAX], path[PATH_MAX + 16];
-	uint8_t bytes[64];
-
-	memset(bytes, 0xff, sizeof(bytes));
-	if (!silent)
-		memcpy(bytes, (uint8_t[16]){ 0xde, 0x10, 0x30, 0x23, [0x0a] = 2, [0x0b] = 3 }, 16);
-	fake_sysfs_device_path(&w->fs, bdf, folder);
-	snprintf(path, sizeof(path), "%s/config", folder);
-	fake_sysfs_write_bytes(&w->fs, path, bytes, sizeof(bytes));
-}
-
-static bool gpu_is_in_state(const struct world *w, const char *bdf, const char *wanted)
-{
-	char resource[64];
-	json_t *body = NULL;
-	bool is;
-
-	snprintf(resource, sizeof(resource), "gpus/%s", bdf);
-	assert_int_equal(world_ask(w, "GET", resource, NULL, &body), 200);
-	is = !strcmp(json_string_value(json_object_get(body, "state")), wanted);
-	json_decref(body);
-	return is;
 }
 
 /* While nothing can be written, nor after it: not by this daemon, nor by the next. */
@@ -1129,6 +1171,7 @@ int main(int argc, char **argv)
 		T(a_gpu_that_its_driver_has_is_bound_for_an_instance_and_given_back),
 		T(a_start_that_is_cut_off_while_it_binds_leaves_nothing_half_done),
 		T(what_is_bound_by_half_is_unbound_when_asked),
+		T(gpus_without_a_reset_are_judged_by_everything_else),
 		T(a_gpu_that_comes_back_wrong_is_set_aside),
 		T(a_gpu_is_set_aside_though_the_store_is_full),
 		T(a_gpu_is_set_aside_however_many_were_there_before),
