@@ -43,6 +43,24 @@ struct gpu *gpu_find(struct daemon *daemon, const char *id, bool make)
 	return gpu;
 }
 
+const struct gpu *gpu_busy(const struct daemon *daemon, const char *id)
+{
+	const struct node *node = daemon->node;
+	const struct node_gpu *found = node_gpu_find(node, id);
+	const struct node_gpu *whole = found ? node_gpu_physical(node, found) : NULL;
+
+	for (unsigned i = 0; i < daemon->gpu_count; i++) {
+		const struct gpu *gpu = &daemon->gpus[i];
+		const struct node_gpu *one = gpu->busy ? node_gpu_find(node, gpu->row.id) : NULL;
+
+		if (gpu->busy && !strcmp(gpu->row.id, id))
+			return gpu;
+		if (one && found && (one == whole || node_gpu_physical(node, one) == found))
+			return gpu;
+	}
+	return NULL;
+}
+
 void gpu_account(struct placement_ledger *ledger, const struct store_gpu *row)
 {
 	placement_gpu_close(ledger, row->id,
@@ -169,14 +187,15 @@ static void verb_begin(struct daemon *daemon, struct http_request *request,
 	gpu->busy = strdup(bind ? "it is being bound" : "it is being unbound");
 }
 
-static int may_do(struct daemon *daemon, const struct node_gpu *found, const struct gpu *gpu,
-		  const char *verb, struct error *e)
+static int may_do(struct daemon *daemon, const struct node_gpu *found, const char *verb,
+		  struct error *e)
 {
 	struct placement_gpu_usage usage = { 0 };
+	const struct gpu *busy = gpu_busy(daemon, found->id);
 
-	if (gpu->busy)
-		return error_set(e, EBUSY, "gpu-busy", "wait for its event", "%s: %s", found->id,
-				 gpu->busy);
+	if (busy)
+		return error_set(e, EBUSY, "gpu-busy", "wait for its event", "%s: %s", busy->row.id,
+				 busy->busy);
 	placement_gpu_usage(daemon->ledger, found->id, &usage);
 	if ((!strcmp(verb, "bind") || !strcmp(verb, "unbind")) &&
 	    (usage.whole || usage.users || usage.slices))
@@ -219,7 +238,7 @@ void gpu_do(struct daemon *daemon, struct http_request *request, const char *id,
 		http_failed(request, &e);
 		return;
 	}
-	if (may_do(daemon, found, gpu, verb, &e)) {
+	if (may_do(daemon, found, verb, &e)) {
 		http_failed(request, &e);
 		return;
 	}

@@ -300,6 +300,8 @@ struct gpu {
 	char *busy; /* what is done with it now; NULL: nothing */
 };
 struct gpu *gpu_find(struct daemon *daemon, const char *id, bool make);
+/* gpu_busy() - the one whose driver changes now: @id itself, what it is a part of, or a part of it; NULL: none. */
+const struct gpu *gpu_busy(const struct daemon *daemon, const char *id);
 int gpu_save(struct daemon *daemon, const struct gpu *gpu, struct error *e);
 /* gpu_account() - whether anything new is placed on it, in @ledger. */
 void gpu_account(struct placement_ledger *ledger, const struct store_gpu *row);

@@ -204,10 +204,10 @@ static int place(struct instance *instance, struct error *e)
 		no_place(instance, findings, e);
 	free(findings);
 	for (unsigned i = 0; i < found->part_count && !err; i++) {
-		const struct gpu *gpu = gpu_find(daemon, found->parts[i].gpu, false);
+		const struct gpu *gpu = gpu_busy(daemon, found->parts[i].gpu);
 
-		/* Its driver changes at this moment. */
-		if (gpu && gpu->busy)
+		/* Its driver changes at this moment, or that of what it is a part of, which takes it away. */
+		if (gpu)
 			err = error_set(e, EBUSY, "gpu-busy",
 					instance_next("start", instance->row.name, next),
 					"%s: %s: %s", instance->row.name, gpu->row.id, gpu->busy);

@@ -140,6 +140,44 @@ static void a_virtual_function_that_is_silent_is_set_aside_alone(void **state)
 	world_do(w, "a", "start", NULL, 409);
 }
 
+/* With its driver the functions go that it is cut into. */
+static void nobody_gets_a_part_of_a_gpu_whose_driver_changes(void **state)
+{
+	struct world *w = *state;
+	char request[] =
+		"POST /api/v1/gpus/" WORLD_PF
+		"/bind HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: 0\r\n\r\n";
+	char path[PATH_MAX], text[64] = "";
+	json_t *body = NULL, *error;
+	int fd, pipe_fd;
+
+	world_define(w, "a", "vf", "");
+	fake_path(&w->fs, path, "sys/bus/pci/drivers/xe/unbind");
+	unlink(path);
+	assert_int_equal(mkfifo(path, 0600), 0);
+	fd = http_connect(w->api);
+	assert_int_equal(send(fd, request, strlen(request), 0), strlen(request));
+	for (unsigned i = 0; i < WORLD_WAIT_MS && strcmp(text, "vfio-pci") != 0; i++) {
+		usleep(1000);
+		fake_sysfs_read(&w->fs, "sys/bus/pci/devices/" WORLD_PF "/driver_override", text,
+				sizeof(text));
+	}
+	assert_int_equal(world_ask(w, "POST", "instances/a/start", NULL, &body), 409);
+	error = json_object_get(body, "error");
+	assert_string_equal(json_string_value(json_object_get(error, "code")), "gpu-busy");
+	assert_non_null(strstr(json_string_value(json_object_get(error, "text")), "pci-" WORLD_PF));
+	json_decref(body);
+	world_expect(w, "POST", "gpus/" WORLD_VF_A "/unbind", NULL, 409u);
+	/* It is done, and is rid of them. */
+	fake_sysfs_set_driver(&w->fs, WORLD_PF, "vfio-pci");
+	pipe_fd = open(path, O_RDONLY | O_CLOEXEC);
+	assert_true(read(pipe_fd, text, sizeof(text)) > 0);
+	close(pipe_fd);
+	unlink(path);
+	assert_int_equal(http_receive(fd, path, sizeof(path)), 200);
+	close(fd);
+}
+
 static void mediated_devices_are_made_and_removed(void **state)
 {
 	struct world *w = *state;
@@ -280,6 +318,7 @@ int main(int argc, char **argv)
 	const struct CMUnitTest tests[] = {
 		T(virtual_functions_go_from_tenant_to_tenant),
 		T(a_virtual_function_that_is_silent_is_set_aside_alone),
+		T(nobody_gets_a_part_of_a_gpu_whose_driver_changes),
 		T(mediated_devices_are_made_and_removed),
 		T(what_is_left_of_them_is_removed_and_others_stay),
 		T(one_that_cannot_be_removed_sets_its_gpu_aside),
