@@ -253,11 +253,11 @@ def sees_gpus_come_and_go(host):
 
 def knows_its_users(host):
     """A member of the group has what the configuration says and no more; others have nothing."""
-    host.sh("""useradd -m alice; useradd -m bob; usermod -aG divvy alice
+    host.sh("""useradd -m alice; useradd -m bob; cp -r /srv/image /opt/image; usermod -aG divvy alice
         printf 'roles:\\n  "@divvy": user\\nimages: [/srv]\\n' >>/etc/divvy/divvyd.yaml; systemctl restart divvyd""")
     host.sh("su alice -c 'divvy create hers --type small --image /srv/image && divvy start hers'", 300)
     expect("what she sees", [i["name"] for i in host.json("list instances", "alice")["instances"]], ["hers"])
-    for words, code in (("stop a", "no-such-instance"), (f"bind {CARD}", "not-allowed"), ("create x --type small --image /etc", "image-not-allowed")):
+    for words, code in (("stop a", "no-such-instance"), (f"bind {CARD}", "not-allowed"), ("create x --type small --image /opt/image", "image-not-allowed")):
         said = host.sh(f"su alice -c 'divvy {words}'", status=1)
         if f"error[{code}]" not in said:
             raise Failure(f"alice, {words}: {said}")
