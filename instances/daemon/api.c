@@ -107,6 +107,46 @@ bool api_check_match(struct http_request *request, const struct instance *instan
 	return false;
 }
 
+/* ---- how often -------------------------------------------------------------------------------------------------------- */
+
+#define CHANGES_AT_ONCE 200u
+#define CHANGES_S	5u
+#define CHANGE_NS	(UINT64_C(1000000000) / CHANGES_S)
+
+/*
+ * Each change is written to the disk and told, and what is told is kept up to a number: so nobody but an admin makes as many as he likes. Opening
+ * a console is told, too. (The generic cell rate algorithm: ITU-T I.371, annex A.)
+ */
+static bool may_change_now(struct http_request *request)
+{
+	struct changer *all = request->daemon->changers, *his = &all[0];
+	const uint64_t now = monotonic_ns();
+
+	if (request->role == DAEMON_ADMIN ||
+	    (!strcmp(request->method, "GET") && !request->wants_tunnel))
+		return true;
+	/* Who is not among them gets the place of the one who has rested longest. */
+	for (unsigned i = 0; i < CHANGERS_MAX && his->uid != request->uid; i++)
+		if (all[i].uid == request->uid || all[i].rested_ns < his->rested_ns)
+			his = &all[i];
+	if (his->uid != request->uid || his->rested_ns < now)
+		*his = (struct changer){ .uid = request->uid, .rested_ns = now };
+	if (his->rested_ns - now > (CHANGES_AT_ONCE - 1) * CHANGE_NS)
+		return false;
+	his->rested_ns += CHANGE_NS;
+	return true;
+}
+
+static void refuse_changes(struct http_request *request)
+{
+	struct error e = { 0 };
+
+	error_set(&e, EUSERS, "too-many-changes", "sleep 1, and the same again",
+		  "this user changes too much: %u times at once, then %u times a second",
+		  CHANGES_AT_ONCE, CHANGES_S);
+	http_failed(request, &e);
+}
+
 /* ---- the table --------------------------------------------------------------------------------------------------------- */
 
 /* {}: whatever is there; {n}: an instance's name. */
@@ -212,7 +252,10 @@ void api_handle(struct http_request *request)
 				   place.name);
 			return;
 		}
-		there->handle(request, &place);
+		if (may_change_now(request))
+			there->handle(request, &place);
+		else
+			refuse_changes(request);
 		return;
 	}
 	if (there)

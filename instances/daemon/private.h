@@ -37,6 +37,7 @@
 #include "instances/types/types.h"
 
 #define INSTANCES_MAX 4096
+#define CHANGERS_MAX  256 /* users whose changes are counted at a time */
 #define PROCESSES_MAX (LAUNCH_GPUS_MAX + 1)
 
 /* ---- configuration ------------------------------------------------------------------------------ */
@@ -416,6 +417,11 @@ struct daemon {
 	uint64_t restarts_arbiter;
 
 	struct http *http;
+	/* Users who change something, each with when he has all of his changes again (api.c). */
+	struct changer {
+		uint32_t uid;
+		uint64_t rested_ns;
+	} changers[CHANGERS_MAX];
 };
 
 /* daemon_look() - read the machine again, in a child where drivers are asked. */

@@ -95,6 +95,8 @@ static void one(char *text, size_t size)
 	request.follow = flags & 16 ? "0" : NULL;
 	request.body = at;
 	request.size = size - (size_t)(at - text);
+	/* Each input is as after a long rest. */
+	memset(node->changers, 0, sizeof(node->changers));
 	api_handle(&request);
 	/* Without a GPU nothing has to be waited for. */
 	must(request.answered);

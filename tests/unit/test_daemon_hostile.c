@@ -566,6 +566,43 @@ static void who_connects_without_end_keeps_nobody_from_being_answered(void **sta
 	close(epoll);
 }
 
+static unsigned change(const struct world *w, unsigned uid, json_t **body)
+{
+	unsigned status;
+
+	assert_int_equal(seteuid(uid), 0);
+	status = world_ask(w, "DELETE", "instances/none", NULL, body);
+	assert_int_equal(seteuid(0), 0);
+	return status;
+}
+
+static void who_changes_without_end_has_to_wait_and_nobody_else(void **state)
+{
+	struct world *w = *state;
+	json_t *body = NULL;
+	unsigned done = 0;
+
+	if (geteuid())
+		skip();
+	world_write(w, "divvyd.yaml", "roles: { \"65534\": user, \"65533\": user }\n");
+	assert_true(world_start(w, NULL));
+	while (done < 3000 && change(w, NOBODY, NULL) == 404)
+		done++;
+	assert_in_range(done, 200, 2999);
+	assert_int_equal(change(w, NOBODY, &body), 429);
+	http_expect_code(json_incref(json_object_get(body, "error")), "too-many-changes");
+	json_decref(body);
+	/* He looks as he likes. */
+	assert_int_equal(seteuid(NOBODY), 0);
+	world_expect(w, "GET", "instances", NULL, 200u);
+	assert_int_equal(seteuid(0), 0);
+	assert_int_equal(change(w, 65533, NULL), 404);
+	for (unsigned i = 0; i < 300; i++)
+		assert_int_equal(change(w, 0, NULL), 404);
+	usleep(300000);
+	assert_int_equal(change(w, NOBODY, NULL), 404);
+}
+
 static void a_user_has_few_large_answers(void **state)
 {
 	static const char ask[] =
@@ -659,6 +696,7 @@ int main(int argc, char **argv)
 		T(a_user_hears_no_names_of_others),
 		T(strangers_leave_room_for_those_with_a_role),
 		T(who_connects_without_end_keeps_nobody_from_being_answered),
+		T(who_changes_without_end_has_to_wait_and_nobody_else),
 		T(a_user_has_few_large_answers),
 		T(everybody_who_renders_is_let_in),
 	};
