@@ -218,8 +218,8 @@ void api_instance_screen(struct http_request *request, const struct api_place *p
 	snprintf(file, sizeof(file), "gpu%d.ctl", index);
 	launch_path(&request->daemon->places, instance->row.name, file, path);
 	snprintf(url, sizeof(url), "/api/v1/vgpu.screenshot/%lu", head);
-	if (launch_ask(request->daemon->event, path, "GET", url, NULL, SCREEN_MS, on_screen,
-		       request, &asked))
+	if (launch_ask(request->daemon->event, path, "GET", url, NULL, LAUNCH_PICTURE_MAX,
+		       SCREEN_MS, on_screen, request, &asked))
 		api_refuse(request, 409, "no-screenshot", NULL, "its vGPU does not answer%s", "");
 }
 

@@ -10,8 +10,8 @@
 
 #define CONNECTIONS_MAX 128
 #define HTTP_IDLE_S	10u
-/* In sd-event's order: processes that end, requests, and then what may go on without end: handshakes and tunnels. */
-#define HTTP_PRIORITY	     (SD_EVENT_PRIORITY_NORMAL + 10)
+/* In sd-event's order: processes that end, requests and the answers of instances' programs, and then what may go on without end: handshakes and tunnels. */
+#define HTTP_PRIORITY	     LAUNCH_ASK_PRIORITY
 #define HTTP_PRIORITY_TUNNEL (SD_EVENT_PRIORITY_NORMAL + 20)
 
 struct stream;

@@ -403,7 +403,7 @@ static void ask(struct instance *instance)
 	}
 	launch_path(&daemon->places, instance->row.name, file, path);
 	if (!launch_ask(daemon->event, path, "GET", vmm ? "/api/v1/vm.info" : "/api/v1/vgpu.info",
-			NULL, ASK_MS, on_answer, instance, &instance->request))
+			NULL, LAUNCH_ANSWER_MAX, ASK_MS, on_answer, instance, &instance->request))
 		return;
 	/* Nobody listens yet. */
 	on_answer(instance, 0, "", 0);

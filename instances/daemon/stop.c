@@ -89,7 +89,7 @@ static void power_enter(struct instance *instance, unsigned timeout_s)
 	launch_path(&instance->daemon->places, instance->row.name, "vmm.ctl", path);
 	if (!timeout_s || !instance_process(instance, "vmm") ||
 	    launch_ask(instance->daemon->event, path, "PUT", "/api/v1/vm.power-button", NULL,
-		       ASK_MS, on_power, instance, &instance->request)) {
+		       LAUNCH_ANSWER_MAX, ASK_MS, on_power, instance, &instance->request)) {
 		stop_continue(instance, STEP_END);
 		return;
 	}

@@ -14,9 +14,8 @@
 
 #include "instances/launch/launch.h"
 
-#define HEAD_MAX   (16 * KIB)
-#define ANSWER_MAX (64 * MIB)
-#define READ_STEP  (64 * KIB)
+#define HEAD_MAX  (16 * KIB)
+#define READ_STEP (64 * KIB)
 
 struct launch_request {
 	int fd;
@@ -24,7 +23,7 @@ struct launch_request {
 	launch_answered *done;
 	void *opaque;
 	char *send, *text; /* what is still to be sent; what came */
-	size_t send_size, sent, size, room;
+	size_t send_size, sent, size, room, most;
 };
 
 void launch_ask_cancel(struct launch_request *request)
@@ -67,8 +66,6 @@ static bool grow(struct launch_request *request)
 
 	if (request->room - request->size > READ_STEP)
 		return true;
-	if (request->size + READ_STEP > ANSWER_MAX)
-		return false;
 	request->room = request->size + 2 * READ_STEP + request->size / 2;
 	larger = realloc(request->text, request->room);
 	if (larger)
@@ -107,6 +104,10 @@ static int on_io(sd_event_source *source, int fd, uint32_t events, void *opaque)
 			return 0;
 		}
 		request->size += (size_t)n;
+		if (request->size > request->most) {
+			finish(request, false);
+			return 0;
+		}
 	}
 	return 0;
 }
@@ -118,14 +119,15 @@ static int on_timer(sd_event_source *source, uint64_t usec, void *opaque)
 }
 
 int launch_ask(struct sd_event *event, const char *path, const char *method, const char *url,
-	       const char *body, unsigned timeout_ms, launch_answered *done, void *opaque,
-	       struct launch_request **out)
+	       const char *body, size_t most, unsigned timeout_ms, launch_answered *done,
+	       void *opaque, struct launch_request **out)
 {
 	struct launch_request *request = calloc(1, sizeof(*request));
 	int err, n;
 
 	if (!request)
 		return -ENOMEM;
+	request->most = most;
 	request->done = done;
 	request->opaque = opaque;
 	request->fd = unix_connect(path, SOCK_STREAM | SOCK_NONBLOCK);
@@ -146,6 +148,8 @@ int launch_ask(struct sd_event *event, const char *path, const char *method, con
 		err = MIN(sd_event_add_io(event, &request->io, request->fd, EPOLLIN | EPOLLOUT,
 					  on_io, request),
 			  0);
+	if (!err)
+		err = MIN(sd_event_source_set_priority(request->io, LAUNCH_ASK_PRIORITY), 0);
 	if (!err)
 		err = MIN(sd_event_add_time_relative(event, &request->timer, CLOCK_MONOTONIC,
 						     (uint64_t)timeout_ms * 1000, 0, on_timer,

@@ -182,11 +182,16 @@ struct launch_request;
 typedef void launch_answered(void *opaque, unsigned status, const char *body, size_t size);
 /*
  * launch_ask() - one HTTP request over the UNIX socket @path, in the loop. @done is called once, never from within launch_ask().
- * The answer may have 64 MiB. Returns 0 or -errno (@done is not called then).
+ * @most: bytes of an answer, its head included; one that is longer is none
+ * Returns 0 or -errno (@done is not called then).
  */
+#define LAUNCH_ANSWER_MAX  (64 * KIB) /* where only the status counts */
+#define LAUNCH_PICTURE_MAX (64 * MIB)
+/* In the loop, answers have turns with the daemon's own requests (http.h): no peer keeps these waiting, nor do they keep it from being heard. */
+#define LAUNCH_ASK_PRIORITY (SD_EVENT_PRIORITY_NORMAL + 10)
 int launch_ask(struct sd_event *event, const char *path, const char *method, const char *url,
-	       const char *body, unsigned timeout_ms, launch_answered *done, void *opaque,
-	       struct launch_request **out);
+	       const char *body, size_t most, unsigned timeout_ms, launch_answered *done,
+	       void *opaque, struct launch_request **out);
 /* launch_ask_cancel() - @done is not called any more. NULL is fine. */
 void launch_ask_cancel(struct launch_request *request);
 

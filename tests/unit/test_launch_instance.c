@@ -530,11 +530,22 @@ static void on_answer(void *opaque, unsigned status, const char *body, size_t si
 	sd_event_exit(opaque, 0);
 }
 
-/* Somebody who says @text to whoever connects, and then nothing, or ends. */
-static void ask_one_who_says(const char *text, size_t size, bool ends)
+#define BEFORE 50u /* turns of a loop that has something else to do, some milliseconds each */
+
+static int on_before(sd_event_source *source, void *turns)
+{
+	usleep(2000);
+	return ++*(unsigned *)turns < BEFORE ? 0
+					     : sd_event_source_set_enabled(source, SD_EVENT_OFF);
+}
+
+/* Somebody who says @text to whoever connects, and then nothing, or ends. @most: as launch_ask()'s */
+static void ask_one_who_says(const char *text, size_t size, bool ends, size_t most)
 {
 	struct sockaddr_un address = { .sun_family = AF_UNIX };
 	struct launch_request *request;
+	sd_event_source *before;
+	unsigned turns = 0;
 	sd_event *event;
 	pid_t child;
 	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
@@ -565,12 +576,18 @@ static void ask_one_who_says(const char *text, size_t size, bool ends)
 	}
 	memset(&heard, 0, sizeof(heard));
 	assert_true(sd_event_new(&event) >= 0);
-	assert_int_equal(launch_ask(event, address.sun_path, "GET", "/x", NULL, 1000, on_answer,
-				    event, &request),
+	assert_int_equal(launch_ask(event, address.sun_path, "GET", "/x", NULL, most, 1000,
+				    on_answer, event, &request),
 			 0);
 	assert_int_equal(heard.calls, 0);
+	/* An answer that is there long since comes after what is before it in the loop. */
+	assert_true(sd_event_add_defer(event, &before, on_before, &turns) >= 0);
+	assert_true(sd_event_source_set_priority(before, LAUNCH_ASK_PRIORITY - 1) >= 0);
+	assert_true(sd_event_source_set_enabled(before, SD_EVENT_ON) >= 0);
 	sd_event_loop(event);
 	assert_int_equal(heard.calls, 1);
+	assert_int_equal(turns, BEFORE);
+	sd_event_source_unref(before);
 	sd_event_unref(event);
 	close(fd);
 	kill(child, SIGKILL);
@@ -584,23 +601,31 @@ static void a_peer_that_lies_or_stalls_is_not_waited_for(void **state)
 	const unsigned fds = count_fds();
 	char *large = malloc(70 * MIB);
 
-	ask_one_who_says(good, sizeof(good) - 1, true);
+	ask_one_who_says(good, sizeof(good) - 1, true, LAUNCH_ANSWER_MAX);
 	assert_int_equal(heard.status, 200);
 	assert_string_equal(heard.body, "hello");
-	ask_one_who_says(bad, sizeof(bad) - 1, true);
+	ask_one_who_says(bad, sizeof(bad) - 1, true, LAUNCH_ANSWER_MAX);
 	assert_int_equal(heard.status, 0);
-	ask_one_who_says(good, 10, true);
+	ask_one_who_says(good, 10, true, LAUNCH_ANSWER_MAX);
 	assert_int_equal(heard.status, 0);
-	ask_one_who_says(good, 10, false);
+	ask_one_who_says(good, 10, false, LAUNCH_ANSWER_MAX);
 	assert_int_equal(heard.status, 0);
-	ask_one_who_says("", 0, false);
+	ask_one_who_says("", 0, false, LAUNCH_ANSWER_MAX);
 	assert_int_equal(heard.status, 0);
 	/* One without an end. */
 	assert_non_null(large);
 	memset(large, 'x', 70 * MIB);
 	memcpy(large, good, sizeof(good) - 1);
-	ask_one_who_says(large, 70 * MIB, false);
+	ask_one_who_says(large, 70 * MIB, false, LAUNCH_PICTURE_MAX);
 	assert_int_equal(heard.status, 0);
+	/* One that is a little longer than is taken, and would have been an answer. */
+	ask_one_who_says(large, 100 * KIB, true, LAUNCH_ANSWER_MAX);
+	assert_int_equal(heard.status, 0);
+	ask_one_who_says(large, LAUNCH_ANSWER_MAX, true, LAUNCH_ANSWER_MAX);
+	assert_int_equal(heard.status, 200);
+	ask_one_who_says(large, 100 * KIB, true, LAUNCH_PICTURE_MAX);
+	assert_int_equal(heard.status, 200);
+	assert_int_equal(heard.size, 100 * KIB - (sizeof(good) - 1 - 5));
 	free(large);
 	assert_int_equal(count_fds(), fds);
 }
