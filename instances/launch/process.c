@@ -310,15 +310,16 @@ static unsigned sweep(const struct launch_places *places, const char *uuid,
 			continue;
 		snprintf(path, sizeof(path), "/proc/%d/environ", process.pid);
 		fd = open(path, O_RDONLY | O_CLOEXEC);
-		size = fd < 0 || fstat(fd, &st) < 0
+		/*
+		 * Anybody may give his own process our marks, and nobody is to be kept from ending by such; nor do we wait for the lock on
+		 * another's memory, which reading takes and he can hold. What is jailed is nobody's to look into, and so shown as root's
+		 * (proc_pid(5)).
+		 */
+		size = fd < 0 || fstat(fd, &st) < 0 || st.st_uid != geteuid()
 			       ? -1
 			       : read(fd, environment, sizeof(environment) - 1);
 		fd_close(&fd);
-		/*
-		 * Anybody may give his own process our marks, and nobody is to be kept from ending by such. What is jailed is nobody's
-		 * to look into, and so shown as root's (proc_pid(5)).
-		 */
-		if (size <= 0 || st.st_uid != geteuid())
+		if (size <= 0)
 			continue;
 		environment[size] = '\0';
 		node = variable(environment, (size_t)size, "DIVVY_NODE=");

@@ -17,6 +17,7 @@
 #include <sys/mount.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/un.h>
 #include <sys/wait.h>
 #include <systemd/sd-event.h>
@@ -32,6 +33,21 @@ static struct {
 	struct launch_places places;
 	struct launch_instance instance;
 } w;
+
+/* The launcher's as well: it counts how often another user's environment is looked into, which can wait for him. */
+static unsigned environments_of_others;
+
+ssize_t read(int fd, void *bytes, size_t size)
+{
+	char link[64], path[128] = "";
+	struct stat st;
+
+	snprintf(link, sizeof(link), "/proc/self/fd/%d", fd);
+	if (readlink(link, path, sizeof(path) - 1) > 0 && !strncmp(path, "/proc/", 6) &&
+	    strstr(path, "/environ") && !fstat(fd, &st) && st.st_uid != geteuid())
+		environments_of_others++;
+	return syscall(SYS_read, fd, bytes, size);
+}
 
 static void write_file(const char *folder, const char *name, const char *text, mode_t mode)
 {
@@ -362,6 +378,29 @@ static void orphans_of_this_node_are_found_and_no_others(void **state)
 	fd_close(&process.pidfd);
 }
 
+static void who_is_another_is_not_looked_into(void **state)
+{
+	pid_t child;
+
+	if (geteuid())
+		skip();
+	child = fork();
+	assert_true(child >= 0);
+	if (!child) {
+		if (setgid(65534) < 0 || setuid(65534) < 0)
+			_exit(1);
+		execl("/bin/sleep", "sleep", "600", (char *)NULL);
+		_exit(1);
+	}
+	/* Until it is a sleep, and so another's to be looked into. */
+	usleep(200000);
+	environments_of_others = 0;
+	assert_int_equal(launch_sweep(&w.places, "a", w.instance.uuid), 0);
+	kill(child, SIGKILL);
+	waitpid(child, NULL, 0);
+	assert_int_equal(environments_of_others, 0);
+}
+
 /* With a hierarchy of cgroup v2, which any kernel lets root mount, whatever controllers it has. */
 static void a_cgroup_holds_all_of_an_instance(void **state)
 {
@@ -683,6 +722,7 @@ int main(int argc, char **argv)
 		T(what_a_guest_makes_it_say_fills_no_disk),
 		T(no_process_is_missed),
 		T(orphans_of_this_node_are_found_and_no_others),
+		T(who_is_another_is_not_looked_into),
 		T(a_cgroup_holds_all_of_an_instance),
 		T(an_image_is_cloned_and_never_written),
 		T(an_image_on_another_file_system_is_cloned_too),
