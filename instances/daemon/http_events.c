@@ -10,6 +10,7 @@
 #include "instances/daemon/http.h"
 
 #define STREAM_MAX   (64 * KIB) /* of events that a client has not read yet */
+#define STREAM_LAST  128	/* of that, room that events leave for the line that says so */
 #define HEARTBEAT_US UINT64_C(15000000)
 #define BATCH	     64 /* old events at a time */
 
@@ -32,12 +33,13 @@ static bool hears(const struct stream *stream, const struct store_event *event)
 	return stream->role != DAEMON_USER || !event->instance[0] || event->owner == stream->uid;
 }
 
-static bool stream_text(struct stream *stream, const char *text)
+/* @room: of what is not sent yet, with it. False: it is not there, and nothing else has changed. */
+static bool stream_text(struct stream *stream, const char *text, size_t room)
 {
 	const size_t size = strlen(text), left = stream->size - stream->sent;
 	char *larger;
 
-	if (left + size > STREAM_MAX)
+	if (left + size > room)
 		return false;
 	larger = malloc(left + size);
 	if (!larger)
@@ -52,19 +54,15 @@ static bool stream_text(struct stream *stream, const char *text)
 	return true;
 }
 
-/* Who reads too slowly is told where he was, and that this is the end. */
+/* Who reads too slowly is told the last that he gets, and that this is the end. There is room for that whatever he has not read. */
 static void stream_drop(struct stream *stream)
 {
-	char line[128];
+	char line[STREAM_LAST];
 
 	snprintf(line, sizeof(line), "{\"dropped\":true,\"since\":%lld}\n",
 		 (long long)stream->since);
 	stream->dropped = true;
-	/* Lines are whole: what is cut out of the middle are whole ones. */
-	if (stream->size - stream->sent > STREAM_MAX - sizeof(line)) {
-		stream->size = stream->sent = 0;
-	}
-	stream_text(stream, line);
+	stream_text(stream, line, STREAM_MAX);
 }
 
 static void stream_wake(struct stream *stream)
@@ -84,7 +82,7 @@ static void stream_event(struct stream *stream, const struct store_event *event)
 		return;
 	if (hears(stream, event)) {
 		line = event_line(event);
-		if (line && stream_text(stream, line))
+		if (line && stream_text(stream, line, STREAM_MAX - STREAM_LAST))
 			stream->since = event->id;
 		else
 			stream_drop(stream);
@@ -110,8 +108,11 @@ static void stream_catch_up(struct stream *stream)
 	while (stream->catching && stream->sent == stream->size) {
 		const int64_t was = stream->since;
 
-		store_events(stream->http->daemon->store, stream->since, BATCH, old_event, stream,
-			     NULL);
+		/* What cannot be read is not passed over. */
+		if (store_events(stream->http->daemon->store, stream->since, BATCH, old_event,
+				 stream, NULL) &&
+		    !stream->dropped)
+			stream_drop(stream);
 		stream->catching = stream->since != was && !stream->dropped;
 	}
 	if (before == stream->since)
@@ -201,7 +202,7 @@ static int on_heartbeat(sd_event_source *source, uint64_t usec, void *opaque)
 	struct http *http = opaque;
 
 	for (struct stream *stream = http->streams; stream; stream = stream->next)
-		if (stream->suspended && stream_text(stream, "\n"))
+		if (stream->suspended && stream_text(stream, "\n", STREAM_MAX))
 			stream_wake(stream);
 	sd_event_source_set_time_relative(source, HEARTBEAT_US);
 	return sd_event_source_set_enabled(source, SD_EVENT_ONESHOT);

@@ -340,6 +340,80 @@ static void who_reads_no_events_is_let_go(void **state)
 	close(fd);
 }
 
+/* What is left of a chunked answer (RFC 9112, 7.1), without its chunks' heads; malloc()ed. */
+static char *chunks_read(int fd)
+{
+	const size_t room = MIB;
+	char *text = malloc(room), *at, *out;
+	size_t size = 0, length;
+	ssize_t n;
+
+	assert_non_null(text);
+	while (size < room - 1 && (n = recv(fd, text + size, room - 1 - size, 0)) > 0) {
+		size += (size_t)n;
+		text[size] = '\0';
+		if (size > 7 && !strcmp(text + size - 7, "\r\n0\r\n\r\n"))
+			break;
+	}
+	at = strstr(text, "\r\n\r\n");
+	assert_non_null(at);
+	out = text;
+	for (at += 4; (length = strtoul(at, &at, 16)) && at + 2 + length <= text + size;
+	     at += 2 + length + 2, out += length)
+		memmove(out, at + 2, length);
+	*out = '\0';
+	return text;
+}
+
+#define SLOW 4u
+
+/* What one is told to come back with is the last that he got, wherever in a line he stopped reading. */
+static void who_reads_slowly_misses_nothing_when_he_comes_back(void **state)
+{
+	char image[458] = "", body[600];
+	struct world *w = *state;
+	unsigned dropped = 0;
+	int fds[SLOW];
+
+	for (unsigned i = 0; i < SLOW; i++) {
+		fds[i] = stream_open(w, "");
+		/* It is heard, and each begins elsewhere. */
+		world_expect(w, "GET", "node", NULL, 200u);
+		world_expect(w, "POST", "gpus/" WORLD_GPU_A "/drain", NULL, 200u);
+	}
+	/* Long ones, so that it does not take long; and 112 of them leave no room for a last line in 64 KiB. */
+	memset(image, 'a', sizeof(image) - 1);
+	for (unsigned i = 0; i < 320; i++) {
+		snprintf(body, sizeof(body),
+			 "{\"type\":\"plain\",\"image\":\"/%s\",\"restart\":\"%s\"}", image,
+			 i % 2 ? "always" : "never");
+		world_expect(w, "PUT", "instances/a", body, i ? 200u : 201u);
+	}
+	for (unsigned i = 0; i < SLOW; i++) {
+		char *text = chunks_read(fds[i]), *line, *save = NULL;
+		json_int_t last = 0;
+
+		for (line = strtok_r(text, "\n", &save); line; line = strtok_r(NULL, "\n", &save)) {
+			json_t *json = json_loads(line, 0, NULL);
+			const json_int_t id = json_integer_value(json_object_get(json, "id"));
+
+			if (json_is_true(json_object_get(json, "dropped"))) {
+				assert_int_equal(json_integer_value(json_object_get(json, "since")),
+						 last);
+				dropped++;
+			} else {
+				assert_true(json && (!last || id == last + 1));
+				last = id;
+			}
+			json_decref(json);
+		}
+		free(text);
+		close(fds[i]);
+	}
+	/* On a slow machine they were silent for so long that they were closed before. */
+	print_message("told: %u\n", dropped);
+}
+
 static void a_request_that_waits_when_the_daemon_ends_is_answered(void **state)
 {
 	struct world *w = *state;
@@ -366,6 +440,7 @@ int main(int argc, char **argv)
 		T(who_floods_and_stalls_keeps_nobody_else_out),
 		T(events_come_as_they_happen),
 		T(who_reads_no_events_is_let_go),
+		T(who_reads_slowly_misses_nothing_when_he_comes_back),
 		T(a_request_that_waits_when_the_daemon_ends_is_answered),
 	};
 	int status = fake_main(argc, argv);
