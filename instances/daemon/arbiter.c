@@ -53,15 +53,16 @@ static int another_listens(const struct daemon *daemon, struct error *e)
 	int fd = unix_connect(daemon->arbiter_socket, SOCK_SEQPACKET | SOCK_NONBLOCK);
 	struct ucred who = { 0 };
 	socklen_t size = sizeof(who);
-	char next[80];
+	char next[80] = "";
 
 	if (fd < 0 && fd != -EAGAIN)
 		return 0;
 	if (fd >= 0 && getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &who, &size) < 0)
 		who.pid = 0;
 	fd_close(&fd);
-	snprintf(next, sizeof(next),
-		 who.pid ? "kill %d, and: divvy arbiter --socket elsewhere" : "", who.pid);
+	if (who.pid)
+		snprintf(next, sizeof(next), "kill %d, and: divvy arbiter --socket elsewhere",
+			 who.pid);
 	return error_set(e, EADDRINUSE, "arbiter-elsewhere", next,
 			 "%s: another arbiter listens there, process %d", daemon->arbiter_socket,
 			 who.pid);
