@@ -26,6 +26,12 @@
 #define NSEC_PER_SEC	      UINT64_C(1000000000)
 #define container_of(p, t, m) ((t *)((char *)(p) - offsetof(t, m)))
 
+/* add_saturated() - the sum, or the most that there is: of sizes that somebody else chose. */
+static inline uint64_t add_saturated(uint64_t a, uint64_t b)
+{
+	return b > UINT64_MAX - a ? UINT64_MAX : a + b;
+}
+
 /*
  * An error as a person meets it. Filled once, where the facts are known; passed up unchanged;
  * printed in one place (error_print()). Functions that take a `struct error *` accept NULL.

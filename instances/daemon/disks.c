@@ -84,9 +84,9 @@ static int room_take(struct instance *instance, const struct launch_room *need, 
 	for (unsigned i = 0; i < daemon->instance_count; i++) {
 		const uint64_t size = taken(daemon->instances[i], &unwritten);
 
-		promised += unwritten;
+		promised = add_saturated(promised, unwritten);
 		if (daemon->instances[i]->row.owner == instance->row.owner)
-			his += size;
+			his = add_saturated(his, size);
 	}
 	if (limited && (his > limit || need->size_bytes > limit - his))
 		return error_set(
@@ -98,8 +98,9 @@ static int room_take(struct instance *instance, const struct launch_room *need, 
 	if (promised > left || wanted > left - promised)
 		return no_room(instance, wanted, promised, left, e);
 	launch_disks_held(&daemon->places, instance->row.name, &held);
-	instance->making.size_bytes = held.size_bytes + need->size_bytes;
-	instance->making.unwritten_bytes = held.size_bytes - held.data_bytes + need->size_bytes;
+	instance->making.size_bytes = add_saturated(held.size_bytes, need->size_bytes);
+	instance->making.unwritten_bytes =
+		add_saturated(held.size_bytes - held.data_bytes, need->size_bytes);
 	instance->making.data_bytes = need->data_bytes;
 	return 0;
 }
@@ -131,8 +132,9 @@ static void on_cloned(void *opaque, int err, const void *result, const struct er
 		start_continue(instance, STEP_ARBITER);
 }
 
-static int job_begin(struct instance *instance, job_work *work, unsigned timeout_ms, job_done *done,
-		     struct error *e)
+/* @need: what was measured; NULL: nothing yet. */
+static int job_begin(struct instance *instance, const struct launch_room *need, job_work *work,
+		     unsigned timeout_ms, job_done *done, struct error *e)
 {
 	struct disks *disks = calloc(1, sizeof(*disks));
 	int err;
@@ -141,6 +143,8 @@ static int job_begin(struct instance *instance, job_work *work, unsigned timeout
 		return error_set(e, ENOMEM, "no-memory", NULL, "no memory for its disks");
 	disks->places = &instance->daemon->places;
 	instance_describe(instance, &disks->instance);
+	disks->instance.disks_measured = need != NULL;
+	disks->instance.disk_most_bytes = need ? need->size_bytes : 0;
 	/* The child has a copy of its own. */
 	err = job_run(instance->daemon, work, disks, timeout_ms, done, instance, &instance->job, e);
 	free(disks);
@@ -159,7 +163,7 @@ static void on_measured(void *opaque, int err, const void *result, const struct 
 	}
 	err = room_take(instance, result, &e);
 	if (!err)
-		err = job_begin(instance, clone_work, CLONE_MS, on_cloned, &e);
+		err = job_begin(instance, result, clone_work, CLONE_MS, on_cloned, &e);
 	if (err)
 		instance_end(instance, STORE_FAILED, &e);
 	else
@@ -178,7 +182,7 @@ void disks_begin(struct instance *instance)
 	}
 	free(launch);
 	if (!err)
-		err = job_begin(instance, measure_work, MEASURE_MS, on_measured, &e);
+		err = job_begin(instance, NULL, measure_work, MEASURE_MS, on_measured, &e);
 	if (err)
 		instance_end(instance, STORE_FAILED, &e);
 }

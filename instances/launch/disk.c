@@ -76,7 +76,8 @@ static int data_next(int fd, off_t size, off_t *at, off_t *end)
 		return errno == ENXIO ? 0 : -errno;
 	if (*at >= size)
 		return 0;
-	*end = lseek(fd, *at, SEEK_HOLE);
+	/* It may have grown since. */
+	*end = MIN(lseek(fd, *at, SEEK_HOLE), size);
 	return *end < 0 ? -errno : 1;
 }
 
@@ -142,8 +143,8 @@ int disk_measure(const char *from, uint64_t bytes, struct launch_room *room, str
 			err = launch_file_failed(e, -err, from);
 	}
 	fd_close(&fd);
-	room->size_bytes += MAX(bytes, (uint64_t)st.st_size);
-	room->data_bytes += data;
+	room->size_bytes = add_saturated(room->size_bytes, MAX(bytes, (uint64_t)st.st_size));
+	room->data_bytes = add_saturated(room->data_bytes, data);
 	return err;
 }
 
@@ -184,13 +185,14 @@ static int fill(int from, int to, const struct stat *st, uint64_t bytes,
 		err = copy_data(from, to, st->st_size, progress);
 	else if (from >= 0 && !data_count(from, st->st_size, &data))
 		progressed(progress, data);
-	if (!err && bytes > (uint64_t)st->st_size && ftruncate(to, (off_t)bytes) < 0)
+	/* Also where more was shared than there was a moment ago. */
+	if (!err && ftruncate(to, (off_t)MAX(bytes, (uint64_t)st->st_size)) < 0)
 		err = -errno;
 	return !err && fsync(to) < 0 ? -errno : err;
 }
 
-int disk_make(const char *from, const char *to, uint64_t bytes, struct launch_progress *progress,
-	      struct error *e)
+int disk_make(const char *from, const char *to, uint64_t bytes, uint64_t *left,
+	      struct launch_progress *progress, struct error *e)
 {
 	char new[4200] = "";
 	struct stat st = { 0 };
@@ -198,6 +200,12 @@ int disk_make(const char *from, const char *to, uint64_t bytes, struct launch_pr
 
 	if (err)
 		goto out;
+	if (MAX(bytes, (uint64_t)st.st_size) > *left) {
+		err = error_set(e, ESTALE, "image", NULL,
+				"%.600s: it has grown since it was measured", from[0] ? from : to);
+		goto out;
+	}
+	*left -= MAX(bytes, (uint64_t)st.st_size);
 	err = target_open(to, new, &fd);
 	if (!err)
 		err = fill(source, fd, &st, bytes, progress);

@@ -322,6 +322,7 @@ int launch_disks_measure(const struct launch_places *places, const struct launch
 int launch_disks(const struct launch_places *places, const struct launch_instance *instance,
 		 struct launch_progress *progress, struct error *e)
 {
+	uint64_t left = instance->disks_measured ? instance->disk_most_bytes : UINT64_MAX;
 	struct launch_room room;
 	struct plan *plan;
 	char path[4200];
@@ -334,8 +335,10 @@ int launch_disks(const struct launch_places *places, const struct launch_instanc
 		__atomic_store_n(&progress->total_bytes, room.data_bytes, __ATOMIC_RELAXED);
 	for (unsigned i = 0; i < plan->count && !err; i++)
 		if (missing(plan, i, path))
-			err = disk_make(plan->disks[i].from, path, plan->disks[i].bytes, progress,
-					e);
+			err = disk_make(plan->disks[i].from, path, plan->disks[i].bytes, &left,
+					progress, e);
+	if (err == -ESTALE && e)
+		snprintf(e->next, sizeof(e->next), "divvy start %s", instance->name);
 	if (!err)
 		err = config_write(plan, e);
 	if (!err)
@@ -355,8 +358,9 @@ void launch_disks_held(const struct launch_places *places, const char *name,
 		disk_path(places, name, i, path);
 		if (stat(path, &st) < 0)
 			return;
-		room->size_bytes += (uint64_t)st.st_size;
+		room->size_bytes = add_saturated(room->size_bytes, (uint64_t)st.st_size);
 		/* In units of 512 bytes, whatever the file system's are (inode(7)). */
-		room->data_bytes += MIN((uint64_t)st.st_blocks * 512, (uint64_t)st.st_size);
+		room->data_bytes = add_saturated(
+			room->data_bytes, MIN((uint64_t)st.st_blocks * 512, (uint64_t)st.st_size));
 	}
 }

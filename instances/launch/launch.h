@@ -64,6 +64,9 @@ struct launch_instance {
 	unsigned
 		disk_count; /* of the type: the image's in their order are made so large, further ones are empty */
 	uint64_t disk_bytes[8];
+	/* Whether its image was measured: the disks that are made now have so many bytes together, or are refused. */
+	bool disks_measured;
+	uint64_t disk_most_bytes;
 	unsigned nic_count;
 	char nics[8][40]; /* "user", "tap=NAME" */
 	/* The first of LAUNCH_UIDS of its own: the VMM's, its vGPUs', what executes the guest's commands. 0: all are the caller's. */

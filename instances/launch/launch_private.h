@@ -31,10 +31,11 @@ int launch_file_failed(struct error *e, int err, const char *path);
 /*
  * disk_measure() - adds what disk_make() would make and write of it at once.
  * disk_make() - the disk @to, @bytes at least: a clone of the file @from, "": empty. @progress: NULL, or what is copied is added to it.
+ * @left: as large it may be, at most; what it takes is taken from that. -ESTALE: it is larger
  */
 int disk_measure(const char *from, uint64_t bytes, struct launch_room *room, struct error *e);
-int disk_make(const char *from, const char *to, uint64_t bytes, struct launch_progress *progress,
-	      struct error *e);
+int disk_make(const char *from, const char *to, uint64_t bytes, uint64_t *left,
+	      struct launch_progress *progress, struct error *e);
 
 /* The instance's cgroup with its limits; path[0] is '\0' where there are none. */
 void group_make(const struct launch_places *places, const struct launch_instance *instance,

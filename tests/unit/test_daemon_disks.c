@@ -383,6 +383,29 @@ static void a_disk_is_promised_whole_or_refused(void **state)
 	world_await(w, "b", "running");
 }
 
+/* Together they are longer than a number: of which nothing is left but their sum's end. */
+static void disks_that_wrap_have_no_room(void **state)
+{
+	struct world *w = *state;
+	char path[128];
+	FILE *file;
+
+	snprintf(path, sizeof(path), "%s/disk.img", far_image);
+	if (truncate(path, INT64_MAX) < 0) {
+		print_message("skipped: %s\n", strerror(errno));
+		skip();
+	}
+	snprintf(path, sizeof(path), "%s/guest.conf", far_image);
+	file = fopen(path, "we");
+	assert_non_null(file);
+	fputs("kernel vmlinuz\ndisk disk.img\ndisk disk.img\ndisk guest.conf\n", file);
+	fclose(file);
+	assert_true(world_start(w, NULL));
+	define_far(w, "a");
+	world_do(w, "a", "start", NULL, 202);
+	assert_string_equal(failed_code(w, "a"), "disk-space-short");
+}
+
 /* Of its own it takes nothing more: what others were promised meanwhile, or had before there were promises, does not keep it down. */
 static void one_whose_disks_are_there_starts_on_a_full_disk(void **state)
 {
@@ -526,6 +549,7 @@ int main(int argc, char **argv)
 		T(memory_and_resets_are_told_of),
 		T(a_terminal_shows_one_line_and_a_file_none),
 		T(a_disk_is_promised_whole_or_refused),
+		T(disks_that_wrap_have_no_room),
 		T(one_whose_disks_are_there_starts_on_a_full_disk),
 		T(divvy_run_says_why_there_is_no_room),
 		T(thin_disks_are_promised_what_is_in_them),

@@ -518,6 +518,77 @@ static void an_image_that_is_wrong_is_refused_and_leaves_nothing(void **state)
 	}
 }
 
+/* A disk's size is its image's to say, and the image somebody's who may have it say anything: here more than there are numbers. */
+static void sizes_that_wrap_are_the_most_that_there_is(void **state)
+{
+	static const char *const names[] = { "a.img", "b.img", "c.img" };
+	char folder[] = "/dev/shm/divvy-test-XXXXXX", path[200];
+	struct launch_room room;
+	struct error e = { 0 };
+	bool vast = true;
+
+	if (!mkdtemp(folder)) {
+		print_message("skipped: no /dev/shm\n");
+		skip();
+	}
+	write_file(folder, "guest.conf", "kernel vmlinuz\ndisk a.img\ndisk b.img\ndisk c.img\n",
+		   0644);
+	for (unsigned i = 0; i < ARRAY_SIZE(names); i++) {
+		write_file(folder, names[i], "", 0644);
+		snprintf(path, sizeof(path), "%s/%s", folder, names[i]);
+		vast &= !truncate(path, i < 2 ? INT64_MAX : 2);
+	}
+	w.instance.image = folder;
+	if (launch_disks_measure(&w.places, &w.instance, &room, &e))
+		fail_msg("%s", e.text);
+	for (unsigned i = 0; i < ARRAY_SIZE(names); i++) {
+		snprintf(path, sizeof(path), "%s/%s", folder, names[i]);
+		unlink(path);
+	}
+	snprintf(path, sizeof(path), "%s/guest.conf", folder);
+	unlink(path);
+	rmdir(folder);
+	if (!vast) {
+		print_message("skipped: files have less\n");
+		skip();
+	}
+	assert_true(room.size_bytes == UINT64_MAX);
+}
+
+static void a_disk_that_has_grown_since_it_was_measured_is_refused(void **state)
+{
+	struct launch_room room;
+	struct error e = { 0 };
+	char path[200];
+
+	write_file(w.image, "guest.conf", "kernel vmlinuz\ndisk a.img\ndisk b.img\n", 0644);
+	write_file(w.image, "a.img", "12345678", 0644);
+	write_file(w.image, "b.img", "1234", 0644);
+	assert_int_equal(launch_disks_measure(&w.places, &w.instance, &room, &e), 0);
+	assert_int_equal(room.size_bytes, 12);
+	w.instance.disks_measured = true;
+	w.instance.disk_most_bytes = room.size_bytes;
+	snprintf(path, sizeof(path), "%s/b.img", w.image);
+	assert_int_equal(truncate(path, 5), 0);
+	assert_int_equal(launch_disks(&w.places, &w.instance, NULL, &e), -ESTALE);
+	assert_string_equal(e.code, "image");
+	assert_string_equal(e.next, "divvy start a");
+	assert_true(there("%s/a/disk0.img", w.state));
+	assert_false(there("%s/a/disk1.img", w.state));
+	/* Measured anew it is taken; and so is one of which nothing is to be made. */
+	assert_int_equal(launch_disks_measure(&w.places, &w.instance, &room, &e), 0);
+	assert_int_equal(room.size_bytes, 5);
+	w.instance.disk_most_bytes = room.size_bytes;
+	assert_int_equal(launch_disks(&w.places, &w.instance, NULL, &e), 0);
+	w.instance.disk_most_bytes = 0;
+	assert_int_equal(launch_disks(&w.places, &w.instance, NULL, &e), 0);
+	/* One more than there were. */
+	write_file(w.image, "guest.conf", "kernel vmlinuz\ndisk a.img\ndisk b.img\ndisk a.img\n",
+		   0644);
+	assert_int_equal(launch_disks(&w.places, &w.instance, NULL, &e), -ESTALE);
+	assert_false(there("%s/a/disk2.img", w.state));
+}
+
 /* As one that was stored before paths were judged. */
 static void an_image_whose_path_is_lines_is_refused(void **state)
 {
@@ -727,6 +798,8 @@ int main(int argc, char **argv)
 		T(an_image_is_cloned_and_never_written),
 		T(an_image_on_another_file_system_is_cloned_too),
 		T(an_image_that_is_wrong_is_refused_and_leaves_nothing),
+		T(sizes_that_wrap_are_the_most_that_there_is),
+		T(a_disk_that_has_grown_since_it_was_measured_is_refused),
 		T(an_image_whose_path_is_lines_is_refused),
 		T(folders_go_and_links_are_not_followed),
 		T(a_peer_that_lies_or_stalls_is_not_waited_for),
