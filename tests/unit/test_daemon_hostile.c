@@ -407,6 +407,9 @@ static void a_user_hears_no_names_of_others(void **state)
 	world_do(w, "roots-too", "start", NULL, 202);
 	world_await(w, "roots", "running");
 	world_await(w, "roots-too", "running");
+	/* But that a name is taken: there is one space of them. */
+	assert_int_equal(put_image(w, "roots", "/images/a"), 403);
+	assert_int_equal(put_image(w, "free", "/images/a"), 201);
 	/* It is there to be seen. */
 	assert_true(tells(w, resources[0]));
 	assert_true(tells(w, "/api/v1/events?since=0&follow=0"));
