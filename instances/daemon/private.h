@@ -12,7 +12,7 @@
  *   start.c, stop.c     their life, a step at a time
  *   disks.c             room for their disks, and the disks
  *   progress.c          how far it is with what takes long
- *   device.c            whole GPUs and virtual functions: bound, leased, reset, looked at
+ *   device.c            whole GPUs and virtual functions: looked at, bound, leased;  device_release.c  reset, looked at, given back
  *   device_mdev.c       mediated devices: made and removed
  *   gpu.c               what is remembered of a GPU, and done with one by an admin
  *   arbiter.c           the arbiter's process, and what it tells of vGPUs; credits
@@ -140,6 +140,7 @@ struct process {
 struct device_result {
 	unsigned resets, tried; /* functions */
 	bool failed;
+	bool unbinds;  /* its functions then go back to their driver */
 	bool no_reset; /* a function cannot be reset alone: a failure unless that is allowed */
 	char link[48], code[48], text[256];
 };
@@ -167,7 +168,8 @@ struct instance {
 	struct process processes[PROCESSES_MAX];
 	struct credit credits[LAUNCH_GPUS_MAX];
 	struct device_result *results; /* of the dedicated parts, in order; NULL: none yet */
-	bool guest_had; /* a VMM was let run with them since the start, whichever daemon did it */
+	/* A VMM was let run with them since the start, whichever daemon did it; and since the machine's. */
+	bool guest_had, had_this_boot;
 
 	enum step step;
 	int64_t change; /* in the journal; 0: none */
@@ -313,7 +315,7 @@ int gpu_no_such(const struct daemon *daemon, const char *id, struct error *e);
 /* gpu_do() - @verb: bind, unbind, drain, undrain, release. It is answered, at once or when it is done. */
 void gpu_do(struct daemon *daemon, struct http_request *request, const char *id, const char *verb);
 
-/* device.c */
+/* device.c, device_release.c, device_mdev.c */
 #define DEVICE_BIND_MS 30000
 void device_prepare(struct instance *instance); /* then STEP_DISKS, or instance_end() */
 void device_release(struct instance *instance); /* then STEP_DONE */

@@ -53,8 +53,10 @@ static int take_process(void *opaque, const struct store_process *row)
 	struct launch_process found = { .pid = row->pid, .start_time = row->start_time };
 
 	/* Whether it still runs or not: its row goes with the instance's last. */
-	if (instance && !strcmp(row->role, "vmm"))
+	if (instance && !strcmp(row->role, "vmm")) {
 		instance->guest_had = true;
+		instance->had_this_boot = !strcmp(row->boot, daemon->boot);
+	}
 	if ((row->instance[0] && !instance) || !process || strcmp(row->boot, daemon->boot) != 0 ||
 	    launch_find(&found))
 		return 0;

@@ -87,7 +87,8 @@ int process_commit(void *opaque, const char *role, const struct launch_process *
 	snprintf(row.role, sizeof(row.role), "%s", role);
 	memcpy(row.boot, instance->daemon->boot, sizeof(row.boot));
 	err = store_process_put(instance->daemon->store, &row, e);
-	instance->guest_had |= !err && !strcmp(role, "vmm");
+	if (!err && !strcmp(role, "vmm"))
+		instance->guest_had = instance->had_this_boot = true;
 	return err;
 }
 
@@ -271,7 +272,7 @@ int instance_start(struct instance *instance, struct error *e)
 	/* One that is refused waits on, as its policy says. */
 	instance->restart_timer = sd_event_source_disable_unref(instance->restart_timer);
 	instance->placed = true;
-	instance->guest_had = false;
+	instance->guest_had = instance->had_this_boot = false;
 	placement_take(daemon->ledger, &instance->placement);
 	instance_error(instance, NULL);
 	event_instance(instance, "starting", "%s", instance->row.type);

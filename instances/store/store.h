@@ -188,6 +188,8 @@ struct store_lease {
 };
 /* store_lease_begin() - one open lease a GPU, which the store holds ("gpu-taken"); the same instance again goes on with the open one. */
 int store_lease_begin(struct store *store, const struct store_lease *lease, struct error *e);
+/* store_lease_note() - what is known already of the end of the open lease of @lease->gpu: resets, link_after, verdict. */
+int store_lease_note(struct store *store, const struct store_lease *lease, struct error *e);
 /* store_lease_end() - ends the open lease of @lease->gpu, with what @lease says of its end. None open: 0. Old ones go that have
  * ended; one that is open stays, however old. */
 int store_lease_end(struct store *store, const struct store_lease *lease, struct error *e);

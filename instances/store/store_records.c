@@ -136,6 +136,15 @@ int store_lease_begin(struct store *store, const struct store_lease *lease, stru
 		lease->begun_ms, (int64_t)lease->resets, (int64_t)lease->bound, lease->link_before);
 }
 
+int store_lease_note(struct store *store, const struct store_lease *lease, struct error *e)
+{
+	return store_do(store, e, NULL, NULL,
+			"UPDATE leases SET resets = ?, link_after = ?, verdict = ?"
+			" WHERE gpu = ? AND ended_ms = 0",
+			"isss", (int64_t)lease->resets, lease->link_after, lease->verdict,
+			lease->gpu);
+}
+
 int store_lease_end(struct store *store, const struct store_lease *lease, struct error *e)
 {
 	int err = store_do(store, e, NULL, NULL,

@@ -569,6 +569,70 @@ static void a_gpu_that_another_vmm_has_is_left_alone(void **state)
 	world_check_empty(w);
 }
 
+/* Taken away and plugged in again, say, with nobody there to see it. */
+static void a_gpu_that_came_back_by_another_way_is_set_aside(void **state)
+{
+	struct world *w = *state;
+	json_t *body;
+	int32_t vmm;
+
+	world_define(w, "a", "pair", "");
+	world_do(w, "a", "start", NULL, 202);
+	world_await(w, "a", "running");
+	vmm = world_pid(w, "a", "vmm");
+	world_kill(w);
+	kill(vmm, SIGKILL);
+	fake_sysfs_set_driver(&w->fs, WORLD_GPU_A, "nouveau");
+	assert_true(world_start(w, NULL));
+	world_await(w, "a", "failed");
+	assert_false(was_reset(w, WORLD_GPU_A));
+	assert_true(was_reset(w, WORLD_GPU_B));
+	assert_true(gpu_is_in_state(w, WORLD_GPU_B, "free"));
+	assert_int_equal(world_ask(w, "GET", "gpus/" WORLD_GPU_A, NULL, &body), 200);
+	assert_string_equal(
+		json_string_value(json_object_get(json_object_get(body, "quarantine"), "code")),
+		"came-back");
+	json_decref(body);
+	world_stop(w);
+	world_check_empty(w);
+}
+
+/* The daemon dies while it gives it back: the next one finds it with its driver, and knows that it was reset. */
+static void a_gpu_that_was_reset_before_it_was_given_back_is_clean(void **state)
+{
+	struct world *w = *state;
+	json_t *body = NULL, *lease;
+	char path[PATH_MAX];
+
+	fake_sysfs_set_driver(&w->fs, WORLD_GPU_A, "nouveau");
+	unbind_wait(w, "nouveau", true);
+	world_define(w, "a", "pair", "");
+	world_do(w, "a", "start", NULL, 202);
+	override_await(w, "vfio-pci");
+	fake_sysfs_set_driver(&w->fs, WORLD_GPU_A, "vfio-pci");
+	unbind_wait(w, "nouveau", false);
+	world_await(w, "a", "running");
+	unbind_wait(w, "vfio-pci", true);
+	world_do(w, "a", "stop", "{\"force\":true}", 202);
+	override_await(w, "");
+	world_kill(w);
+	fake_path(&w->fs, path, "sys/bus/pci/drivers/vfio-pci/unbind");
+	unlink(path);
+	fake_sysfs_set_driver(&w->fs, WORLD_GPU_A, "nouveau");
+	assert_true(world_start(w, NULL));
+	world_await(w, "a", "stopped");
+	assert_true(gpu_is_in_state(w, WORLD_GPU_A, "free"));
+	assert_false(bind_is_remembered(w));
+	assert_int_equal(world_ask(w, "GET", "gpus/" WORLD_GPU_A "/leases", NULL, &body), 200);
+	lease = json_array_get(json_object_get(body, "leases"), 0);
+	assert_int_equal(json_integer_value(json_object_get(lease, "resets")), 1);
+	assert_non_null(
+		strstr(json_string_value(json_object_get(lease, "verdict")), "reset, and answers"));
+	json_decref(body);
+	world_stop(w);
+	world_check_empty(w);
+}
+
 static void a_drained_gpu_gets_nobody_new(void **state)
 {
 	struct world *w = *state;
@@ -1176,6 +1240,8 @@ int main(int argc, char **argv)
 		T(a_gpu_is_set_aside_though_the_store_is_full),
 		T(a_gpu_is_set_aside_however_many_were_there_before),
 		T(a_gpu_that_another_vmm_has_is_left_alone),
+		T(a_gpu_that_came_back_by_another_way_is_set_aside),
+		T(a_gpu_that_was_reset_before_it_was_given_back_is_clean),
 		T(a_drained_gpu_gets_nobody_new),
 		T(one_that_waits_for_room_gets_it_whatever_was_refused_meanwhile),
 		T(what_runs_outlives_the_daemon_and_is_taken_back),
