@@ -14,6 +14,7 @@
 #include "instances/cli/api.h"
 
 #define TIMEOUT_S 60
+#define CONNECT_S 10
 
 /* What comes in: all of it, or line by line. */
 struct intake {
@@ -104,6 +105,39 @@ static int set_tls(const struct cli *cli, CURL *curl, struct error *e)
 	return 0;
 }
 
+/* While the queue of the daemon's socket is full curl's connecting, which does not wait, fails: we wait for a place. */
+static curl_socket_t on_socket(void *opaque, curlsocktype purpose, struct curl_sockaddr *address)
+{
+	const struct timeval patience = { .tv_sec = CONNECT_S }, none = { 0 };
+	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+	if (fd < 0)
+		return CURL_SOCKET_BAD;
+	setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof(patience));
+	/* Where that fails curl tries as well, and tells why. */
+	if (connect(fd, &address->addr, address->addrlen) < 0)
+		log_debug("API: %s", strerror(errno));
+	setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &none, sizeof(none));
+	return fd;
+}
+
+static int on_socket_made(void *opaque, curl_socket_t fd, curlsocktype purpose)
+{
+	struct sockaddr_un peer;
+	socklen_t size = sizeof(peer);
+
+	return getpeername(fd, (struct sockaddr *)&peer, &size) < 0
+		       ? CURL_SOCKOPT_OK
+		       : CURL_SOCKOPT_ALREADY_CONNECTED;
+}
+
+static void set_socket(CURL *curl, const char *path)
+{
+	curl_easy_setopt(curl, CURLOPT_UNIX_SOCKET_PATH, path);
+	curl_easy_setopt(curl, CURLOPT_OPENSOCKETFUNCTION, on_socket);
+	curl_easy_setopt(curl, CURLOPT_SOCKOPTFUNCTION, on_socket_made);
+}
+
 int api_curl(const struct cli *cli, const char *resource, void **out, struct error *e)
 {
 	char url[2 * API_PATH_SIZE], path[API_PATH_SIZE], next[CLI_NEXT_SIZE];
@@ -130,11 +164,11 @@ int api_curl(const struct cli *cli, const char *resource, void **out, struct err
 	if (remote)
 		err = set_tls(cli, curl, e);
 	else
-		curl_easy_setopt(curl, CURLOPT_UNIX_SOCKET_PATH, path);
+		set_socket(curl, path);
 	curl_easy_setopt(curl, CURLOPT_PROTOCOLS_STR, remote ? "https" : "http");
 	curl_easy_setopt(curl, CURLOPT_PROXY, "");
 	curl_easy_setopt(curl, CURLOPT_NOSIGNAL, 1L);
-	curl_easy_setopt(curl, CURLOPT_CONNECTTIMEOUT, 10L);
+	curl_easy_setopt(curl, CURLOPT_CONNECTTIMEOUT, (long)CONNECT_S);
 	if (err)
 		curl_easy_cleanup(curl);
 	else

@@ -409,6 +409,41 @@ static void stopping_one_that_is_forgotten_then_is_no_error(void **state)
 
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
+static void *serve_late(void *opaque)
+{
+	usleep(300000);
+	return serve(opaque);
+}
+
+/* As somebody's who connects without end keeps it. */
+static void a_place_in_a_full_queue_is_waited_for(void **state)
+{
+	struct fixture *f = *state;
+	struct sockaddr_un address = { .sun_family = AF_UNIX };
+	char answer[] = JSON_OK "{\"gpus\":[]}";
+	struct error e = { 0 };
+	json_t *json;
+	int other;
+
+	strcpy(address.sun_path, f->path);
+	f->listener = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	assert_int_equal(bind(f->listener, (struct sockaddr *)&address, sizeof(address)), 0);
+	assert_int_equal(listen(f->listener, 0), 0);
+	other = unix_connect(f->path, SOCK_STREAM | SOCK_NONBLOCK);
+	assert_true(other >= 0);
+	assert_int_equal(shutdown(other, SHUT_WR), 0);
+	assert_int_equal(unix_connect(f->path, SOCK_STREAM | SOCK_NONBLOCK), -EAGAIN);
+	f->count = 2;
+	f->answers[0] = f->answers[1] = answer;
+	assert_int_equal(pthread_create(&f->thread, NULL, serve_late, f), 0);
+	json = api_get(&f->cli, "/gpus", &e);
+	if (!json)
+		fail_msg("%s", e.text);
+	json_decref(json);
+	close(other);
+	server_end(f);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -421,6 +456,7 @@ int main(void)
 		TEST(an_error_is_broken_between_words_on_a_terminal),
 		TEST(who_was_too_slow_comes_back_where_he_was),
 		TEST(stopping_one_that_is_forgotten_then_is_no_error),
+		TEST(a_place_in_a_full_queue_is_waited_for),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
