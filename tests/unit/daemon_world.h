@@ -364,6 +364,20 @@ static inline void world_do(const struct world *w, const char *name, const char 
 	world_expect(w, "POST", resource, body, status);
 }
 
+/* @gpu: as the API calls it */
+static inline bool world_gpu_is(const struct world *w, const char *gpu, const char *state)
+{
+	char resource[64];
+	json_t *body = NULL;
+	bool is;
+
+	snprintf(resource, sizeof(resource), "gpus/%s", gpu);
+	assert_int_equal(world_ask(w, "GET", resource, NULL, &body), 200);
+	is = !strcmp(json_string_value(json_object_get(body, "state")), state);
+	json_decref(body);
+	return is;
+}
+
 static inline int32_t world_pid(const struct world *w, const char *name, const char *role)
 {
 	json_t *body = world_instance(w, name), *one;

@@ -348,19 +348,6 @@ static void gpu_config(const struct world *w, const char *bdf, bool silent)
 	fake_sysfs_write_bytes(&w->fs, path, bytes, sizeof(bytes));
 }
 
-static bool gpu_is_in_state(const struct world *w, const char *bdf, const char *wanted)
-{
-	char resource[64];
-	json_t *body = NULL;
-	bool is;
-
-	snprintf(resource, sizeof(resource), "gpus/%s", bdf);
-	assert_int_equal(world_ask(w, "GET", resource, NULL, &body), 200);
-	is = !strcmp(json_string_value(json_object_get(body, "state")), wanted);
-	json_decref(body);
-	return is;
-}
-
 /* Where they may go on to the next: what they are else is looked at as ever, and they go back to whoever had them. */
 static void gpus_without_a_reset_are_judged_by_everything_else(void **state)
 {
@@ -388,7 +375,7 @@ static void gpus_without_a_reset_are_judged_by_everything_else(void **state)
 	unbind_wait(w, "vfio-pci", false);
 	world_await(w, "a", "stopped");
 	driver_is(w, "nouveau");
-	assert_true(gpu_is_in_state(w, WORLD_GPU_A, "free"));
+	assert_true(world_gpu_is(w, WORLD_GPU_A, "free"));
 	assert_int_equal(world_ask(w, "GET", "gpus/" WORLD_GPU_A "/leases", NULL, &body), 200);
 	lease = json_array_get(json_object_get(body, "leases"), 0);
 	assert_non_null(strstr(json_string_value(json_object_get(lease, "verdict")), "no-reset: "));
@@ -458,8 +445,8 @@ static void a_gpu_is_set_aside_though_the_store_is_full(void **state)
 	gpu_config(w, WORLD_GPU_B, true);
 	world_store_fails(w, 1);
 	kill(world_pid(w, "a", "vmm"), SIGKILL);
-	for (unsigned i = 0;
-	     i < WORLD_WAIT_MS / 10 && !gpu_is_in_state(w, WORLD_GPU_B, "quarantined"); i++)
+	for (unsigned i = 0; i < WORLD_WAIT_MS / 10 && !world_gpu_is(w, WORLD_GPU_B, "quarantined");
+	     i++)
 		usleep(10000);
 	assert_true(world_is(w, "a", "stopping"));
 	world_store_fails(w, 0);
@@ -469,7 +456,7 @@ static void a_gpu_is_set_aside_though_the_store_is_full(void **state)
 	world_do(w, "b", "start", NULL, 409);
 	world_kill(w);
 	assert_true(world_start(w, NULL));
-	assert_true(gpu_is_in_state(w, WORLD_GPU_B, "quarantined"));
+	assert_true(world_gpu_is(w, WORLD_GPU_B, "quarantined"));
 	world_do(w, "b", "start", NULL, 409);
 }
 
@@ -499,11 +486,11 @@ static void a_gpu_is_set_aside_however_many_were_there_before(void **state)
 	gpu_config(w, WORLD_GPU_B, true);
 	world_do(w, "a", "stop", "{\"force\":true}", 202);
 	world_await(w, "a", "stopped");
-	assert_true(gpu_is_in_state(w, WORLD_GPU_B, "quarantined"));
+	assert_true(world_gpu_is(w, WORLD_GPU_B, "quarantined"));
 	world_do(w, "a", "start", NULL, 409);
 	world_kill(w);
 	assert_true(world_start(w, NULL));
-	assert_true(gpu_is_in_state(w, WORLD_GPU_B, "quarantined"));
+	assert_true(world_gpu_is(w, WORLD_GPU_B, "quarantined"));
 }
 
 static bool was_reset(const struct world *w, const char *gpu)
@@ -587,7 +574,7 @@ static void a_gpu_that_came_back_by_another_way_is_set_aside(void **state)
 	world_await(w, "a", "failed");
 	assert_false(was_reset(w, WORLD_GPU_A));
 	assert_true(was_reset(w, WORLD_GPU_B));
-	assert_true(gpu_is_in_state(w, WORLD_GPU_B, "free"));
+	assert_true(world_gpu_is(w, WORLD_GPU_B, "free"));
 	assert_int_equal(world_ask(w, "GET", "gpus/" WORLD_GPU_A, NULL, &body), 200);
 	assert_string_equal(
 		json_string_value(json_object_get(json_object_get(body, "quarantine"), "code")),
@@ -621,7 +608,7 @@ static void a_gpu_that_was_reset_before_it_was_given_back_is_clean(void **state)
 	fake_sysfs_set_driver(&w->fs, WORLD_GPU_A, "nouveau");
 	assert_true(world_start(w, NULL));
 	world_await(w, "a", "stopped");
-	assert_true(gpu_is_in_state(w, WORLD_GPU_A, "free"));
+	assert_true(world_gpu_is(w, WORLD_GPU_A, "free"));
 	assert_false(bind_is_remembered(w));
 	assert_int_equal(world_ask(w, "GET", "gpus/" WORLD_GPU_A "/leases", NULL, &body), 200);
 	lease = json_array_get(json_object_get(body, "leases"), 0);

@@ -25,19 +25,6 @@ static int gpu_number(const struct world *w, const char *gpu, const char *key)
 	return number;
 }
 
-static bool gpu_is(const struct world *w, const char *gpu, const char *state)
-{
-	char resource[64];
-	json_t *body = NULL;
-	bool is;
-
-	snprintf(resource, sizeof(resource), "gpus/%s", gpu);
-	assert_int_equal(world_ask(w, "GET", resource, NULL, &body), 200);
-	is = !strcmp(json_string_value(json_object_get(body, "state")), state);
-	json_decref(body);
-	return is;
-}
-
 static int fits(const struct world *w, const char *type)
 {
 	char resource[64];
@@ -93,7 +80,8 @@ static void virtual_functions_go_from_tenant_to_tenant(void **state)
 	assert_string_equal(first, "pci-" WORLD_VF_A);
 	placed(w, "b", "gpu", text);
 	assert_string_equal(text, "pci-" WORLD_VF_B);
-	assert_true(gpu_is(w, WORLD_VF_A, "dedicated") && gpu_is(w, WORLD_PF, "shared"));
+	assert_true(world_gpu_is(w, WORLD_VF_A, "dedicated") &&
+		    world_gpu_is(w, WORLD_PF, "shared"));
 	assert_int_equal(gpu_number(w, WORLD_PF, "slices"), 2);
 	/* Without its driver what it is cut into would be gone. */
 	world_expect(w, "POST", "gpus/" WORLD_PF "/bind", NULL, 409u);
@@ -107,12 +95,12 @@ static void virtual_functions_go_from_tenant_to_tenant(void **state)
 	assert_int_equal(world_ask(w, "GET", "gpus/" WORLD_VF_A "/leases", NULL, &body), 200);
 	assert_int_equal(json_array_size(json_object_get(body, "leases")), 1);
 	json_decref(body);
-	assert_true(gpu_is(w, WORLD_VF_A, "free"));
+	assert_true(world_gpu_is(w, WORLD_VF_A, "free"));
 	world_do(w, "c", "start", NULL, 202);
 	world_await(w, "c", "running");
 	stop(w, "b");
 	stop(w, "c");
-	assert_true(gpu_is(w, WORLD_PF, "free"));
+	assert_true(world_gpu_is(w, WORLD_PF, "free"));
 	world_stop(w);
 	world_check_empty(w);
 }
@@ -129,7 +117,8 @@ static void a_virtual_function_that_is_silent_is_set_aside_alone(void **state)
 	snprintf(path, sizeof(path), "%s/config", folder);
 	fake_sysfs_write_bytes(&w->fs, path, ones, sizeof(ones));
 	stop(w, "a");
-	assert_true(gpu_is(w, WORLD_VF_A, "quarantined") && gpu_is(w, WORLD_PF, "free"));
+	assert_true(world_gpu_is(w, WORLD_VF_A, "quarantined") &&
+		    world_gpu_is(w, WORLD_PF, "free"));
 	world_do(w, "a", "start", NULL, 202);
 	world_await(w, "a", "running");
 	placed(w, "a", "gpu", text);
@@ -215,7 +204,7 @@ static void mediated_devices_are_made_and_removed(void **state)
 	stop(w, "b");
 	assert_int_equal(world_mdevs(w), 0);
 	assert_int_equal(fits(w, "mdev"), WORLD_MDEV_TOTAL);
-	assert_true(gpu_is(w, WORLD_MDEVS, "free"));
+	assert_true(world_gpu_is(w, WORLD_MDEVS, "free"));
 	world_stop(w);
 	world_check_empty(w);
 }
@@ -259,7 +248,7 @@ static void one_that_cannot_be_removed_sets_its_gpu_aside(void **state)
 	run(w, "a", "mdev");
 	fake_sysfs_write(&w->fs, "mdev-stuck", "%s", "");
 	stop(w, "a");
-	assert_true(gpu_is(w, WORLD_MDEVS, "quarantined"));
+	assert_true(world_gpu_is(w, WORLD_MDEVS, "quarantined"));
 	world_do(w, "a", "start", NULL, 409);
 	fake_sysfs_remove(&w->fs, "mdev-stuck");
 	world_expect(w, "POST", "gpus/" WORLD_MDEVS "/release", NULL, 200u);
@@ -278,15 +267,16 @@ static void its_gpu_stays_aside_though_the_store_was_full(void **state)
 	fake_sysfs_write(&w->fs, "mdev-stuck", "%s", "");
 	world_store_fails(w, 1);
 	kill(world_pid(w, "a", "vmm"), SIGKILL);
-	for (unsigned i = 0; i < WORLD_WAIT_MS / 10 && !gpu_is(w, WORLD_MDEVS, "quarantined"); i++)
+	for (unsigned i = 0; i < WORLD_WAIT_MS / 10 && !world_gpu_is(w, WORLD_MDEVS, "quarantined");
+	     i++)
 		usleep(10000);
-	assert_true(gpu_is(w, WORLD_MDEVS, "quarantined"));
+	assert_true(world_gpu_is(w, WORLD_MDEVS, "quarantined"));
 	world_store_fails(w, 0);
 	world_await(w, "a", "failed");
 	world_do(w, "a", "start", NULL, 409);
 	world_kill(w);
 	assert_true(world_start(w, NULL));
-	assert_true(gpu_is(w, WORLD_MDEVS, "quarantined"));
+	assert_true(world_gpu_is(w, WORLD_MDEVS, "quarantined"));
 	world_do(w, "a", "start", NULL, 409);
 }
 
@@ -309,7 +299,7 @@ static void one_that_is_still_being_made_is_waited_for(void **state)
 	held_let_go(makes);
 	world_await(w, "a", "stopped");
 	assert_int_equal(world_mdevs(w), 0);
-	assert_true(gpu_is(w, WORLD_MDEVS, "free"));
+	assert_true(world_gpu_is(w, WORLD_MDEVS, "free"));
 }
 
 int main(int argc, char **argv)
