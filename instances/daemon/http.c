@@ -299,6 +299,9 @@ static int attach(struct http *http, struct error *e)
 		err = sd_event_source_set_priority(http->listening, HTTP_PRIORITY);
 	if (err >= 0)
 		err = sd_event_source_set_priority(http->speaking, HTTP_PRIORITY);
+	/* It is at once while libmicrohttpd has more to do, which is without end where somebody asks so. */
+	if (err >= 0)
+		err = sd_event_source_set_priority(http->timer, HTTP_PRIORITY);
 	return err < 0 ? error_set(e, -err, "api-socket", NULL, "API: event loop: %s",
 				   strerror(-err))
 		       : 0;

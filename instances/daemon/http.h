@@ -10,9 +10,11 @@
 
 #define CONNECTIONS_MAX 128
 #define HTTP_IDLE_S	10u
-/* In sd-event's order: processes that end, requests and the answers of instances' programs, and then what may go on without end: handshakes and tunnels. */
-#define HTTP_PRIORITY	     LAUNCH_ASK_PRIORITY
-#define HTTP_PRIORITY_TUNNEL (SD_EVENT_PRIORITY_NORMAL + 20)
+/*
+ * In sd-event's order: processes that end; then all that may go on without end, in turns, so that none of it keeps anything else from its
+ * own: who connects, handshakes, requests, tunnels, what is asked of instances' programs.
+ */
+#define HTTP_PRIORITY LAUNCH_ASK_PRIORITY
 
 struct stream;
 struct upgrade;

@@ -93,8 +93,8 @@ static bool begin_http(struct remote *remote)
 	remote->inner = pair[0];
 	/* A descriptor is in a loop once. */
 	remote->source = sd_event_source_disable_unref(remote->source);
-	if (tunnel_create(http->daemon->event, remote->fd, remote->tls, pair[0],
-			  HTTP_PRIORITY_TUNNEL, on_ended, remote, &remote->tunnel) < 0) {
+	if (tunnel_create(http->daemon->event, remote->fd, remote->tls, pair[0], HTTP_PRIORITY,
+			  on_ended, remote, &remote->tunnel) < 0) {
 		close(pair[1]);
 		return false;
 	}
@@ -209,7 +209,7 @@ static int on_listening(sd_event_source *source, int fd, uint32_t events, void *
 	remote->tls = http_tls_open(http->tls, one);
 	if (!remote->tls ||
 	    sd_event_add_io(event, &remote->source, one, EPOLLIN, on_handshake, remote) < 0 ||
-	    sd_event_source_set_priority(remote->source, HTTP_PRIORITY_TUNNEL) < 0 ||
+	    sd_event_source_set_priority(remote->source, HTTP_PRIORITY) < 0 ||
 	    sd_event_add_time_relative(event, &remote->deadline, CLOCK_MONOTONIC, PENDING_US, 0,
 				       on_deadline, remote) < 0)
 		remote_free(remote);
@@ -230,7 +230,7 @@ int remote_begin(struct http *http, struct error *e)
 	err = sd_event_add_io(http->daemon->event, &http->remote_listening, http->remote_fd,
 			      EPOLLIN, on_listening, http);
 	if (err >= 0)
-		err = sd_event_source_set_priority(http->remote_listening, HTTP_PRIORITY_TUNNEL);
+		err = sd_event_source_set_priority(http->remote_listening, HTTP_PRIORITY);
 	if (err < 0)
 		return error_set(e, -err, "api-listen", NULL, "API: event loop: %s",
 				 strerror(-err));

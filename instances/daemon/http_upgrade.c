@@ -64,7 +64,7 @@ static void on_upgraded(void *opaque, struct MHD_Connection *connection, void *c
 	upgrade->handle = handle;
 	/* More than that, before it could know that it may: it is nobody's protocol. */
 	if (early_size > TUNNEL_BUFFER ||
-	    tunnel_create(upgrade->http->daemon->event, fd, NULL, upgrade->fd, HTTP_PRIORITY_TUNNEL,
+	    tunnel_create(upgrade->http->daemon->event, fd, NULL, upgrade->fd, HTTP_PRIORITY,
 			  on_ended, upgrade, &upgrade->tunnel) < 0) {
 		let_go(upgrade);
 		http_speak_soon(upgrade->http);
