@@ -227,4 +227,6 @@ void device_prepare(struct instance *instance)
 	free(work);
 	if (err)
 		instance_end(instance, STORE_FAILED, &e);
+	else
+		job_mark(instance->job, instance->life);
 }

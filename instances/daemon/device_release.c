@@ -419,7 +419,7 @@ static bool linger(struct instance *instance)
 	struct error e = { 0 };
 	int err;
 
-	if (!job_lingers(instance->daemon, instance))
+	if (!job_lingers(instance->daemon, instance->life))
 		return false;
 	if (instance->next < LINGER_MS / LINGER_LOOK_MS) {
 		instance_timer(instance, LINGER_LOOK_MS, on_release_again);

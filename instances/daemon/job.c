@@ -31,6 +31,7 @@ struct job {
 	struct daemon *daemon;
 	struct job *next;
 	bool tell;
+	uint64_t mark; /* 0: none */
 	pid_t pid;
 	int pidfd;
 	sd_event_source *source, *timer;
@@ -195,10 +196,15 @@ void job_cancel(struct job *job)
 		job_leave(job);
 }
 
-bool job_lingers(const struct daemon *daemon, const void *opaque)
+void job_mark(struct job *job, uint64_t mark)
 {
-	for (const struct job *job = daemon->jobs; job; job = job->next)
-		if (!job->done && job->opaque == opaque)
+	job->mark = mark;
+}
+
+bool job_lingers(const struct daemon *daemon, uint64_t mark)
+{
+	for (const struct job *job = daemon->jobs; job && mark; job = job->next)
+		if (!job->done && job->mark == mark)
 			return true;
 	return false;
 }

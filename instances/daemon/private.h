@@ -103,8 +103,9 @@ int job_run(struct daemon *daemon, job_work *work, void *work_opaque, unsigned t
 const void *job_result(const struct job *job);
 /* The child is killed; @done is not called. NULL is fine. */
 void job_cancel(struct job *job);
-/* job_lingers() - whether one that was cancelled, or took too long, of who would have been told as @opaque, is not gone yet. */
-bool job_lingers(const struct daemon *daemon, const void *opaque);
+/* job_lingers() - whether one that was cancelled, or took too long, is not gone yet, of those that job_mark() marked so. 0 is no mark. */
+void job_mark(struct job *job, uint64_t mark);
+bool job_lingers(const struct daemon *daemon, uint64_t mark);
 /* job_tell() - when the daemon ends, @done is told (-ECANCELED): it has something to let go of. */
 void job_tell(struct job *job);
 void job_end_all(struct daemon *daemon);
@@ -170,6 +171,7 @@ struct instance {
 	struct device_result *results; /* of the dedicated parts, in order; NULL: none yet */
 	/* A VMM was let run with them since the start, whichever daemon did it; and since the machine's. */
 	bool guest_had, had_this_boot;
+	uint64_t life; /* each of its starts has a number of its own; 0: of another daemon's */
 
 	enum step step;
 	int64_t change; /* in the journal; 0: none */
@@ -400,6 +402,7 @@ struct daemon {
 	struct placement_limits limits;
 	struct node_watch *watch;
 	struct job *look, *jobs;
+	uint64_t lives; /* starts, of all instances */
 	bool look_again;
 
 	unsigned instance_count, gpu_count;

@@ -273,6 +273,7 @@ int instance_start(struct instance *instance, struct error *e)
 	instance->restart_timer = sd_event_source_disable_unref(instance->restart_timer);
 	instance->placed = true;
 	instance->guest_had = instance->had_this_boot = false;
+	instance->life = ++daemon->lives;
 	placement_take(daemon->ledger, &instance->placement);
 	instance_error(instance, NULL);
 	event_instance(instance, "starting", "%s", instance->row.type);
