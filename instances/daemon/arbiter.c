@@ -120,7 +120,8 @@ void arbiter_ended(struct daemon *daemon)
 		log_warn("the arbiter's row stays: it is found to be gone at the next start");
 	event_other(daemon, "arbiter", "ended", "%s",
 		    answered ? "its vGPUs are lost" : "before it had answered");
-	for (unsigned i = 0; i < daemon->instance_count; i++) {
+	/* What ends at once goes out of the table: from the back. */
+	for (unsigned i = daemon->instance_count; i--;) {
 		struct instance *instance = daemon->instances[i];
 		char next[PATH_MAX];
 		struct error e = { 0 };

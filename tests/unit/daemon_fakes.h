@@ -153,7 +153,14 @@ static inline int fake_arbiter(int argc, char **argv)
 {
 	const struct arbiter_options options = { .socket = fake_word(argc, argv, "--socket", 0) };
 	struct error e = { 0 };
+	char path[300];
 
+	/* One that ends before it answers. */
+	snprintf(path, sizeof(path), "%s/arbiter-ends", fake_world);
+	if (!access(path, F_OK)) {
+		usleep(1000000);
+		return 1;
+	}
 	return arbiter_serve(&options, &e) ? 1 : 0;
 }
 
