@@ -686,8 +686,8 @@ static void ask_one_who_says(const char *text, size_t size, bool ends, size_t mo
 	}
 	memset(&heard, 0, sizeof(heard));
 	assert_true(sd_event_new(&event) >= 0);
-	assert_int_equal(launch_ask(event, address.sun_path, "GET", "/x", NULL, most, 1000,
-				    on_answer, event, &request),
+	assert_int_equal(launch_ask(event, address.sun_path, "GET", "/x", NULL, most,
+				    ends ? 60000 : 1000, on_answer, event, &request),
 			 0);
 	assert_int_equal(heard.calls, 0);
 	/* An answer that is there long since comes after what is before it in the loop. */
@@ -696,7 +696,8 @@ static void ask_one_who_says(const char *text, size_t size, bool ends, size_t mo
 	assert_true(sd_event_source_set_enabled(before, SD_EVENT_ON) >= 0);
 	sd_event_loop(event);
 	assert_int_equal(heard.calls, 1);
-	assert_int_equal(turns, BEFORE);
+	if (ends)
+		assert_int_equal(turns, BEFORE);
 	sd_event_source_unref(before);
 	sd_event_unref(event);
 	close(fd);
