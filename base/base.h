@@ -317,9 +317,11 @@ int unix_connect(const char *path, int type);
 /*
  * tcp_listener_open() - listen at @where, a numeric ADDRESS:PORT or [ADDRESS]:PORT; port 0: any. *fd does not wait, and is the caller's.
  * Returns 0 or -errno: -EINVAL where it is no such text.
+ * tcp_listener_ok() - whether it is such a text.
  * tcp_listener_port() - the port it has; 0: none.
  */
 int tcp_listener_open(const char *where, int *fd);
+bool tcp_listener_ok(const char *where);
 uint16_t tcp_listener_port(int fd);
 
 /* ---- control sockets ---------------------------------------------------------------------------- */

@@ -28,21 +28,39 @@ static bool address_cut(char *text, char **address, char **port)
 	return true;
 }
 
-int tcp_listener_open(const char *where, int *out)
+static struct addrinfo *address_find(const char *where)
 {
 	const struct addrinfo hints = { .ai_socktype = SOCK_STREAM,
 					.ai_flags = AI_PASSIVE | AI_NUMERICHOST | AI_NUMERICSERV };
 	struct addrinfo *found = NULL;
 	char text[64], *address, *port;
+
+	if (strlen(where) >= sizeof(text))
+		return NULL;
+	strcpy(text, where);
+	if (!address_cut(text, &address, &port) || !*address || !*port ||
+	    getaddrinfo(address, port, &hints, &found))
+		return NULL;
+	return found;
+}
+
+bool tcp_listener_ok(const char *where)
+{
+	struct addrinfo *found = address_find(where);
+
+	if (found)
+		freeaddrinfo(found);
+	return found;
+}
+
+int tcp_listener_open(const char *where, int *out)
+{
+	struct addrinfo *found = address_find(where);
 	const int one = 1;
 	int fd, err;
 
 	*out = -1;
-	if (strlen(where) >= sizeof(text))
-		return -EINVAL;
-	strcpy(text, where);
-	if (!address_cut(text, &address, &port) || !*address || !*port ||
-	    getaddrinfo(address, port, &hints, &found))
+	if (!found)
 		return -EINVAL;
 	fd = socket(found->ai_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 	err = fd < 0 ? -errno : 0;

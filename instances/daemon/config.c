@@ -170,9 +170,13 @@ static bool take_placement(struct config *config, const json_t *value, struct wr
 
 static bool take_listen(struct config *config, const json_t *value, struct wrong *wrong)
 {
-	if (json_is_string(value))
-		config->listen = strdup(json_string_value(value));
-	return config->listen || complain(wrong, "", "listen must be ADDRESS:PORT");
+	const char *where = json_string_value(value);
+
+	if (!where || !tcp_listener_ok(where))
+		return complain(wrong, "", "listen: %.60s is no numeric ADDRESS:PORT",
+				where ? where : "that");
+	config->listen = strdup(where);
+	return config->listen || complain(wrong, "", "listen: no memory");
 }
 
 static bool take_tls(struct config *config, const json_t *value, struct wrong *wrong)

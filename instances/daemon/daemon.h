@@ -44,7 +44,7 @@ int daemon_create(const struct daemon_options *options, struct sd_event *event, 
 		  struct error *e);
 /* daemon_check() - whether it would start as far as files say: configuration, certificates, types. "bad-config", "bad-tls", a type's complaint. */
 int daemon_check(const struct daemon_options *options, struct error *e);
-/* daemon_reload() - read them again; unless all is good nothing changes. Also "needs-restart", for listen:. */
+/* daemon_reload() - read them again; unless all is good nothing changes. But listen:, which waits for the next start. */
 int daemon_reload(struct daemon *daemon, struct error *e);
 /* daemon_destroy() - instances go on. NULL is fine. */
 void daemon_destroy(struct daemon *daemon);

@@ -92,7 +92,7 @@ void gpu_quarantine(struct daemon *daemon, const char *id, const char *code, con
 			log_error("%s: %s", id, e.text);
 	} else {
 		log_error(
-			"%s is set aside until the machine changes or the daemon starts anew: %zu others are drained or set aside",
+			"%s is set aside only until devices or the configuration change: %zu others are drained or set aside",
 			id, ARRAY_SIZE(daemon->gpus));
 	}
 	placement_gpu_close(daemon->ledger, id, PLACEMENT_QUARANTINED);

@@ -100,14 +100,17 @@ int daemon_reload(struct daemon *daemon, struct error *e)
 	struct reading *reading;
 	struct config config;
 	struct type_catalogue types;
+	struct error why = { 0 };
 	int err = reading_make(&daemon->options, &reading, e);
 
 	if (err)
 		return err;
 	if (!is_same(daemon->config.listen, reading->config.listen)) {
-		reading_free(reading);
-		return error_set(e, EBUSY, "needs-restart", "systemctl restart divvyd",
-				 "listen: another place is for the next start");
+		char *listen = reading->config.listen;
+
+		reading->config.listen = daemon->config.listen;
+		daemon->config.listen = listen;
+		log_warn("listen: another place waits for a restart; all else is taken");
 	}
 	config = daemon->config;
 	types = daemon->types;
@@ -115,13 +118,15 @@ int daemon_reload(struct daemon *daemon, struct error *e)
 	daemon->types = reading->types;
 	reading->config = config;
 	reading->types = types;
-	if (reading->tls)
+	/* Where listen: has just gone there are none to read: the old ones hold as long as its place does. */
+	if (reading->tls && daemon->config.listen)
 		reading->tls = http_tls_change(daemon->http, reading->tls);
 	config_apply(daemon);
 	peers_judge(daemon->http);
-	err = daemon_account(daemon, e);
+	/* Without memory for another one the old ledger, with its limits, goes on. */
+	if (daemon_account(daemon, &why))
+		log_error("placement: %s", why.text);
 	reading_free(reading);
-	if (!err)
-		event_other(daemon, "daemon", "reloaded", "%u types", daemon->types.count);
-	return err;
+	event_other(daemon, "daemon", "reloaded", "%u types", daemon->types.count);
+	return 0;
 }

@@ -121,6 +121,7 @@ static void what_is_wrong_changes_nothing(void **state)
 		  "divvyd.yaml:1: tls: certificat is not certificate, key" },
 		{ "divvyd.yaml", "certificates:\n  a: no-such-user\n",
 		  "divvyd.yaml:2: there is no user no-such-user" },
+		{ "divvyd.yaml", "listen: here\n", "listen: here is no numeric ADDRESS:PORT" },
 		{ "divvyd.yaml", "placement: near\n",
 		  "placement must be pack, spread or numa-first" },
 		{ "divvyd.yaml", "slice_ms: 0\n", "slice_ms must be 1 to 1000" },
@@ -219,9 +220,13 @@ static void another_place_waits_for_a_restart(void **state)
 	size = file_read(AT_FDCWD, path, text, sizeof(text));
 	assert_true(size > 0);
 	memcpy(strstr(text, "127.0.0.1:0"), "127.0.0.1:1", 11);
+	/* All else is taken. */
+	memcpy(strstr(text, "bob:"), "bib:", 4);
 	world_write(w, "divvyd.yaml", text);
-	reload(w, "listen: another place is for the next start");
+	assert_int_equal(tls_ask(w, "bob", "GET", "node", NULL, NULL), 200);
+	reload(w, "listen: another place waits for a restart");
 	assert_int_equal(tls_ask(w, "ops", "GET", "node", NULL, NULL), 200);
+	assert_int_equal(tls_ask(w, "bob", "GET", "node", NULL, NULL), 403);
 }
 
 int main(int argc, char **argv)
