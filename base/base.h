@@ -56,6 +56,10 @@ struct error {
 int error_set(struct error *e, int err, const char *code, const char *next, const char *fmt, ...)
 	__attribute__((format(printf, 5, 6)));
 
+/* error_next() - "divvy VERB NAME", for an error's next command. Returns @next. */
+#define ERROR_NEXT_SIZE 128
+char *error_next(const char *verb, const char *name, char next[ERROR_NEXT_SIZE]);
+
 /*
  * error_print() - the one place that prints an error: "PROGRAM: error[CODE]: TEXT (next: NEXT)"
  * on stderr, one line.

@@ -20,6 +20,12 @@ int error_set(struct error *e, int err, const char *code, const char *next, cons
 	return -err;
 }
 
+char *error_next(const char *verb, const char *name, char next[ERROR_NEXT_SIZE])
+{
+	snprintf(next, ERROR_NEXT_SIZE, "divvy %s %.60s", verb, name);
+	return next;
+}
+
 void error_print(const struct error *e, const char *program)
 {
 	char prefix[8];

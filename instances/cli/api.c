@@ -140,7 +140,7 @@ static void set_socket(CURL *curl, const char *path)
 
 int api_curl(const struct cli *cli, const char *resource, void **out, struct error *e)
 {
-	char url[2 * API_PATH_SIZE], path[API_PATH_SIZE], next[CLI_NEXT_SIZE];
+	char url[2 * API_PATH_SIZE], path[API_PATH_SIZE], next[ERROR_NEXT_SIZE];
 	const bool remote = api_remote(cli);
 	CURL *curl = NULL;
 	int err = 0;
@@ -150,7 +150,7 @@ int api_curl(const struct cli *cli, const char *resource, void **out, struct err
 	if (!remote && strstr(path, "://"))
 		return error_set(
 			e, EINVAL, "bad-value",
-			cli_next(cli->verb ? cli->verb->name : "", "--help", next),
+			error_next(cli->verb ? cli->verb->name : "", "--help", next),
 			"%s %s: it takes the path of the daemon's socket, or https://HOST:PORT",
 			cli->api ? "--api" : "$DIVVY_API", path);
 	while (remote && path[strlen(path) - 1] == '/')
@@ -287,7 +287,7 @@ int api_refused(struct cli *cli, const struct api_answer *answer, struct error *
 	copy_printable(e->next, sizeof(e->next), field(error, "next"));
 	/* For those who speak HTTP; here it is the verb's options that were wrong. */
 	if (!strncmp(e->next, "GET /", 5))
-		cli_next(cli->verb ? cli->verb->name : "", "--help", e->next);
+		error_next(cli->verb ? cli->verb->name : "", "--help", e->next);
 	return -err;
 }
 

@@ -142,9 +142,6 @@ void cli_json_print(const struct cli *cli, json_t *json);
 /* cli_findings_print() - a line each; cli_findings_json() - as the API shows them. */
 void cli_findings_print(const struct cli *cli, const struct findings *f);
 json_t *cli_findings_json(const struct findings *f);
-/* cli_next() - "divvy VERB NAME", an error's next command. Returns @next. */
-#define CLI_NEXT_SIZE 128
-char *cli_next(const char *verb, const char *name, char next[CLI_NEXT_SIZE]);
 /* cli_number() - a decimal number from @min to @max. 0 or -EINVAL. */
 int cli_number(const char *text, uint64_t min, uint64_t max, uint64_t *value);
 /* cli_name_ok() - whether @name may be an instance's (and so never is a path). */

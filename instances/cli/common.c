@@ -20,12 +20,6 @@ int cli_number(const char *text, uint64_t min, uint64_t max, uint64_t *value)
 		       : 0;
 }
 
-char *cli_next(const char *verb, const char *name, char next[CLI_NEXT_SIZE])
-{
-	snprintf(next, CLI_NEXT_SIZE, "divvy %s %.60s", verb, name);
-	return next;
-}
-
 bool cli_name_ok(const char *name)
 {
 	const size_t length = strlen(name);

@@ -21,18 +21,18 @@
 
 int cli_console_connect(const char *path, const char *name, struct error *e)
 {
-	char next[CLI_NEXT_SIZE];
+	char next[ERROR_NEXT_SIZE];
 	int fd;
 
 	if (!path[0])
-		return error_set(e, ENOENT, "no-console", cli_next("start", name, next),
+		return error_set(e, ENOENT, "no-console", error_next("start", name, next),
 				 "%s has no console: it does not run", name);
 	fd = unix_connect(path, SOCK_STREAM);
 	if (fd == -ENAMETOOLONG)
 		return error_set(e, ENAMETOOLONG, "no-console", NULL, "%s: too long", path);
 	if (fd < 0)
 		return error_set(e, -fd, "no-console",
-				 fd == -EACCES ? NULL : cli_next("show instance", name, next),
+				 fd == -EACCES ? NULL : error_next("show instance", name, next),
 				 "the console of %s at %s: %s", name, path, strerror(-fd));
 	return fd;
 }

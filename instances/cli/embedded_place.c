@@ -35,7 +35,7 @@ static int instance_fill(struct embedded *m, const struct node *node, const stru
 	const char *name = json_string_value(json_object_get(definition, "name"));
 	const json_int_t weight = json_integer_value(json_object_get(definition, "weight"));
 	const json_t *displays = json_object_get(definition, "displays");
-	char next[CLI_NEXT_SIZE];
+	char next[ERROR_NEXT_SIZE];
 	sd_id128_t id;
 
 	snprintf(instance->name, sizeof(instance->name), "%s", name ? name : "run");
@@ -47,7 +47,7 @@ static int instance_fill(struct embedded *m, const struct node *node, const stru
 	instance->image = m->image;
 	instance->numa_node = place->numa_node;
 	if (weight && !type_weight_set(type, (uint32_t)weight))
-		return error_set(e, EINVAL, "bad-value", cli_next("show type", type->name, next),
+		return error_set(e, EINVAL, "bad-value", error_next("show type", type->name, next),
 				 "a weight means nothing to %s: no GPU of it is weighted or burst",
 				 type->name);
 	if (json_array_size(displays))

@@ -137,7 +137,7 @@ int instances_await(struct cli *cli, const char *name, bool running, json_t **in
 {
 	const struct timespec pause = { .tv_nsec = LOOK_EVERY_MS * 1000000L };
 	struct progress_line line = { 0 };
-	char path[API_PATH_SIZE], next[CLI_NEXT_SIZE];
+	char path[API_PATH_SIZE], next[ERROR_NEXT_SIZE];
 	int err = 0;
 
 	api_path(path, "/instances/", name, "");
@@ -155,7 +155,7 @@ int instances_await(struct cli *cli, const char *name, bool running, json_t **in
 			snprintf(cli->code, sizeof(cli->code), "%s", text(error, "code"));
 			err = error_set(e, EIO, cli->code[0] ? cli->code : "instance-failed",
 					text(error, "next")[0] ? text(error, "next")
-							       : cli_next("log", name, next),
+							       : error_next("log", name, next),
 					"%s failed: %s", name, text(error, "text"));
 		} else if (!strcmp(state, running ? "running" : "stopped") ||
 			   (!running && !strcmp(state, "defined"))) {
@@ -168,7 +168,7 @@ int instances_await(struct cli *cli, const char *name, bool running, json_t **in
 	}
 	progress_end(cli);
 	return err ? err
-		   : error_set(e, ETIMEDOUT, "still-going", cli_next("show instance", name, next),
+		   : error_set(e, ETIMEDOUT, "still-going", error_next("show instance", name, next),
 			       "%s is not there after an hour", name);
 }
 

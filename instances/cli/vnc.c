@@ -35,14 +35,14 @@ static int place_open(const struct cli *cli, const char *name, unsigned head, st
 		      struct error *e)
 {
 	const char *where = cli_value(cli, "listen"), *own = getenv("XDG_RUNTIME_DIR");
-	char path[108], next[CLI_NEXT_SIZE];
+	char path[108], next[ERROR_NEXT_SIZE];
 	int err;
 
 	place->listener = (struct unix_listener){ .fd = -1, .folder_fd = -1 };
 	if (where && strchr(where, ':') && where[0] != '/') {
 		if (!is_loopback(where))
 			return error_set(e, EPERM, "vnc-insecure",
-					 cli_next("vnc --listen 127.0.0.1:5900", name, next),
+					 error_next("vnc --listen 127.0.0.1:5900", name, next),
 					 "%s: whoever reaches it would see the display", where);
 		err = tcp_listener_open(where, &place->listener.fd);
 		if (err)
@@ -56,13 +56,13 @@ static int place_open(const struct cli *cli, const char *name, unsigned head, st
 	}
 	if (!where && (!own || own[0] != '/'))
 		return error_set(e, EINVAL, "vnc-place",
-				 cli_next("vnc --listen ./divvy.vnc", name, next),
+				 error_next("vnc --listen ./divvy.vnc", name, next),
 				 "$XDG_RUNTIME_DIR is not set: where to?");
 	if ((size_t)(where ? snprintf(path, sizeof(path), "%s", where)
 			   : snprintf(path, sizeof(path), "%s/divvy-%s-%u.vnc", own, name, head)) >=
 	    sizeof(path))
 		return error_set(e, ENAMETOOLONG, "vnc-place",
-				 cli_next("vnc --listen ./divvy.vnc", name, next),
+				 error_next("vnc --listen ./divvy.vnc", name, next),
 				 "a socket's name has 107 bytes at most");
 	err = unix_listener_open(path, &place->listener, e);
 	snprintf(place->text, sizeof(place->text), "%s", path);
@@ -143,16 +143,16 @@ static int run(struct cli *cli, const struct place *place, const char *resource,
 /* That it runs, and has such a display: said before a viewer finds out. */
 static int check(struct cli *cli, const char *name, uint64_t head, struct error *e)
 {
-	char resource[API_PATH_SIZE], next[CLI_NEXT_SIZE];
+	char resource[API_PATH_SIZE], next[ERROR_NEXT_SIZE];
 	json_t *instance = api_get(cli, api_path(resource, "/instances/", name, ""), e);
 	const char *state = json_string_value(json_object_get(instance, "state"));
 	int err = instance ? 0 : -e->err;
 
 	if (!err && (!state || strcmp(state, "running") != 0))
-		err = error_set(e, EBUSY, "not-running", cli_next("start", name, next),
+		err = error_set(e, EBUSY, "not-running", error_next("start", name, next),
 				"%s does not run", name);
 	else if (!err && head >= json_array_size(json_object_get(instance, "viewers")))
-		err = error_set(e, ENOENT, "no-such-head", cli_next("show instance", name, next),
+		err = error_set(e, ENOENT, "no-such-head", error_next("show instance", name, next),
 				"%s has no display %llu", name, (unsigned long long)head);
 	json_decref(instance);
 	return err;

@@ -19,9 +19,9 @@ void api_refuse(struct http_request *request, unsigned status, const char *code,
 void api_refuse_instance(struct http_request *request, unsigned status, const char *code,
 			 const char *verb, const char *fmt, const char *name)
 {
-	char next[NEXT_SIZE];
+	char next[ERROR_NEXT_SIZE];
 
-	api_refuse(request, status, code, instance_next(verb, name, next), fmt, name);
+	api_refuse(request, status, code, error_next(verb, name, next), fmt, name);
 }
 
 bool api_may(const struct http_request *request, const struct instance *instance, bool change)

@@ -232,10 +232,10 @@ static void tunnel_open(struct http_request *request, struct instance *instance,
 	int fd;
 
 	if (!request->wants_tunnel) {
-		char next[NEXT_SIZE];
+		char next[ERROR_NEXT_SIZE];
 
-		instance_next(strcmp(code, "console-opened") ? "vnc" : "console",
-			      instance->row.name, next);
+		error_next(strcmp(code, "console-opened") ? "vnc" : "console", instance->row.name,
+			   next);
 		api_refuse(request, 426, "upgrade-required", next,
 			   "%.60s is had by Connection: Upgrade, Upgrade: tcp", what);
 		return;

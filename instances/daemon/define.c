@@ -75,9 +75,9 @@ int instance_user(struct daemon *daemon, uint32_t *uid, struct error *e)
 
 static int no_weight(const struct instance_type *type, struct error *e)
 {
-	char next[NEXT_SIZE];
+	char next[ERROR_NEXT_SIZE];
 
-	return error_set(e, EINVAL, "bad-request", instance_next("show type", type->name, next),
+	return error_set(e, EINVAL, "bad-request", error_next("show type", type->name, next),
 			 "a weight means nothing to %s: no GPU of it is weighted or burst",
 			 type->name);
 }
@@ -90,7 +90,7 @@ static int definition_make(struct daemon *daemon, const char *own, const json_t 
 	const struct instance_type *found = type_catalogue_find(&daemon->types, name);
 	const json_t *displays = json_object_get(request, "displays"),
 		     *weight = json_object_get(request, "weight");
-	char next[NEXT_SIZE], is_it[TYPE_IS_IT_SIZE];
+	char next[ERROR_NEXT_SIZE], is_it[TYPE_IS_IT_SIZE];
 	json_t *json;
 	int err;
 
@@ -113,8 +113,7 @@ static int definition_make(struct daemon *daemon, const char *own, const json_t 
 	json = type_json(type);
 	*text = json ? json_dumps(json, JSON_COMPACT) : NULL;
 	/* What was asked for may not go with the type: whoever reads the row is to find nothing wrong with it. */
-	err = *text ? definition_read(json, own, instance_next("show type", type->name, next), type,
-				      e)
+	err = *text ? definition_read(json, own, error_next("show type", type->name, next), type, e)
 		    : error_set(e, ENOMEM, "no-memory", NULL, "no memory");
 	json_decref(json);
 	return err;

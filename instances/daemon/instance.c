@@ -38,12 +38,6 @@ bool instance_name_ok(const char *name)
 	return length && length <= 41 && !name[length] && name[0] != '-';
 }
 
-char *instance_next(const char *verb, const char *name, char next[NEXT_SIZE])
-{
-	snprintf(next, NEXT_SIZE, "divvy %s %.60s", verb, name);
-	return next;
-}
-
 bool instance_active(const struct instance *instance)
 {
 	return instance->row.state == STORE_STARTING || instance->row.state == STORE_RUNNING ||
@@ -103,14 +97,14 @@ int instance_type_read(const struct instance *instance, struct instance_type *ty
 	const char *name = instance->row.name;
 	json_t *json = json_loads(instance->row.definition, 0, NULL);
 	struct error why = { 0 };
-	char next[NEXT_SIZE];
+	char next[ERROR_NEXT_SIZE];
 	int err = definition_read(json, name, NULL, type, &why);
 
 	json_decref(json);
 	if (!err)
 		return 0;
 	/* It is the row that is wrong, not what was asked for now. */
-	return error_set(e, ENOTSUP, "bad-definition", instance_next("delete", name, next),
+	return error_set(e, ENOTSUP, "bad-definition", error_next("delete", name, next),
 			 "%.500s: a newer Divvy's, or damaged; create it once more, or delete it",
 			 why.text);
 }

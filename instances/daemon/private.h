@@ -221,9 +221,6 @@ int definition_read(const json_t *json, const char *name, const char *next,
 		    struct instance_type *type, struct error *e);
 int instance_type_read(const struct instance *instance, struct instance_type *type,
 		       struct error *e);
-/* instance_next() - "divvy VERB NAME", an error's next command. Returns @next. */
-#define NEXT_SIZE 96
-char *instance_next(const char *verb, const char *name, char next[NEXT_SIZE]);
 bool instance_active(const struct instance *instance); /* it has something */
 /*
  * instance_define() - as @request says (openapi.yaml, Definition, already checked). @existing: NULL for a new one.

@@ -184,7 +184,7 @@ static void settle_active(struct instance *instance)
 	struct daemon *daemon = instance->daemon;
 	const bool lost = needs_arbiter(instance) && !daemon->arbiter.role[0];
 	struct error e = { 0 };
-	char next[NEXT_SIZE];
+	char next[ERROR_NEXT_SIZE];
 
 	if (instance->row.state == STORE_STOPPING) {
 		instance->final = instance->row.error_code[0] ? STORE_FAILED : STORE_STOPPED;
@@ -218,7 +218,7 @@ static void settle_active(struct instance *instance)
 		return;
 	}
 	error_set(&e, EIO, lost ? "arbiter-lost" : "process-lost",
-		  instance_next("log", instance->row.name, next),
+		  error_next("log", instance->row.name, next),
 		  "%s ended while nobody was there to see it",
 		  lost ? "the arbiter" : "a process of it");
 	if (!lost && launch_exit_status(&daemon->places, instance->row.name, "vmm") == 0)

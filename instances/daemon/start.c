@@ -193,7 +193,7 @@ static int place(struct instance *instance, struct error *e)
 	struct daemon *daemon = instance->daemon;
 	struct findings *findings = calloc(1, sizeof(*findings));
 	struct placement *found = &instance->placement;
-	char next[NEXT_SIZE];
+	char next[ERROR_NEXT_SIZE];
 	json_t *json = NULL;
 	int err;
 
@@ -210,8 +210,8 @@ static int place(struct instance *instance, struct error *e)
 		/* Its driver changes at this moment, or that of what it is a part of, which takes it away. */
 		if (gpu)
 			err = error_set(e, EBUSY, "gpu-busy",
-					instance_next("start", instance->row.name, next),
-					"%s: %s: %s", instance->row.name, gpu->row.id, gpu->busy);
+					error_next("start", instance->row.name, next), "%s: %s: %s",
+					instance->row.name, gpu->row.id, gpu->busy);
 	}
 	if (err)
 		return err;
@@ -238,14 +238,14 @@ int instance_start(struct instance *instance, struct error *e)
 	const enum store_state old = instance->row.state;
 	const bool old_desired = instance->row.desired;
 	struct daemon *daemon = instance->daemon;
-	char next[NEXT_SIZE];
+	char next[ERROR_NEXT_SIZE];
 	int err;
 
 	if (old == STORE_STARTING || old == STORE_RUNNING)
 		return 0;
 	if (old == STORE_STOPPING)
 		return error_set(e, EBUSY, "instance-stopping",
-				 instance_next("start", instance->row.name, next),
+				 error_next("start", instance->row.name, next),
 				 "%s is being stopped", instance->row.name);
 	err = instance->unreadable ? instance_type_read(instance, &instance->type, e) : 0;
 	/* Defined before there were users to run as. */
@@ -299,9 +299,9 @@ static void deadline(struct instance *instance, uint64_t seconds)
 static void too_late(struct instance *instance, const char *what)
 {
 	struct error e = { 0 };
-	char next[NEXT_SIZE];
+	char next[ERROR_NEXT_SIZE];
 
-	error_set(&e, ETIMEDOUT, "timed-out", instance_next("log", instance->row.name, next),
+	error_set(&e, ETIMEDOUT, "timed-out", error_next("log", instance->row.name, next),
 		  "%s does not answer", what);
 	instance_end(instance, STORE_FAILED, &e);
 }

@@ -148,7 +148,7 @@ void instance_process_ended(struct instance *instance, struct process *process)
 {
 	struct daemon *daemon = instance->daemon;
 	const bool vmm = is_vmm(process);
-	char role[16], next[NEXT_SIZE];
+	char role[16], next[ERROR_NEXT_SIZE];
 	struct error e = { 0 };
 	int status;
 
@@ -181,7 +181,7 @@ void instance_process_ended(struct instance *instance, struct process *process)
 		instance_end(instance, STORE_STOPPED, NULL);
 		return;
 	}
-	instance_next("log", instance->row.name, next);
+	error_next("log", instance->row.name, next);
 	if (status < 0)
 		error_set(&e, EIO, vmm ? "vmm-ended" : "vgpu-ended", next, "%s of it was killed",
 			  vmm ? "the VMM" : "a vGPU");
