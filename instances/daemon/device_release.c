@@ -435,8 +435,11 @@ void device_release(struct instance *instance)
 {
 	struct device_work *work = NULL;
 	struct error e = { 0 };
-	int err = release_make(instance, &work, &e);
+	int err;
 
+	if (linger(instance))
+		return;
+	err = release_make(instance, &work, &e);
 	if (err) {
 		reset_done(instance, err, NULL, &e);
 		return;
@@ -444,10 +447,6 @@ void device_release(struct instance *instance)
 	if (!work->part_count) {
 		free(work);
 		stop_continue(instance, STEP_DONE);
-		return;
-	}
-	if (linger(instance)) {
-		free(work);
 		return;
 	}
 	err = job_run(instance->daemon, release_work, work, RELEASE_MS, reset_done, instance,
