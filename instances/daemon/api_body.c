@@ -109,14 +109,11 @@ static const struct key run_keys[] = {
 	DEFINITION_KEYS,
 	{ "name", is_name, "a-z, 0-9 and -, 41 at most", false },
 };
+/* A restart takes all but the last. */
 static const struct key stop_keys[] = {
 	{ "force", is_bool, "true or false", false },
 	{ "timeout", is_timeout, "seconds, up to 3600", false },
 	{ "resume", is_bool, "true or false", false },
-};
-static const struct key restart_keys[] = {
-	{ "force", is_bool, "true or false", false },
-	{ "timeout", is_timeout, "seconds, up to 3600", false },
 };
 static const struct key share_keys[] = {
 	{ "weight", is_weight, "a whole number from 1 to 1000000", true },
@@ -132,7 +129,7 @@ static const struct {
 	[API_DEFINE] = { define_keys, ARRAY_SIZE(define_keys) },
 	[API_RUN] = { run_keys, ARRAY_SIZE(run_keys) },
 	[API_STOP] = { stop_keys, ARRAY_SIZE(stop_keys) },
-	[API_RESTART] = { restart_keys, ARRAY_SIZE(restart_keys) },
+	[API_RESTART] = { stop_keys, ARRAY_SIZE(stop_keys) - 1 },
 	[API_SHARE] = { share_keys, ARRAY_SIZE(share_keys) },
 	[API_BACKUP] = { backup_keys, ARRAY_SIZE(backup_keys) },
 };
