@@ -253,8 +253,8 @@ static bool stop_body(const struct cli *cli, json_t **body)
 	return true;
 }
 
-/* The same of all @names: all are asked, and then each is waited for. The worst status of all. */
-static int each(struct cli *cli, const json_t *names, const char *what, bool stops, bool running)
+/* The same of all @names: all are asked, and then each is waited for. @body may be NULL, and is taken over. The worst status of all. */
+static int each(struct cli *cli, const json_t *names, const char *what, json_t *body, bool running)
 {
 	json_t *asked = json_array(), *one;
 	int worst = asked ? CLI_OK : CLI_FAILED;
@@ -262,13 +262,8 @@ static int each(struct cli *cli, const json_t *names, const char *what, bool sto
 
 	json_array_foreach((json_t *)(uintptr_t)names, i, one)
 	{
-		json_t *body = NULL, *instance;
+		json_t *instance = ask(cli, json_string_value(one), what, json_incref(body));
 
-		if (stops && !stop_body(cli, &body)) {
-			json_decref(asked);
-			return CLI_USAGE;
-		}
-		instance = ask(cli, json_string_value(one), what, body);
 		if (!instance)
 			worst = CLI_FAILED;
 		else
@@ -281,10 +276,11 @@ static int each(struct cli *cli, const json_t *names, const char *what, bool sto
 		worst = MAX(worst, status);
 	}
 	json_decref(asked);
+	json_decref(body);
 	return worst;
 }
 
-static int each_named(struct cli *cli, const char *what, bool stops, bool running)
+static int each_named(struct cli *cli, const char *what, json_t *body, bool running)
 {
 	json_t *names = json_array();
 	int status = names ? CLI_OK : CLI_FAILED;
@@ -296,18 +292,20 @@ static int each_named(struct cli *cli, const char *what, bool stops, bool runnin
 			status = CLI_USAGE;
 	}
 	if (status == CLI_OK)
-		status = each(cli, names, what, stops, running);
+		status = each(cli, names, what, body, running);
+	else
+		json_decref(body);
 	json_decref(names);
 	return status;
 }
 
 int cli_start(struct cli *cli)
 {
-	return each_named(cli, "/start", false, true);
+	return each_named(cli, "/start", NULL, true);
 }
 
 /* Whoever runs, or is to run again in a moment. */
-static int stop_all(struct cli *cli)
+static int stop_all(struct cli *cli, json_t *body)
 {
 	struct error e = { 0 };
 	json_t *list = api_get(cli, "/instances", &e), *names = json_array(), *one;
@@ -323,7 +321,9 @@ static int stop_all(struct cli *cli)
 			json_array_append(names, json_object_get(one, "name"));
 	}
 	if (status == CLI_OK)
-		status = each(cli, names, "/stop", true, false);
+		status = each(cli, names, "/stop", body, false);
+	else
+		json_decref(body);
 	json_decref(names);
 	json_decref(list);
 	return status;
@@ -332,15 +332,20 @@ static int stop_all(struct cli *cli)
 int cli_stop(struct cli *cli)
 {
 	const bool all = cli_value(cli, "all");
+	json_t *body;
 
 	if (all == (cli->count > 0))
 		return cli_usage(cli, all ? "--all, or names" : "stop needs a NAME, or --all");
-	return all ? stop_all(cli) : each_named(cli, "/stop", true, false);
+	if (!stop_body(cli, &body))
+		return CLI_USAGE;
+	return all ? stop_all(cli, body) : each_named(cli, "/stop", body, false);
 }
 
 int cli_restart(struct cli *cli)
 {
-	return each_named(cli, "/restart", true, true);
+	json_t *body;
+
+	return stop_body(cli, &body) ? each_named(cli, "/restart", body, true) : CLI_USAGE;
 }
 
 int cli_create(struct cli *cli)
