@@ -206,6 +206,33 @@ static inline void world_stop(struct world *w)
 	assert_true(access(w->api, F_OK) < 0);
 }
 
+/*
+ * world_as_user() - a process of user @uid, which runs @does and does not outlive the test. Returns once it has written a byte to @ready.
+ * Its status is 0 once @does returns.
+ */
+static inline pid_t world_as_user(const struct world *w, uint32_t uid,
+				  void (*does)(const struct world *w, int ready))
+{
+	int ready[2];
+	pid_t child;
+	char c;
+
+	assert_int_equal(pipe(ready), 0);
+	child = fork();
+	assert_true(child >= 0);
+	if (!child) {
+		/* Another user's process forgets who it was to go with (prctl(2)). */
+		if (setgid(uid) < 0 || setuid(uid) < 0 || prctl(PR_SET_PDEATHSIG, SIGKILL) < 0)
+			_exit(1);
+		does(w, ready[1]);
+		_exit(0);
+	}
+	close(ready[1]);
+	assert_int_equal(read(ready[0], &c, 1), 1);
+	close(ready[0]);
+	return child;
+}
+
 /* ---- processes -------------------------------------------------------------------------------------------- */
 
 /* Those of instances; and the arbiter, where @all. Zombies are none. */
@@ -376,6 +403,20 @@ static inline bool world_gpu_is(const struct world *w, const char *gpu, const ch
 	is = !strcmp(json_string_value(json_object_get(body, "state")), state);
 	json_decref(body);
 	return is;
+}
+
+/* Why a GPU is set aside. */
+static inline void world_expect_quarantine(const struct world *w, const char *gpu, const char *code)
+{
+	char resource[64];
+	json_t *body = NULL;
+
+	snprintf(resource, sizeof(resource), "gpus/%s", gpu);
+	assert_int_equal(world_ask(w, "GET", resource, NULL, &body), 200);
+	assert_string_equal(
+		json_string_value(json_object_get(json_object_get(body, "quarantine"), "code")),
+		code);
+	json_decref(body);
 }
 
 static inline int32_t world_pid(const struct world *w, const char *name, const char *role)

@@ -381,11 +381,7 @@ static void gpus_without_a_reset_are_judged_by_everything_else(void **state)
 	assert_non_null(strstr(json_string_value(json_object_get(lease, "verdict")), "no-reset: "));
 	json_decref(body);
 	/* It has fallen off the bus. */
-	assert_int_equal(world_ask(w, "GET", "gpus/" WORLD_GPU_B, NULL, &body), 200);
-	assert_string_equal(
-		json_string_value(json_object_get(json_object_get(body, "quarantine"), "code")),
-		"device-silent");
-	json_decref(body);
+	world_expect_quarantine(w, WORLD_GPU_B, "device-silent");
 	world_stop(w);
 	world_check_empty(w);
 }
@@ -407,19 +403,10 @@ static void a_gpu_that_comes_back_wrong_is_set_aside(void **state)
 	fake_sysfs_write_bytes(&w->fs, path, ones, sizeof(ones));
 	world_do(w, "a", "stop", NULL, 202);
 	world_await(w, "a", "stopped");
-	for (unsigned i = 0; i < 2; i++) {
-		json_t *body = NULL, *quarantine;
-
-		assert_int_equal(world_ask(w, "GET", i ? "gpus/" WORLD_GPU_B : "gpus/" WORLD_GPU_A,
-					   NULL, &body),
-				 200);
-		assert_string_equal(json_string_value(json_object_get(body, "state")),
-				    "quarantined");
-		quarantine = json_object_get(body, "quarantine");
-		assert_string_equal(json_string_value(json_object_get(quarantine, "code")),
-				    i ? "device-silent" : "link-worse");
-		json_decref(body);
-	}
+	assert_true(world_gpu_is(w, WORLD_GPU_A, "quarantined"));
+	world_expect_quarantine(w, WORLD_GPU_A, "link-worse");
+	assert_true(world_gpu_is(w, WORLD_GPU_B, "quarantined"));
+	world_expect_quarantine(w, WORLD_GPU_B, "device-silent");
 	world_define(w, "b", "whole", "");
 	world_do(w, "b", "start", NULL, 409);
 	/* It stays so over a restart. */
@@ -547,11 +534,7 @@ static void a_gpu_that_another_vmm_has_is_left_alone(void **state)
 	world_do(w, "a", "stop", "{\"force\":true}", 202);
 	world_await(w, "a", "stopped");
 	assert_false(was_reset(w, WORLD_GPU_A));
-	assert_int_equal(world_ask(w, "GET", "gpus/" WORLD_GPU_A, NULL, &body), 200);
-	assert_string_equal(
-		json_string_value(json_object_get(json_object_get(body, "quarantine"), "code")),
-		"device-in-use");
-	json_decref(body);
+	world_expect_quarantine(w, WORLD_GPU_A, "device-in-use");
 	world_stop(w);
 	world_check_empty(w);
 }
@@ -560,7 +543,6 @@ static void a_gpu_that_another_vmm_has_is_left_alone(void **state)
 static void a_gpu_that_came_back_by_another_way_is_set_aside(void **state)
 {
 	struct world *w = *state;
-	json_t *body;
 	int32_t vmm;
 
 	world_define(w, "a", "pair", "");
@@ -575,11 +557,7 @@ static void a_gpu_that_came_back_by_another_way_is_set_aside(void **state)
 	assert_false(was_reset(w, WORLD_GPU_A));
 	assert_true(was_reset(w, WORLD_GPU_B));
 	assert_true(world_gpu_is(w, WORLD_GPU_B, "free"));
-	assert_int_equal(world_ask(w, "GET", "gpus/" WORLD_GPU_A, NULL, &body), 200);
-	assert_string_equal(
-		json_string_value(json_object_get(json_object_get(body, "quarantine"), "code")),
-		"came-back");
-	json_decref(body);
+	world_expect_quarantine(w, WORLD_GPU_A, "came-back");
 	world_stop(w);
 	world_check_empty(w);
 }

@@ -38,42 +38,26 @@ static void reload(const struct world *w, const char *words)
 	assert_true(log_has(w, words));
 }
 
-/* A process of the user's that has a stream of events; it ends when that does. */
-static pid_t stream_begin(const struct world *w)
+/* Somebody has a stream of events, until it ends. */
+static void stream(const struct world *w, int ready)
 {
 	static const char ask[] = "GET /api/v1/events HTTP/1.1\r\nHost: x\r\n\r\n";
 	char text[4096];
-	int ready[2];
-	pid_t child;
+	int fd = http_connect(w->api);
 
-	assert_int_equal(pipe(ready), 0);
-	child = fork();
-	assert_true(child >= 0);
-	if (!child) {
-		int fd;
-
-		if (setgid(USER) < 0 || setuid(USER) < 0 || prctl(PR_SET_PDEATHSIG, SIGKILL) < 0)
-			_exit(1);
-		fd = http_connect(w->api);
-		if (send(fd, ask, strlen(ask), MSG_NOSIGNAL) < 0 ||
-		    recv(fd, text, sizeof(text), 0) <= 12 || memcmp(text, "HTTP/1.1 200", 12) != 0)
-			_exit(1);
-		if (write(ready[1], "r", 1) < 0)
-			_exit(1);
-		while (recv(fd, text, sizeof(text), 0) > 0)
-			;
-		_exit(0);
-	}
-	close(ready[1]);
-	assert_int_equal(read(ready[0], text, 1), 1);
-	close(ready[0]);
-	return child;
+	if (send(fd, ask, strlen(ask), MSG_NOSIGNAL) < 0 || recv(fd, text, sizeof(text), 0) <= 12 ||
+	    memcmp(text, "HTTP/1.1 200", 12) != 0)
+		_exit(1);
+	if (write(ready, "r", 1) < 0)
+		_exit(1);
+	while (recv(fd, text, sizeof(text), 0) > 0)
+		;
 }
 
 static void types_and_roles_are_read_again_and_instances_go_on(void **state)
 {
 	struct world *w = *state;
-	pid_t stream;
+	pid_t hears;
 	char text[300];
 	int32_t vmm;
 	int status;
@@ -84,7 +68,7 @@ static void types_and_roles_are_read_again_and_instances_go_on(void **state)
 	world_await(w, "a", "running");
 	vmm = world_pid(w, "a", "vmm");
 	world_expect(w, "GET", "types/new", NULL, 404u);
-	stream = stream_begin(w);
+	hears = world_as_user(w, USER, stream);
 	world_write(w, "types/new.yaml",
 		    "- name: new\n  vcpus: 1\n  memory_mib: 64\n  gpus:\n"
 		    "    - { mode: shared, policy: best_effort, vram_mib: 64 }\n");
@@ -92,13 +76,13 @@ static void types_and_roles_are_read_again_and_instances_go_on(void **state)
 	world_expect(w, "GET", "types/new", NULL, 200u);
 	world_define(w, "b", "new", "");
 	/* He may what he might, and hears on; then not. */
-	assert_int_equal(waitpid(stream, NULL, WNOHANG), 0);
+	assert_int_equal(waitpid(hears, NULL, WNOHANG), 0);
 	snprintf(text, sizeof(text),
 		 "images: [ %s/images ]\nroles: { \"%u\": viewer }\nplacement: spread\n", w->folder,
 		 USER);
 	world_write(w, "divvyd.yaml", text);
 	kill(w->daemon, SIGHUP);
-	assert_int_equal(waitpid(stream, &status, 0), stream);
+	assert_int_equal(waitpid(hears, &status, 0), hears);
 	assert_int_equal(status, 0);
 	assert_true(world_is(w, "a", "running"));
 	assert_int_equal(world_pid(w, "a", "vmm"), vmm);
@@ -130,12 +114,12 @@ static void what_is_wrong_changes_nothing(void **state)
 	};
 	struct world *w = *state;
 	char path[200], good[300];
-	pid_t stream;
+	pid_t hears;
 
 	assert_int_equal(chmod(w->folder, 0755), 0);
 	snprintf(good, sizeof(good), "images: [ %s/images ]\nroles: { \"%u\": user }\n", w->folder,
 		 USER);
-	stream = stream_begin(w);
+	hears = world_as_user(w, USER, stream);
 	for (size_t i = 0; i < ARRAY_SIZE(wrong); i++) {
 		/* Good beside it, and not taken. */
 		world_write(w, "types/new.yaml",
@@ -150,12 +134,12 @@ static void what_is_wrong_changes_nothing(void **state)
 		snprintf(path, sizeof(path), "%s/types/bad.yaml", w->folder);
 		unlink(path);
 	}
-	assert_int_equal(waitpid(stream, NULL, WNOHANG), 0);
+	assert_int_equal(waitpid(hears, NULL, WNOHANG), 0);
 	reload(w, "daemon reloaded");
 	world_expect(w, "GET", "types/new", NULL, 200u);
-	assert_int_equal(waitpid(stream, NULL, WNOHANG), 0);
-	kill(stream, SIGKILL);
-	assert_int_equal(waitpid(stream, NULL, 0), stream);
+	assert_int_equal(waitpid(hears, NULL, WNOHANG), 0);
+	kill(hears, SIGKILL);
+	assert_int_equal(waitpid(hears, NULL, 0), hears);
 }
 
 static void a_check_says_what_a_reload_would(void **state)

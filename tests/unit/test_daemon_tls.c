@@ -220,38 +220,24 @@ static void a_users_connections_are_counted_over_tls_too(void **state)
 #define ADDRESS_MOST 8
 #define ADDRESSES    4
 
-/* A process of user @uid, who has all of his places at the UNIX socket. */
-static pid_t take_places(const struct world *w, uint32_t uid)
+/* Somebody takes all of his places at the UNIX socket. */
+static void take_places(const struct world *w, int ready)
 {
 	static const char events[] = "GET /api/v1/events HTTP/1.1\r\nHost: x\r\n\r\n";
-	int ready[2];
 	char c;
-	pid_t pid;
 
-	assert_int_equal(pipe(ready), 0);
-	pid = fork();
-	assert_true(pid >= 0);
-	if (!pid) {
-		/* Another user's process forgets who it was to go with (prctl(2)). */
-		if (setgid(uid) < 0 || setuid(uid) < 0 || prctl(PR_SET_PDEATHSIG, SIGKILL) < 0)
-			_exit(1);
-		/* It has a place when it is answered, and not while it waits to be accepted. */
-		for (unsigned i = 0; i < USER_PLACES; i++) {
-			int fd = http_connect(w->api);
+	/* He has a place when he is answered, and not while he waits to be accepted. */
+	for (unsigned i = 0; i < USER_PLACES; i++) {
+		int fd = http_connect(w->api);
 
-			if (send(fd, events, sizeof(events) - 1, MSG_NOSIGNAL) < 0 ||
-			    recv(fd, &c, 1, 0) != 1)
-				_exit(1);
-		}
-		if (write(ready[1], "r", 1) < 0)
+		if (send(fd, events, sizeof(events) - 1, MSG_NOSIGNAL) < 0 ||
+		    recv(fd, &c, 1, 0) != 1)
 			_exit(1);
-		for (;;)
-			pause();
 	}
-	close(ready[1]);
-	assert_int_equal(read(ready[0], &c, 1), 1);
-	close(ready[0]);
-	return pid;
+	if (write(ready, "r", 1) < 0)
+		_exit(1);
+	for (;;)
+		pause();
 }
 
 /* However many of them, and from wherever: who looks after the node gets in. */
@@ -266,7 +252,7 @@ static void others_do_not_take_the_places_of_root(void **state)
 
 	assert_int_equal(chmod(w->folder, 0755), 0);
 	for (unsigned i = 0; i < ARRAY_SIZE(users); i++)
-		pids[i] = take_places(w, users[i]);
+		pids[i] = world_as_user(w, users[i], take_places);
 	/* Those beyond their number wait to be told so, and as many of somebody who is nobody here for what he asks. */
 	for (unsigned i = 0; i < ARRAY_SIZE(c); i++) {
 		tls_from = INADDR_LOOPBACK + i / ADDRESS_MOST;
