@@ -121,8 +121,7 @@ int unix_listener_accept(int fd, const char *what, struct ucred *peer)
 
 void unix_listener_close(struct unix_listener *listener)
 {
-	/* First, so that a new one may take the name as soon as the socket is closed. */
-	/* A process that has shut itself in may not: who made the folder removes it. */
+	/* First, so that a new one may take the name as soon as the socket is closed. A process that has shut itself in may not: who made the folder does. */
 	if (listener->name[0] && unlinkat(listener->folder_fd, listener->name, 0) < 0 &&
 	    errno != EACCES && errno != EPERM && errno != EROFS)
 		log_warn("socket %s: %s", listener->name, strerror(errno));
